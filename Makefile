@@ -1,0 +1,43 @@
+# `make train` and `make test` need nothing but Python 3.11 and make: each sets up .venv first.
+.DEFAULT_GOAL := help
+.PHONY: help install train test test-slow lint format bench clean
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKDIR ?= runs/digits_resnet
+PYTEST := JAX_PLATFORMS=cpu $(BIN)/python -m pytest -q --durations=10 -n 2 --dist=worksteal
+
+help:  ## Show the targets.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+install: $(VENV)/.installed  ## Set up .venv; nothing is done when nothing changed.
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Plumbline needs Python 3.11 or newer; name one with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+train: install  ## Train the quickstart on handwritten digits, then predict three test images.
+	$(BIN)/python -m experiments.train --config=configs/digits_resnet.py --workdir=$(WORKDIR)
+	$(BIN)/python -m experiments.predict --workdir=$(WORKDIR) --split=test --limit=3
+
+test: install  ## Run the suite, the slow tests left out.
+	$(PYTEST) -m "not slow"
+
+test-slow: install  ## Run the slow tests: kills, several processes, long runs.
+	$(PYTEST) -m slow
+
+lint: install  ## Check format and style.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install  ## Mend format and what style can be mended by itself.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install  ## Run the benchmarks and print their ratios.
+	$(BIN)/python -m benchmarks
+
+clean:  ## Remove .venv; runs are left alone.
+	rm -rf $(VENV)

@@ -1,0 +1,25 @@
+"""A multilayer perceptron on the breast cancer table that scikit-learn ships: 569 rows, benign or malignant.
+
+python -m experiments.train --config=configs/breast_cancer_mlp.py --workdir=runs/breast_cancer
+"""
+
+from configs import defaults
+
+
+def get_config():
+    config = defaults.get_config()
+    config.data.source = "sklearn:breast_cancer"
+
+    config.model.name = "mlp"
+    config.model.mlp.hidden_sizes = (32,)
+    config.model.dropout = 0.2
+
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.weight_decay = 0.05
+
+    config.train.duration = "60 epochs"
+    config.train.batch_size = 32
+    config.train.log_every = "5 epochs"
+    config.train.evaluate_every = "5 epochs"
+    config.train.best_metric = "loss"
+    return config

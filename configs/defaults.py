@@ -1,0 +1,220 @@
+"""Every field of a Plumbline config, once, with its meaning, its unit and its default.
+
+An experiment's file starts from `get_config()` and changes what differs. Configs are locked: a field that is not here
+is an error. Durations are text with a unit: "40 epochs", "500 steps", "100000 examples", "5 percent" (of the training)
+or, where wall time makes sense, "10 minutes"; "" means never.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+
+    # Seed of everything random in a run: initial parameters, order of examples, dropout, augmentation, random splits.
+    config.seed = 0
+
+    # ---- Data -----------------------------------------------------------------------------------------------------
+    config.data = data = ml_collections.ConfigDict()
+    # Where examples come from: "digits", "tfds:NAME", "folder:PATH", "csv:PATH", "parquet:PATH" or "sklearn:NAME".
+    data.source = "digits"
+    # What is predicted: "classification", "regression", or "auto": the source's own task; in a table, regression if the
+    # target has fractions or more than 20 distinct numbers.
+    data.task = "auto"
+    # Test examples: "auto" (the source's own test split; without one, 20 percent of its rows), "N percent" of the rows,
+    # "split:NAME" (of a TFDS set or a folder), or the path of another file or folder of the same kind.
+    data.test = "auto"
+    # Validation examples, which choose the best checkpoint and stop early: "none", "N percent" of the training rows
+    # (whole groups, where the source has groups; else by class), or "split:NAME".
+    data.validation = "10 percent"
+    # Folder for decoded caches and prepared sets; "" means $PLUMBLINE_CACHE, or else ~/.cache/plumbline.
+    data.cache_dir = ""
+    # Largest decoded set, in GiB, that is kept in a memory-mapped cache; a larger one is streamed by worker processes.
+    data.cache_limit_gib = 8.0
+    # Worker processes that decode a streamed set; -1 means one a core.
+    data.workers = -1
+    # Folder of TFDS sets for "tfds:NAME"; "" means TFDS's own default.
+    data.tfds_dir = ""
+    # Weight of each class in the training loss: "none", or "balanced" (inverse to its frequency in the training rows).
+    data.class_weights = "none"
+
+    # Images. Height and width in pixels that every image is brought to; 0 means the source's own, where it has one.
+    data.image_size = 0
+    # Colour channels that every image is brought to: 1 (grey) or 3 (RGB; alpha is laid over black); 0 means the
+    # source's own, where it has one.
+    data.channels = 0
+    # How an image of another shape is brought to `image_size`: "crop" (scale its short side, cut the centre) or
+    # "stretch".
+    data.resize = "crop"
+    # Corrupt images that are counted and skipped before it becomes an error.
+    data.max_corrupt = 0
+    # How inputs are scaled: "fitted" (zero mean, unit deviation over the training rows, per channel or column),
+    # "imagenet" (the usual RGB constants) or "none" (images in 0 to 1, table columns as they are).
+    data.normalize = "fitted"
+
+    # Tables. Column that is predicted.
+    data.target = ""
+    # Column that names the group of a row (person, hospital, writer), for splits and for metrics by group; "" none.
+    data.group = ""
+    # Column that holds a weight for each example, at least 0; "" none.
+    data.weight = ""
+    # Columns that are left out.
+    data.ignore = ()
+    # Columns read as categories although they hold numbers.
+    data.categorical = ()
+    # Texts that mean that a value is missing.
+    data.missing_values = ("", "?", "NA", "N/A", "null", "NULL", "None")
+
+    # ---- Augmentation, on the device, of training batches only. 0 or False leaves each one out. --------------------
+    config.augment = augment = ml_collections.ConfigDict()
+    # Pixels of zero padding before a random crop to the original size.
+    augment.crop_padding = 0
+    # Mirror half of the images, left to right.
+    augment.flip = False
+    # Largest random translation, in pixels, in each direction; edges are repeated.
+    augment.shift = 0
+    # Largest relative change of brightness, contrast and (for RGB) saturation; 0.4 is usual.
+    augment.color = 0.0
+    # Alpha of the Beta distribution that mixup draws its share from (Zhang et al. 2018); 0.2 is usual.
+    augment.mixup = 0.0
+    # Alpha of the Beta distribution that CutMix draws its share from (Yun et al. 2019); 1.0 is usual.
+    augment.cutmix = 0.0
+
+    # ---- Model ----------------------------------------------------------------------------------------------------
+    config.model = model = ml_collections.ConfigDict()
+    # Which model: a name registered in `models`, whose own fields stand below under that name.
+    model.name = "resnet"
+    # Type of the arithmetic: "float32" or "bfloat16"; parameters, optimizer and logits stay float32.
+    model.dtype = "float32"
+    # Share of activations dropped (MLP: after each hidden layer; ResNet: before the head; ViT: after each sublayer).
+    model.dropout = 0.0
+    # Share of residual branches dropped in the last block, growing linearly from the first (Huang et al. 2016).
+    model.stochastic_depth = 0.0
+    # Recompute activations in the backward pass block by block, to save memory (ViT).
+    model.remat = False
+
+    model.linear = ml_collections.ConfigDict()
+
+    model.mlp = mlp = ml_collections.ConfigDict()
+    # Units of each hidden layer.
+    mlp.hidden_sizes = (128, 128)
+    # Units of the embedding of a categorical column; 0 means min(50, (categories + 1) // 2).
+    mlp.embedding_size = 0
+    # Activation: "relu", "gelu" or "silu".
+    mlp.activation = "relu"
+
+    model.resnet = resnet = ml_collections.ConfigDict()
+    # Layers: 18 or 34 (basic blocks), 50 or 101 (bottlenecks, v1.5).
+    resnet.depth = 18
+    # Channels of the first stage; the paper's is 64.
+    resnet.width = 64
+    # "batch" or "group" (32 groups, or as many as divide the width).
+    resnet.norm = "batch"
+    # First layers: "large" (7x7, stride 2, max pooling), "small" (3x3, stride 1), "auto" (small under 64 pixels).
+    resnet.stem = "auto"
+
+    model.vit = vit = ml_collections.ConfigDict()
+    # "Ti", "S", "B", "L" or "H"; "custom" takes the four sizes below.
+    vit.variant = "custom"
+    # Pixels of the side of a patch.
+    vit.patch_size = 16
+    # Units of a token, number of blocks, heads of attention, units of the hidden layer of each block's MLP ("custom").
+    vit.width = 64
+    vit.depth = 4
+    vit.heads = 4
+    vit.mlp_size = 256
+    # What the head reads: "token" (a class token) or "mean" (of all patches).
+    vit.pooling = "token"
+    # Position embeddings: "learned" or "sincos2d" (fixed).
+    vit.positions = "learned"
+
+    # ---- Objective ------------------------------------------------------------------------------------------------
+    config.objective = objective = ml_collections.ConfigDict()
+    # What is minimised: "auto" (the task's own), "cross_entropy" or "squared_error".
+    objective.name = "auto"
+    # Share of the label spread evenly over all classes.
+    objective.label_smoothing = 0.0
+
+    # ---- Optimizer ------------------------------------------------------------------------------------------------
+    config.optimizer = optimizer = ml_collections.ConfigDict()
+    # "sgd", "adam", "adamw", "lion", "lamb", "adafactor" or "muon".
+    optimizer.name = "adamw"
+    # Peak learning rate; the schedule multiplies it.
+    optimizer.learning_rate = 1e-3
+    # Decoupled from the gradient for adamw, lion, lamb, adafactor and muon; added to the gradient for sgd and adam.
+    optimizer.weight_decay = 0.0
+    # Momentum of sgd and muon.
+    optimizer.momentum = 0.9
+    # Nesterov's form of that momentum (sgd and muon).
+    optimizer.nesterov = True
+    # Decay of the first and second moments (adam, adamw, lion, lamb; muon's other parameters).
+    optimizer.b1 = 0.9
+    optimizer.b2 = 0.999
+    # Largest global norm of the gradient; larger ones are scaled down to it; 0 means no limit.
+    optimizer.clip_norm = 0.0
+    # Factors on the weight decay of each parameter: (regular expression over its path, factor), the first that is found
+    # in the path wins. A parameter that none matches, or a pattern that is found in no parameter, is an error.
+    optimizer.weight_decay_rules = ((r"(^|/)(bias|scale)$", 0.0), (r".", 1.0))
+    # Factors on the learning rate of each parameter, likewise.
+    optimizer.learning_rate_rules = ((r".", 1.0),)
+
+    # ---- Learning-rate schedule -----------------------------------------------------------------------------------
+    config.schedule = schedule = ml_collections.ConfigDict()
+    # After the warmup: "constant", "cosine", "linear", "step" or "rsqrt".
+    schedule.name = "cosine"
+    # Linear rise from 0 to the peak.
+    schedule.warmup = "5 percent"
+    # Where "cosine" and "linear" end, as a share of the peak.
+    schedule.end = 0.0
+    # "step": when the rate is multiplied by `step_factor`.
+    schedule.step_at = ("50 percent", "75 percent")
+    schedule.step_factor = 0.1
+    # "rsqrt": length over which the rate begins to fall as 1 / sqrt(step) (Zhai et al. 2022); "" means the warmup.
+    schedule.rsqrt_timescale = ""
+
+    # ---- Training -------------------------------------------------------------------------------------------------
+    config.train = train = ml_collections.ConfigDict()
+    # How long to train.
+    train.duration = "40 epochs"
+    # Examples in one step, over all devices.
+    train.batch_size = 64
+    # Parts a batch is cut into, whose gradients are added up before the one update, to save memory.
+    train.accumulation_steps = 1
+    # Decay of the moving average of the parameters that evaluation uses; 0 means none.
+    train.ema_decay = 0.0
+    # How often training metrics are written, the validation split is evaluated, and a checkpoint is saved.
+    train.log_every = "1 epochs"
+    train.evaluate_every = "1 epochs"
+    train.checkpoint_every = "10 percent"
+    # Checkpoints that are kept, newest first; the best on the validation split is kept besides.
+    train.keep_checkpoints = 2
+    # Metric that chooses the best checkpoint; "auto" means accuracy, or mse for regression. Without a validation split
+    # the last checkpoint counts as the best.
+    train.best_metric = "auto"
+    # Stop when the best metric has not improved for this long; "" never.
+    train.patience = ""
+    # Updates in a row that may be skipped for a loss or gradient that is not finite before the run stops as diverged.
+    train.max_skipped = 20
+    # Metrics for TensorBoard as well.
+    train.tensorboard = True
+
+    # ---- Execution ------------------------------------------------------------------------------------------------
+    config.execution = execution = ml_collections.ConfigDict()
+    # How steps are dispatched: "loop" (one at a time), "scan" (several in one program), or "auto": whichever is faster
+    # on the first steps of the run. The choice is written to the run directory and repeated on resume.
+    execution.mode = "auto"
+    # Steps in one dispatch of "scan".
+    execution.scan_steps = 32
+    # Devices along the data axis; -1 means all.
+    execution.devices = -1
+    # Keep compiled programs between runs, in this folder; "" means the one of `data.cache_dir`, "none" keeps none.
+    execution.compilation_cache = ""
+
+    # ---- Evaluation -----------------------------------------------------------------------------------------------
+    config.evaluation = evaluation = ml_collections.ConfigDict()
+    # Examples in one batch of evaluation or prediction, over all devices; 0 means that of training.
+    evaluation.batch_size = 0
+    # Equal-width bins of the calibration error (Guo et al. 2017).
+    evaluation.calibration_bins = 15
+
+    return config.lock()

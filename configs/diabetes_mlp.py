@@ -1,0 +1,25 @@
+"""Regression: a multilayer perceptron on the diabetes table that scikit-learn ships, 442 rows.
+
+python -m experiments.train --config=configs/diabetes_mlp.py --workdir=runs/diabetes
+"""
+
+from configs import defaults
+
+
+def get_config():
+    config = defaults.get_config()
+    config.data.source = "sklearn:diabetes"
+    config.data.validation = "15 percent"
+
+    config.model.name = "mlp"
+    config.model.mlp.hidden_sizes = (32,)
+    config.model.dropout = 0.2
+
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.weight_decay = 0.1
+
+    config.train.duration = "60 epochs"
+    config.train.batch_size = 32
+    config.train.log_every = "5 epochs"
+    config.train.evaluate_every = "5 epochs"
+    return config

@@ -1,0 +1,26 @@
+"""A multilayer perceptron on the handwritten digits, tested on three unseen writers.
+
+python -m experiments.train --config=configs/digits_mlp.py --workdir=runs/digits_mlp
+"""
+
+from configs import defaults
+
+
+def get_config():
+    config = defaults.get_config()
+    config.data.source = "digits"
+
+    config.model.name = "mlp"
+    config.model.mlp.hidden_sizes = (128, 128)
+    config.model.dropout = 0.2
+
+    config.augment.shift = 1
+
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.weight_decay = 0.01
+
+    config.train.duration = "100 epochs"
+    config.train.log_every = "5 epochs"
+    config.train.evaluate_every = "5 epochs"
+    config.train.checkpoint_every = "25 epochs"
+    return config

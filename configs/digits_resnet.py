@@ -1,0 +1,31 @@
+"""The quickstart: a small ResNet on the handwritten digits that scikit-learn ships, tested on three unseen writers.
+
+python -m experiments.train --config=configs/digits_resnet.py --workdir=runs/digits_resnet
+"""
+
+from configs import defaults
+
+
+def get_config():
+    config = defaults.get_config()
+    config.data.source = "digits"
+    config.data.validation = "10 percent"
+
+    config.model.name = "resnet"
+    config.model.resnet.depth = 18
+    config.model.resnet.width = 16
+
+    config.augment.shift = 1
+    config.augment.mixup = 0.4
+    config.objective.label_smoothing = 0.1
+
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.weight_decay = 0.05
+    config.schedule.warmup = "10 percent"
+
+    config.train.duration = "30 epochs"
+    config.train.batch_size = 64
+    config.train.ema_decay = 0.99
+    config.train.best_metric = "loss"
+    return config

@@ -1,0 +1,38 @@
+"""A small vision transformer on the handwritten digits, tested on three unseen writers.
+
+python -m experiments.train --config=configs/digits_vit.py --workdir=runs/digits_vit
+"""
+
+from configs import defaults
+
+
+def get_config():
+    config = defaults.get_config()
+    config.data.source = "digits"
+
+    config.model.name = "vit"
+    config.model.vit.variant = "custom"
+    config.model.vit.patch_size = 2
+    config.model.vit.width = 64
+    config.model.vit.depth = 4
+    config.model.vit.heads = 4
+    config.model.vit.mlp_size = 256
+    config.model.vit.pooling = "mean"
+    config.model.dropout = 0.1
+    config.model.stochastic_depth = 0.1
+
+    config.augment.shift = 1
+    config.augment.mixup = 0.2
+    config.objective.label_smoothing = 0.1
+
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.weight_decay = 0.05
+    config.optimizer.clip_norm = 1.0
+    config.schedule.warmup = "10 percent"
+
+    config.train.duration = "100 epochs"
+    config.train.batch_size = 64
+    config.train.ema_decay = 0.99
+    config.train.evaluate_every = "5 epochs"
+    return config

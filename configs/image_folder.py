@@ -1,0 +1,36 @@
+"""Your own images: a folder PATH/<split>/<class>/*.png or *.jpg, or PATH/<class>/*.png without splits.
+
+    python -m experiments.train --config=configs/image_folder.py:PATH --workdir=runs/images
+
+A ResNet-18 of quarter width for 32x32 pixels, sized for a first look on a CPU; set the fields below for more:
+--config.data.image_size=64 --config.model.resnet.width=64 --config.train.duration="30 epochs".
+"""
+
+from configs import defaults
+
+
+def get_config(argument=""):
+    if not argument:
+        raise ValueError("configs/image_folder.py: no folder; write configs/image_folder.py:PATH")
+    config = defaults.get_config()
+    config.data.source = f"folder:{argument}"
+    config.data.image_size = 32
+    config.data.channels = 3
+    config.data.validation = "5 percent"
+
+    config.model.name = "resnet"
+    config.model.resnet.depth = 18
+    config.model.resnet.width = 16
+
+    config.augment.crop_padding = 4
+    config.augment.flip = True
+
+    config.optimizer.name = "sgd"
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.weight_decay = 5e-4
+    config.schedule.warmup = "10 percent"
+
+    config.train.duration = "5 epochs"
+    config.train.batch_size = 128
+    config.train.log_every = "5 percent"
+    return config

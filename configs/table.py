@@ -1,0 +1,39 @@
+"""Your own table: a CSV (also .gz) or Parquet file, one column of which is predicted from the others.
+
+    python -m experiments.train --config=configs/table.py:PATH,target=COLUMN --workdir=runs/table
+
+After the path and the target may follow `group=COLUMN`, `weight=COLUMN` and `task=classification` or
+`task=regression`; without it the target's values decide. Test rows are 20 percent of the file, or those of another
+file: --config.data.test=PATH.
+"""
+
+from configs import defaults
+
+_OPTIONS = ("target", "group", "weight", "task")
+
+
+def get_config(argument=""):
+    path, *options = argument.split(",")
+    options = dict(option.partition("=")[::2] for option in options)
+    unknown = [name for name in options if name not in _OPTIONS]
+    if unknown or not path or not options.get("target"):
+        problem = f"unknown option '{unknown[0]}'" if unknown else "path or target missing"
+        raise ValueError(f"configs/table.py: {problem}; write configs/table.py:PATH,target=COLUMN")
+
+    config = defaults.get_config()
+    kind = "parquet" if path.endswith((".parquet", ".pq")) else "csv"
+    config.data.source = f"{kind}:{path}"
+    config.data.update(options)
+
+    config.model.name = "mlp"
+    config.model.mlp.hidden_sizes = (128, 64)
+    config.model.dropout = 0.2
+
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.weight_decay = 0.01
+
+    config.train.duration = "20 epochs"
+    config.train.batch_size = 128
+    config.train.best_metric = "loss"
+    config.train.patience = "5 epochs"
+    return config

@@ -1,0 +1,216 @@
+"""A set of examples: opened, split, and its preprocessing fitted."""
+
+import dataclasses
+import hashlib
+
+import ml_collections
+import numpy as np
+
+from data import image_splits, preprocessing, splitting, tables
+from data.features import Features
+from data.sources import Part, Source, open_source
+from data.split import ArrayReader, Split
+from plumbline import UserError, unknown_name
+
+__all__ = ["Dataset", "Split", "load"]
+
+# Images on which mean and deviation are fitted when a set is streamed.
+_SAMPLED_IMAGES = 10_000
+_DEFAULT_TEST_SHARE = 0.2
+
+# The part of the source, and the rows of it, that make up each split.
+_Assigned = dict[str, tuple[Part, np.ndarray]]
+
+
+@dataclasses.dataclass(eq=False)
+class Dataset:
+    """A set of examples.
+
+    Attributes:
+      features: what one example is.
+      splits: "train", "test" and, if one is asked for, "validation".
+      preprocessing: arrays fitted on the training rows, for `data.preprocessing.apply`.
+      fingerprint: of all files and sets that were used.
+      class_weights: (C,) float32 with mean 1 over the training rows, or None.
+    """
+
+    features: Features
+    splits: dict[str, Split]
+    preprocessing: dict[str, np.ndarray]
+    fingerprint: str
+    class_weights: np.ndarray | None
+
+
+def load(config: ml_collections.ConfigDict, *, seed: int) -> Dataset:
+    """Opens a source, splits it and fits the preprocessing on its training rows.
+
+    Args:
+      config: `config.data`.
+      seed: of random splits.
+
+    Raises:
+      UserError: something about the config or the data, told in one line.
+    """
+    if config.class_weights not in ("none", "balanced"):
+        raise UserError(f"data.class_weights: unknown way '{config.class_weights}'; choose 'none' or 'balanced'")
+    source = open_source(config)
+    assigned = _assign(source, config, seed)
+    if assigned["train"][0].records is not None:
+        features, splits = _image_splits(source, assigned, config)
+    else:
+        features, splits = _table_splits(source, assigned, config)
+    return Dataset(
+        features=features,
+        splits=splits,
+        preprocessing=_fit(features, splits["train"], config),
+        fingerprint=_fingerprint([part for part, _ in assigned.values()]),
+        class_weights=_class_weights(features, splits["train"], config),
+    )
+
+
+def _assign(source: Source, config: ml_collections.ConfigDict, seed: int) -> _Assigned:
+    """The part and the rows of it that make up each split."""
+    if config.test == config.validation and splitting.named(config.test):
+        raise UserError(f"data.validation: '{config.validation}' is the test as well; choose another split")
+    train = source.part("train")
+    rows = np.arange(len(train))
+    share = splitting.share(config.test, "data.test")
+    if config.test == "auto" and "test" not in source.part_names:
+        share = _DEFAULT_TEST_SHARE
+    if share is not None:
+        rows, test_rows = _hold_out(train, rows, share, seed, "data.test")
+        test = train, test_rows
+    else:
+        test = _whole(_test_part(source, config.test))
+    validation = _validation(source, train, rows, config, seed)
+    if validation is None:
+        return {"train": (train, rows), "test": test}
+    if validation[0] is train:
+        rows = np.setdiff1d(rows, validation[1], assume_unique=True)
+    return {"train": (train, rows), "validation": validation, "test": test}
+
+
+def _test_part(source: Source, text: str) -> Part:
+    if text == "auto":
+        return source.part("test")
+    if text in ("", "none"):
+        raise UserError(f"data.test: '{text}' is not possible; write 'auto', 'N percent', 'split:NAME' or a path")
+    name = splitting.named(text)
+    return source.other(text) if name is None else _named_part(source, name, "data.test")
+
+
+def _validation(
+    source: Source, train: Part, rows: np.ndarray, config: ml_collections.ConfigDict, seed: int
+) -> tuple[Part, np.ndarray] | None:
+    if config.validation == "none":
+        return None
+    name = splitting.named(config.validation)
+    if name is not None:
+        if name == "test" and config.test == "auto":
+            raise UserError("data.validation: 'split:test' is the test as well; choose another split, or 'N percent'")
+        return _whole(_named_part(source, name, "data.validation"))
+    share = splitting.share(config.validation, "data.validation")
+    if share is None:
+        raise UserError(
+            f"data.validation: '{config.validation}' is not possible; write 'none', 'N percent' or 'split:NAME'"
+        )
+    return train, _hold_out(train, rows, share, seed, "data.validation")[1]
+
+
+def _named_part(source: Source, name: str, field: str) -> Part:
+    if name == "train":
+        raise UserError(f"{field}: 'split:train' is what is trained on; choose another split, or 'N percent'")
+    if name not in source.part_names:
+        raise unknown_name(field, name, set(source.part_names) - {"train"})
+    return source.part(name)
+
+
+def _whole(part: Part) -> tuple[Part, np.ndarray]:
+    return part, np.arange(len(part))
+
+
+def _hold_out(part: Part, rows: np.ndarray, share: float, seed: int, field: str) -> tuple[np.ndarray, np.ndarray]:
+    strata = part.labels[rows] if part.labels.dtype == np.int32 else None
+    groups = None if part.groups is None else part.groups[rows]
+    mask = splitting.held_out(share, strata, groups, len(rows), seed=seed, field=field)
+    return rows[~mask], rows[mask]
+
+
+def _image_splits(
+    source: Source, assigned: _Assigned, config: ml_collections.ConfigDict
+) -> tuple[Features, dict[str, Split]]:
+    if config.task not in ("auto", "classification"):
+        raise UserError(f"data.task: '{config.task}' is not possible for {config.source}; choose 'classification'")
+    image_format = image_splits.format_of(assigned["train"][0], config)
+    features = Features(
+        kind="image",
+        shape=image_format.shape,
+        dtype="uint8",
+        task="classification",
+        class_names=source.class_names,
+        group_names=source.group_names,
+        target=source.target,
+    )
+    splits = {
+        name: image_splits.make_split(part, rows, image_format, config) for name, (part, rows) in assigned.items()
+    }
+    return features, splits
+
+
+def _table_splits(
+    source: Source, assigned: _Assigned, config: ml_collections.ConfigDict
+) -> tuple[Features, dict[str, Split]]:
+    train, rows = assigned["train"]
+    columns = tables.infer_columns(
+        train.table, rows, leave_out=source.leave_out, categorical=frozenset(config.categorical)
+    )
+    features = Features(
+        kind="table",
+        shape=(len(columns),),
+        dtype="float32",
+        task=source.task,
+        class_names=source.class_names,
+        group_names=source.group_names,
+        columns=columns,
+        target=source.target,
+    )
+    encoded = {id(part): tables.encode(part.table, columns) for part, _ in assigned.values()}
+    splits = {
+        name: Split(
+            labels=part.labels[rows],
+            groups=None if part.groups is None else part.groups[rows],
+            weights=part.weights[rows],
+            rows=rows,
+            reader=ArrayReader(encoded[id(part)], rows),
+        )
+        for name, (part, rows) in assigned.items()
+    }
+    return features, splits
+
+
+def _fit(features: Features, train: Split, config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
+    positions = np.arange(len(train))
+    if features.kind == "table":
+        return preprocessing.fit(features, train.read(positions), train.labels, normalize=config.normalize)
+    if not train.in_memory:
+        positions = np.unique(np.linspace(0, len(train) - 1, _SAMPLED_IMAGES).astype(np.int64))
+    chunks = image_splits.chunks(train, positions)
+    return preprocessing.fit_images(features, chunks, normalize=config.normalize)
+
+
+def _class_weights(features: Features, train: Split, config: ml_collections.ConfigDict) -> np.ndarray | None:
+    """Inverse to the frequency of each class: n / (present classes * rows of the class), which has mean 1 over rows."""
+    if config.class_weights == "none":
+        return None
+    if features.task == "regression":
+        raise UserError("data.class_weights: 'balanced' is for classification; choose 'none' for regression")
+    counts = np.bincount(train.labels, minlength=features.num_outputs)
+    weights = len(train) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return np.where(counts > 0, weights, 0).astype(np.float32)
+
+
+def _fingerprint(parts: list[Part]) -> str:
+    digest = hashlib.sha256()
+    for fingerprint in dict.fromkeys(part.fingerprint for part in parts):
+        digest.update(fingerprint.encode())
+    return digest.hexdigest()

@@ -1,0 +1,148 @@
+"""From the bytes of an image file to an array of the set's one shape, the same way in training and in prediction."""
+
+import dataclasses
+import io
+import struct
+import zlib
+
+import numpy as np
+
+from plumbline import UserError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg")
+
+
+class CorruptImageError(Exception):
+    """Bytes that are no readable image."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageFormat:
+    """What every image of a set is brought to.
+
+    Attributes:
+      shape: (H, W, C), with 1 (grey) or 3 (RGB) channels.
+      resize: how an image of another height or width is brought to it: "crop" or "stretch".
+      fixed_size: whether an image of another height or width is an error instead, as none was asked for.
+      fixed_channels: whether an image with other channels is an error instead.
+    """
+
+    shape: tuple[int, int, int]
+    resize: str = "crop"
+    fixed_size: bool = False
+    fixed_channels: bool = False
+
+
+def image_format(first: bytes, name: str, *, image_size: int, channels: int, resize: str) -> ImageFormat:
+    """The format of a set, whose first image decides what the config leaves open.
+
+    Args:
+      first: bytes of the first image.
+      name: of the first image, for messages.
+      image_size: `config.data.image_size`; 0 for the first image's own.
+      channels: `config.data.channels`; 0 for the first image's own.
+      resize: `config.data.resize`.
+
+    Raises:
+      UserError: a field has no such value, or the first image is corrupt.
+    """
+    if channels not in (0, 1, 3):
+        raise UserError(f"data.channels: {channels} is not possible; choose 1 (grey), 3 (RGB) or 0 (the images' own)")
+    if image_size < 0:
+        raise UserError(f"data.image_size: {image_size} is below 0; give pixels, or 0 for the images' own size")
+    if resize not in ("crop", "stretch"):
+        raise UserError(f"data.resize: unknown way '{resize}'; choose 'crop' or 'stretch'")
+    try:
+        own = _as_array(_open(first)).shape
+    except CorruptImageError as error:
+        raise UserError(f"data.source: the first image {name} is corrupt ({error}); remove or replace it") from None
+    return ImageFormat(
+        shape=(image_size or own[0], image_size or own[1], channels or own[2]),
+        resize=resize,
+        fixed_size=image_size == 0,
+        fixed_channels=channels == 0,
+    )
+
+
+def decode(encoded: bytes, name: str, image_format: ImageFormat) -> np.ndarray:
+    """One image, as (H, W, C) uint8.
+
+    Alpha is laid over black, palettes are resolved, 16 bits keep their upper eight, and the orientation that a camera
+    wrote down is applied.
+
+    Args:
+      encoded: a PNG or JPEG file.
+      name: of the image, for messages.
+      image_format: what it is brought to.
+
+    Raises:
+      CorruptImageError: the bytes are no readable image.
+      UserError: the image has another shape than the first one, and the config does not say what to do with it.
+    """
+    height, width, channels = image_format.shape
+    image = _open(encoded)
+    array = _as_array(image)
+    if image_format.fixed_size and array.shape[:2] != (height, width):
+        found = f"{array.shape[1]}x{array.shape[0]} pixels, the first image {width}x{height}"
+        raise UserError(f"data.image_size: {name} has {found}; set data.image_size to bring all to one size")
+    if image_format.fixed_channels and array.shape[2] != channels:
+        found = f"{array.shape[2]} channels, the first image {channels}"
+        raise UserError(f"data.channels: {name} has {found}; set data.channels to 1 or 3 to bring all to one form")
+    if array.shape == image_format.shape:
+        return array
+    return _converted(array, image_format)
+
+
+def _open(encoded: bytes):
+    """The image in one of the modes L and RGB, wholly read."""
+    import PIL.Image
+    import PIL.ImageOps
+
+    try:
+        image = PIL.Image.open(io.BytesIO(encoded))
+        image.load()
+        if "exif" in image.info:
+            image = PIL.ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        raise CorruptImageError(str(error).split("<_io")[0].strip() or type(error).__name__) from None
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+        raise CorruptImageError(str(error)) from None
+    if image.mode in ("L", "RGB"):
+        return image
+    if image.mode.startswith(("I", "F")):
+        eight_bits = np.clip(np.asarray(image), 0, 65535).astype(np.uint16) >> 8
+        return PIL.Image.fromarray(eight_bits.astype(np.uint8))
+    if image.mode == "1":
+        return image.convert("L")
+    if image.has_transparency_data:
+        grey = image.mode in ("LA", "La")
+        image = image.convert("RGBA")
+        black = PIL.Image.new("RGBA", image.size, (0, 0, 0, 255))
+        return PIL.Image.alpha_composite(black, image).convert("L" if grey else "RGB")
+    return image.convert("RGB")
+
+
+def _as_array(image) -> np.ndarray:
+    array = np.asarray(image)
+    return array[:, :, None] if array.ndim == 2 else array
+
+
+def _converted(array: np.ndarray, image_format: ImageFormat) -> np.ndarray:
+    """The array brought to the format's channels, then to its size by bilinear interpolation with antialiasing."""
+    import PIL.Image
+
+    height, width, channels = image_format.shape
+    image = PIL.Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    if array.shape[2] != channels:
+        image = image.convert("L" if channels == 1 else "RGB")
+    if array.shape[:2] != (height, width):
+        box = _centre(image.size, (width, height)) if image_format.resize == "crop" else None
+        image = image.resize((width, height), PIL.Image.Resampling.BILINEAR, box=box)
+    return _as_array(image)
+
+
+def _centre(size: tuple[int, int], target: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The largest box in the middle of an image of `size` (width, height) with the proportions of `target`."""
+    scale = min(size[0] / target[0], size[1] / target[1])
+    left, top = (size[0] - target[0] * scale) / 2, (size[1] - target[1] * scale) / 2
+    return (left, top, left + target[0] * scale, top + target[1] * scale)

@@ -1,0 +1,149 @@
+"""How raw inputs become what a model reads: fitted on training rows only, applied on the device."""
+
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float32, Num
+
+from data.features import Features
+from plumbline import UserError
+
+NORMALIZATIONS = ("fitted", "imagenet", "none")
+# Mean and standard deviation of ImageNet's RGB channels, in 0 to 1 units, as everyone uses them.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# Images taken at once when moments are summed up, so that a mapped set is never in memory as a whole.
+_CHUNK = 1024
+
+
+def fit(features: Features, inputs: np.ndarray, labels: np.ndarray, *, normalize: str) -> dict[str, np.ndarray]:
+    """Fits the preprocessing on the rows given.
+
+    Args:
+      features: of the set.
+      inputs: (N, *features.shape) raw.
+      labels: (N,), for regression in raw units.
+      normalize: `config.data.normalize`.
+
+    Returns:
+      For images `mean`, `std` (C,) in 0 to 1 units. For tables, over the numeric and boolean columns, `fill` (the
+      median), `mean`, `std` (of the filled columns), and `slots` (sum of `features.categories`,): for each column's
+      codes in turn, the slot it goes to, which is 0 for a code that no row given has. For regression `label_mean` and
+      `label_std`, scalars. All float32. What is constant has deviation 1. Arrays that would be empty are left out, as
+      checkpoints hold none.
+
+    Raises:
+      UserError: `normalize` is unknown, or meant for other inputs.
+    """
+    if features.kind == "image":
+        chunks = (inputs[start : start + _CHUNK] for start in range(0, len(inputs), _CHUNK))
+        return fit_images(features, chunks, normalize=normalize)
+    _check(normalize, features)
+    columns = {name: array for name, array in _fit_columns(features, inputs, normalize).items() if array.size}
+    return {**columns, **_fit_labels(features, labels, normalize)}
+
+
+def fit_images(features: Features, chunks: Iterable[np.ndarray], *, normalize: str) -> dict[str, np.ndarray]:
+    """Fits the preprocessing of images that come in chunks (N, H, W, C) uint8; see `fit`."""
+    _check(normalize, features)
+    channels = features.shape[-1]
+    if normalize == "none":
+        return {"mean": np.zeros(channels, np.float32), "std": np.ones(channels, np.float32)}
+    if normalize == "imagenet":
+        mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
+        if channels == 1:
+            mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
+        return {"mean": mean.astype(np.float32), "std": std.astype(np.float32)}
+    total, squares, count = np.zeros(channels), np.zeros(channels), 0
+    for chunk in chunks:
+        # Summed over the examples first, in integers: exact, and far quicker than over the few channels.
+        flat = chunk.reshape(len(chunk), -1)
+        squared = np.square(flat, dtype=np.uint16)
+        total += flat.sum(axis=0, dtype=np.uint64).reshape(-1, channels).sum(axis=0)
+        squares += squared.sum(axis=0, dtype=np.uint64).reshape(-1, channels).sum(axis=0)
+        count += flat.size // channels
+    mean = total / max(count, 1) / 255.0
+    variance = np.maximum(squares / max(count, 1) / 255.0**2 - mean**2, 0.0)
+    return {"mean": mean.astype(np.float32), "std": _deviation(np.sqrt(variance))}
+
+
+def apply(
+    preprocessing: dict[str, np.ndarray | jax.Array], features: Features, inputs: Num[Array | np.ndarray, "B ..."]
+) -> Float32[Array, "B ..."]:
+    """What a model reads: (B, *features.input_shape).
+
+    Args:
+      preprocessing: from `fit`; arrays, so that one program serves whatever they hold.
+      features: of the set.
+      inputs: (B, *features.shape) raw; images may also be floats in 0 to 255, after augmentation.
+
+    Returns:
+      Images scaled by channel. Tables: numeric and boolean columns filled and standardised, then an indicator of
+      missing for each of them that has gaps in training, then the slot of each categorical column as a float.
+    """
+    inputs = jnp.asarray(inputs, jnp.float32)
+    if features.kind == "image":
+        mean, std = (jnp.asarray(preprocessing[name], jnp.float32)[None, None, None, :] for name in ("mean", "std"))
+        return (inputs / 255.0 - mean) / std
+    parts = []
+    num_numeric = len(features.numeric_columns)
+    if num_numeric:
+        fill, mean, std = (jnp.asarray(preprocessing[name], jnp.float32)[None, :] for name in ("fill", "mean", "std"))
+        numeric = inputs[:, :num_numeric]
+        missing = jnp.isnan(numeric)
+        parts.append((jnp.where(missing, fill, numeric) - mean) / std)
+        with_gaps = [index for index, column in enumerate(features.numeric_columns) if column.has_missing]
+        parts.append(missing[:, np.array(with_gaps, np.int32)].astype(jnp.float32))
+    if features.categories:
+        codes = inputs[:, num_numeric:].astype(jnp.int32)
+        parts.append(jnp.asarray(preprocessing["slots"], jnp.float32)[codes + _offsets(features)[None, :]])
+    return jnp.concatenate(parts, axis=1)
+
+
+def _fit_columns(features: Features, inputs: np.ndarray, normalize: str) -> dict[str, np.ndarray]:
+    num_numeric = len(features.numeric_columns)
+    numeric = inputs[:, :num_numeric].astype(np.float64)
+    missing = np.isnan(numeric)
+    fill = np.zeros(num_numeric)
+    for column in range(num_numeric):
+        present = numeric[~missing[:, column], column]
+        fill[column] = np.median(present) if len(present) else 0.0
+    filled = np.where(missing, fill, numeric)
+    mean, std = np.zeros(num_numeric), np.ones(num_numeric)
+    if normalize == "fitted" and len(filled):
+        mean, std = filled.mean(axis=0), filled.std(axis=0)
+    slots = np.zeros(sum(features.categories), np.float32)
+    codes = inputs[:, num_numeric:].astype(np.int64)
+    for column, offset in enumerate(_offsets(features)):
+        known = np.unique(codes[:, column])
+        slots[offset + known] = known
+    return {"fill": fill.astype(np.float32), "mean": mean.astype(np.float32), "std": _deviation(std), "slots": slots}
+
+
+def _fit_labels(features: Features, labels: np.ndarray, normalize: str) -> dict[str, np.ndarray]:
+    if features.task != "regression":
+        return {}
+    if normalize == "none" or not len(labels):
+        return {"label_mean": np.asarray(0, np.float32), "label_std": np.asarray(1, np.float32)}
+    labels = labels.astype(np.float64)
+    return {"label_mean": np.asarray(labels.mean(), np.float32), "label_std": _deviation(labels.std())}
+
+
+def _deviation(std: np.ndarray | np.floating) -> np.ndarray:
+    """Deviations as float32, with 1 for what is constant up to rounding."""
+    std = np.asarray(std)
+    return np.where(std > 1e-7, std, 1.0).astype(np.float32)
+
+
+def _offsets(features: Features) -> np.ndarray:
+    """Where the codes of each categorical column begin in `slots`."""
+    return np.concatenate([[0], np.cumsum(features.categories)[:-1]]).astype(np.int32)[: len(features.categories)]
+
+
+def _check(normalize: str, features: Features) -> None:
+    if normalize not in NORMALIZATIONS:
+        raise UserError(f"data.normalize: unknown way '{normalize}'; choose one of {', '.join(NORMALIZATIONS)}")
+    if normalize == "imagenet" and features.kind != "image":
+        raise UserError("data.normalize: 'imagenet' is for images; choose 'fitted' or 'none' for a table")

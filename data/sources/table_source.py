@@ -1,0 +1,167 @@
+"""A source over one table, with another for the test where one is named."""
+
+import dataclasses
+from collections.abc import Callable
+
+import ml_collections
+import numpy as np
+
+from data import tables
+from data.sources.source import Part
+from data.tables import Table
+from plumbline import UserError, unknown_name
+
+TASKS = ("auto", "classification", "regression")
+# A numeric target with more distinct values than this is taken for a quantity, as the config's comment says.
+_MOST_CLASSES = 20
+
+
+@dataclasses.dataclass(kw_only=True)
+class TableSource:
+    """Rows of a table; see `data.sources.source.Source`.
+
+    Attributes:
+      table: of the training rows, and of the others where no other file holds them.
+      config: `config.data`.
+      target: column that is predicted.
+      read_other: reads the table of test rows at a path, or None where a source has no paths.
+      label_names: names of the classes 0, 1, ... where the source gives them.
+    """
+
+    table: Table
+    config: ml_collections.ConfigDict
+    target: str
+    read_other: Callable[[str], Table] | None = None
+    label_names: tuple[str, ...] = ()
+
+    part_names = ("train",)
+
+    def __post_init__(self):
+        config = self.config
+        if config.task not in TASKS:
+            raise unknown_name("data.task", config.task, TASKS)
+        for field in ("ignore", "categorical"):
+            for name in config[field]:
+                tables.column(self.table, name, f"data.{field}")
+        if not self.target:
+            columns = ", ".join(self.table.columns)
+            raise UserError(f"data.target: '' names no column; give the one to be predicted, of {columns}")
+        if self.target in config.ignore:
+            raise UserError(f"data.ignore: '{self.target}' is the target; take it out of data.ignore")
+        target = tables.column(self.table, self.target, "data.target")
+        self._require_values(self.table, target, self.target)
+        self._numeric = tables.is_numeric(self.table, target)
+        self.task = self._decided_task(target)
+        self.class_names = self._decided_classes(target)
+        self.group_names = ()
+        if config.group:
+            self.group_names = tables.sorted_values(self._group_texts(self.table))
+
+    @property
+    def leave_out(self) -> set[str]:
+        """Columns that are no inputs."""
+        return {self.target, self.config.group, self.config.weight, *self.config.ignore} - {""}
+
+    def part(self, name: str) -> Part:
+        """All rows of the table; `name` is "train"."""
+        return self._part(self.table)
+
+    def other(self, path: str) -> Part:
+        """The rows of another file of the same kind."""
+        if self.read_other is None:
+            raise UserError(f"data.test: '{path}' is not possible for {self.config.source}; write 'N percent'")
+        table = self.read_other(path)
+        tables.column(table, self.target, "data.target")
+        if self.config.group:
+            # New groups come last, so that numbers given before stay as they are.
+            new = tables.sorted_values(set(self._group_texts(table)) - set(self.group_names))
+            self.group_names = (*self.group_names, *new)
+        return self._part(table)
+
+    def _part(self, table: Table) -> Part:
+        groups = None
+        if self.config.group:
+            numbered = {name: index for index, name in enumerate(self.group_names)}
+            groups = np.array([numbered[text] for text in self._group_texts(table)], np.int32)
+        return Part(
+            labels=self._labels(table),
+            groups=groups,
+            weights=self._weights(table),
+            fingerprint=table.fingerprint,
+            table=table,
+        )
+
+    def _decided_task(self, target) -> str:
+        if self.config.task != "auto":
+            if self.config.task == "regression" and not self._numeric:
+                first = tables.texts(target[:1])[0]
+                raise UserError(
+                    f"data.task: column '{self.target}' holds '{first}', no number; choose 'classification' or "
+                    "another data.target"
+                )
+            return self.config.task
+        if self.label_names or not self._numeric:
+            return "classification"
+        values = np.unique(tables.numbers(self.table, self.target, target))
+        quantity = len(values) > _MOST_CLASSES or not np.array_equal(values, np.round(values))
+        return "regression" if quantity else "classification"
+
+    def _decided_classes(self, target) -> tuple[str, ...]:
+        if self.task == "regression":
+            values = tables.numbers(self.table, self.target, target)
+            distinct = tuple(str(value) for value in np.unique(values)[:2])
+        else:
+            distinct = self.label_names or tables.sorted_values(self._label_texts(self.table))
+        if len(distinct) < 2:
+            raise UserError(
+                f"data.target: column '{self.target}' of {self.table.name} is '{distinct[0]}' in every row, so there "
+                "is nothing to learn; choose another column"
+            )
+        return () if self.task == "regression" else distinct
+
+    def _labels(self, table: Table) -> np.ndarray:
+        target = tables.column(table, self.target, "data.target")
+        self._require_values(table, target, self.target)
+        if self.task == "regression":
+            return tables.numbers(table, self.target, target).astype(np.float32)
+        numbered = {name: index for index, name in enumerate(self.class_names)}
+        found = self._label_texts(table)
+        labels = np.array([numbered.get(text, -1) for text in found], np.int32)
+        if (labels < 0).any():
+            row = int(np.argmax(labels < 0))
+            raise UserError(
+                f"{table.place(row, self.target)} holds the label '{found[row]}', which no training row has; known: "
+                f"{', '.join(self.class_names[:20])}; mend it or leave the row out"
+            )
+        return labels
+
+    def _label_texts(self, table: Table) -> list[str]:
+        """Labels as the names of their classes: numbers in one way of writing, whatever the file's."""
+        target = tables.column(table, self.target, "data.target")
+        if self.label_names:
+            return [self.label_names[index] for index in target.to_pylist()]
+        return tables.labels(table, self.target, numeric=self._numeric and tables.is_numeric(table, target))
+
+    def _weights(self, table: Table) -> np.ndarray:
+        name = self.config.weight
+        if not name:
+            return np.ones(table.num_rows, np.float32)
+        array = tables.column(table, name, "data.weight")
+        self._require_values(table, array, name)
+        weights = tables.numbers(table, name, array)
+        if (weights < 0).any():
+            row = int(np.argmax(weights < 0))
+            raise UserError(f"{table.place(row, name)} is the weight {weights[row]:g}; give at least 0")
+        return weights.astype(np.float32)
+
+    def _group_texts(self, table: Table) -> list[str]:
+        array = tables.column(table, self.config.group, "data.group")
+        self._require_values(table, array, self.config.group)
+        return tables.texts(array)
+
+    def _require_values(self, table: Table, array, name: str) -> None:
+        if array.null_count:
+            row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
+            raise UserError(
+                f"{table.place(row, name)} is missing, as in {array.null_count} row(s); fill it or leave the row out"
+            )

@@ -1,0 +1,70 @@
+"""Prints what a run predicts, one JSON line an example.
+
+    python -m experiments.predict --workdir=runs/digits image.png folder/
+    python -m experiments.predict --workdir=runs/census people.csv --output=predictions.csv
+    python -m experiments.predict --workdir=runs/digits --split=test --limit=3
+
+Inputs are image files, folders of images, or tables (CSV or Parquet) with or without the target column.
+
+Flags:
+    --workdir=DIR                the run directory
+    --split=NAME                 predict a split of the run's own data instead of inputs
+    --limit=N                    only the first N examples
+    --checkpoint=best|last       which parameters; the best on the validation split by default
+    --output=FILE                write a CSV file instead
+"""
+
+import csv
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+
+from absl import flags
+
+from experiments import command
+from plumbline import UserError
+from plumbline.files import replaced
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
+_SPLIT = flags.DEFINE_string("split", None, "Split of the run's own data.")
+_LIMIT = flags.DEFINE_integer("limit", None, "Only the first examples.", lower_bound=1)
+_CHECKPOINT = flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which parameters.")
+_OUTPUT = flags.DEFINE_string("output", None, "CSV file.")
+
+
+def main(inputs: list[str]) -> None:
+    """Predicts and prints."""
+    command.require(workdir=_WORKDIR.value)
+    if bool(inputs) == bool(_SPLIT.value):
+        raise UserError("predict: name inputs (images, folders, tables) or a --split, one of the two")
+    from trainers.inference import FinishedRun
+
+    run = FinishedRun(_WORKDIR.value, checkpoint=_CHECKPOINT.value)
+    predictions = run.predict_split(_SPLIT.value) if _SPLIT.value else run.predict(inputs)
+    predictions = itertools.islice(predictions, _LIMIT.value)
+    if _OUTPUT.value:
+        _write_csv(_OUTPUT.value, predictions)
+    else:
+        for prediction in predictions:
+            print(json.dumps(prediction), flush=True)
+
+
+def _write_csv(path: str, predictions: Iterator[Mapping]) -> None:
+    """A column for each field, and one for the probability of each class."""
+    with replaced(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = None
+        for prediction in predictions:
+            probabilities = prediction.pop("probabilities", {})
+            row = prediction | {f"probability {name}": value for name, value in probabilities.items()}
+            writer = writer or _with_header(file, row)
+            writer.writerow(row)
+
+
+def _with_header(file: object, row: Mapping) -> csv.DictWriter:
+    writer = csv.DictWriter(file, list(row))
+    writer.writeheader()
+    return writer
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,51 @@
+"""Trains by a config in a working directory; run again, it goes on where it stopped.
+
+    python -m experiments.train --config=configs/digits_resnet.py --workdir=runs/digits
+    python -m experiments.train --config=configs/digits_vit.py --workdir=runs/vit --config.optimizer.learning_rate=3e-4
+
+Flags:
+    --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
+    --workdir=DIR              the run directory: new, empty, or that of the same config
+    --overwrite                delete what another run left in DIR
+
+Exit codes: 0 done, 2 an error you can mend, 3 diverged, 42 preempted after a save (run the same command again).
+"""
+
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import command
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete what another run left in the run directory.")
+
+_EXIT_CODES = {"done": command.DONE, "diverged": command.DIVERGED, "preempted": command.PREEMPTED}
+
+
+def main(words: list[str]) -> int:
+    """Trains, prints the metrics, and returns the exit code."""
+    command.refuse(words)
+    command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
+    # JAX takes a moment to import: a wrong flag should not have to wait for it.
+    from trainers.evaluation import overall
+    from trainers.loop import train
+    from trainers.progress import print_table
+
+    summary = train(_CONFIG.value, _WORKDIR.value, overwrite=_OVERWRITE.value)
+    status = summary["status"]
+    if status == "done":
+        columns = {name: overall(metrics) for name, metrics in summary["metrics"].items()}
+        # Of the training's own metrics, those that the other splits have as well.
+        columns["train"] = {name: value for name, value in columns["train"].items() if name in columns["test"]}
+        print_table(f"step {summary['step']} (best: step {summary['best_step']})", columns)
+        print(f"{status}: {_WORKDIR.value}" + (f" ({summary['reason']})" if summary["reason"] else ""))
+    else:
+        print(f"{status}: {summary['reason']}", file=sys.stderr)
+    return _EXIT_CODES[status]
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,91 @@
+"""What every model is: inputs to features to logits, with regularisation handed in at the call.
+
+The common arguments of a model's constructor, all keyword-only; the rest are the fields of its own config section:
+
+    input_shape: shape of one example after preprocessing: (height, width, channels), or (columns,) of a table.
+    categories: vocabulary sizes of the categorical columns, which are the last ones of a table; () without any.
+    num_outputs: classes, or numbers to predict.
+    dtype: type of the arithmetic. Parameters, statistics of norms, features and logits are float32 whatever it is.
+    remat: recompute activations in the backward pass; a model that has no use for it ignores it.
+    rngs: source of initial parameters; not kept.
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jaxtyping import ArrayLike, Float, Float32, PRNGKeyArray
+
+from plumbline import UserError
+
+Scalar = Float[ArrayLike, ""]
+
+
+class Model(nnx.Module):
+    """Abstract. A tree of modules whose variables are `nnx.Param` and `nnx.BatchStat` and nothing else.
+
+    A family defines `features` and sets `head`.
+    """
+
+    head: nnx.Linear
+
+    def __call__(
+        self,
+        inputs: Float[Array, "batch ..."],
+        *,
+        training: bool = False,
+        key: PRNGKeyArray | None = None,
+        dropout: Scalar | None = None,
+        stochastic_depth: Scalar | None = None,
+    ) -> Float32[Array, "batch outputs"]:
+        """Computes the logits, or the numbers predicted in a regression.
+
+        Args:
+          inputs: a batch of examples of `input_shape`; categories are codes held as floats.
+          training: batch statistics are those of this batch, and are recorded; the regularisers below act.
+          key: randomness of the regularisers; each layer folds its own number into it.
+          dropout: share of activations dropped; a traced scalar serves many rates with one program, 0 among them; None
+            leaves it out of the program.
+          stochastic_depth: share of residual branches dropped in the last block, likewise.
+
+        Raises:
+          ValueError: if a regulariser acts and there is no key.
+        """
+        features = self.features(inputs, training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth)
+        return self.head(features).astype(jnp.float32)
+
+    def features(
+        self,
+        inputs: Float[Array, "batch ..."],
+        *,
+        training: bool = False,
+        key: PRNGKeyArray | None = None,
+        dropout: Scalar | None = None,
+        stochastic_depth: Scalar | None = None,
+    ) -> Float32[Array, "batch features"]:
+        """Computes the representation that the head reads; arguments as in `__call__`."""
+        raise NotImplementedError(f"{type(self).__name__} must define `features`")
+
+
+def require_images(name: str, input_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """The height, width and channels of the images that a model reads.
+
+    Raises:
+      UserError: if the inputs are no images.
+    """
+    if len(input_shape) != 3:
+        raise UserError(
+            f"model.name: '{name}' reads images (height, width, channels), but an input has the shape {input_shape}; "
+            "choose 'mlp' or 'linear' for a table"
+        )
+    return input_shape
+
+
+def require_positive(where: str, *values: int) -> None:
+    """Checks sizes.
+
+    Raises:
+      UserError: if one of them is less than 1.
+    """
+    for value in values:
+        if value < 1:
+            raise UserError(f"{where}: a size must be at least 1, not {value}")

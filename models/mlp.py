@@ -1,0 +1,90 @@
+"""Multilayer perceptron, for tables and for small images; categories are embedded."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float, Float32, PRNGKeyArray
+
+from models.interface import Model, Scalar, require_positive
+from models.regularization import Regularization
+from models.tables import count_numeric, split_columns
+from plumbline import unknown_name
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu": jax.nn.silu}
+
+
+class Mlp(Model):
+    """Dense layers, each followed by an activation and dropout; categorical columns enter through embeddings.
+
+    Embeddings of categories: Guo and Berkhahn 2016, "Entity Embeddings of Categorical Variables", section 3.
+    """
+
+    embeddings: nnx.List[nnx.Embed]
+    hidden: nnx.List[nnx.Linear]
+    head: nnx.Linear
+    activation: str
+
+    def __init__(
+        self,
+        *,
+        input_shape: tuple[int, ...],
+        categories: tuple[int, ...],
+        num_outputs: int,
+        hidden_sizes: Sequence[int] = (128, 128),
+        embedding_size: int = 0,
+        activation: str = "relu",
+        dtype: DTypeLike = jnp.float32,
+        remat: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        """Arguments besides those of `models/interface.py`, of which `remat` is ignored.
+
+        Args:
+          hidden_sizes: units of each hidden layer; () makes a linear model of the embeddings.
+          embedding_size: units of the embedding of a category; 0 means min(50, (categories + 1) // 2) for each column.
+          activation: "relu", "gelu" or "silu".
+
+        Raises:
+          UserError: for an unknown activation, or a size below 1.
+        """
+        if activation not in ACTIVATIONS:
+            raise unknown_name("model.mlp.activation", activation, ACTIVATIONS)
+        require_positive("model.mlp.hidden_sizes", *hidden_sizes)
+        require_positive("model.mlp.embedding_size", embedding_size or 1)
+        widths = [embedding_size or min(50, (size + 1) // 2) for size in categories]
+        self.embeddings = nnx.List(
+            nnx.Embed(size, width, dtype=dtype, rngs=rngs) for size, width in zip(categories, widths, strict=True)
+        )
+        sizes = [count_numeric(input_shape, categories) + sum(widths), *hidden_sizes]
+        self.hidden = nnx.List(
+            nnx.Linear(fan_in, fan_out, kernel_init=nnx.initializers.he_normal(), dtype=dtype, rngs=rngs)
+            for fan_in, fan_out in itertools.pairwise(sizes)
+        )
+        self.head = nnx.Linear(sizes[-1], num_outputs, rngs=rngs)
+        self.activation = activation
+
+    def features(
+        self,
+        inputs: Float[Array, "batch ..."],
+        *,
+        training: bool = False,
+        key: PRNGKeyArray | None = None,
+        dropout: Scalar | None = None,
+        stochastic_depth: Scalar | None = None,
+    ) -> Float32[Array, "batch features"]:
+        """The last hidden layer; there is no residual branch for `stochastic_depth`. Arguments as in `Model`."""
+        regularization = Regularization.of_call(training=training, key=key, dropout=dropout)
+        numeric, codes = split_columns(inputs, len(self.embeddings))
+        columns = [numeric.astype(jnp.float32)]
+        for column, embedding in enumerate(self.embeddings):
+            columns.append(embedding(codes[:, column]).astype(jnp.float32))
+        values = jnp.concatenate(columns, axis=1)
+        for layer, dense in enumerate(self.hidden):
+            values = ACTIVATIONS[self.activation](dense(values))
+            values = regularization.drop_units(values, layer)
+        return values.astype(jnp.float32)

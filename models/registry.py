@@ -1,0 +1,57 @@
+"""Models by the name they have in a config."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from flax import nnx
+
+from models.interface import Model
+from models.linear import Linear
+from models.mlp import Mlp
+from models.resnet import ResNet
+from models.vit import VisionTransformer
+from plumbline import unknown_name
+
+REGISTRY: dict[str, type[Model]] = {"linear": Linear, "mlp": Mlp, "resnet": ResNet, "vit": VisionTransformer}
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def build(
+    options: ml_collections.ConfigDict | Mapping[str, Any],
+    *,
+    input_shape: tuple[int, ...],
+    categories: tuple[int, ...],
+    num_outputs: int,
+    key: jax.Array,
+) -> Model:
+    """Makes the model that a config names, with new parameters.
+
+    Args:
+      options: `config.model`. `name`, `dtype` and `remat` are read, and the section called like the model, whose fields
+        are the arguments of its constructor. `dropout` and `stochastic_depth` are not: they are given at the call.
+      input_shape: shape of one example after preprocessing: (height, width, channels), or (columns,) of a table.
+      categories: vocabulary sizes of the categorical columns, which are the last ones of a table; () without any.
+      num_outputs: classes, or numbers to predict.
+      key: randomness of the initial parameters; may be traced.
+
+    Raises:
+      UserError: for an unknown name or choice, or sizes that do not fit the inputs.
+    """
+    name = options["name"]
+    if name not in REGISTRY:
+        raise unknown_name("model.name", name, REGISTRY)
+    if options["dtype"] not in DTYPES:
+        raise unknown_name("model.dtype", options["dtype"], DTYPES)
+    return REGISTRY[name](
+        **options[name],
+        input_shape=tuple(input_shape),
+        categories=tuple(categories),
+        num_outputs=num_outputs,
+        dtype=DTYPES[options["dtype"]],
+        remat=options["remat"],
+        rngs=nnx.Rngs(key),
+    )

@@ -1,0 +1,344 @@
+"""Vision transformers.
+
+Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", section 3.1 and table 1; Ti and S after Touvron et al. 2021,
+"Training data-efficient image transformers", table 1. Details that weights from elsewhere depend on (exact gelu, biases
+everywhere, epsilon of the norms, a position for the class token) are those of timm.
+
+Shapes: `tokens` counts the patches and, with it, the class token, which comes first.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float, Float32, Int, PRNGKeyArray
+
+from models.interface import Model, Scalar, require_images, require_positive
+from models.regularization import Regularization, depth_share
+from plumbline import UserError, unknown_name
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Units of a token, number of blocks, heads of attention, hidden units of each block's MLP."""
+
+    width: int
+    depth: int
+    heads: int
+    mlp_size: int
+
+
+VARIANTS = {
+    "Ti": Sizes(192, 12, 3, 768),
+    "S": Sizes(384, 12, 6, 1536),
+    "B": Sizes(768, 12, 12, 3072),
+    "L": Sizes(1024, 24, 16, 4096),
+    "H": Sizes(1280, 32, 16, 5120),
+}
+POOLINGS = ("token", "mean")
+POSITIONS = ("learned", "sincos2d")
+
+LAYER_NORM_EPSILON = 1e-6
+
+# Up to this many blocks the loop is compiled as straight code, which is up to a quarter faster on CPU and compiles in
+# the same time; at 12 blocks it is no faster and compiles twice as long. Unrolling only in part is slower than either.
+MAX_UNROLLED_DEPTH = 4
+
+
+class VisionTransformer(Model):
+    """Patches as tokens, a stack of pre-norm transformer blocks, and a dense head on the class token or the mean.
+
+    The parameters of all blocks are stacked along a leading axis, and the blocks run in a scan: a program of any depth
+    is traced in the time of one block, and a deep one compiled in it.
+    """
+
+    embedding: nnx.Linear
+    class_token: nnx.Param | None
+    positions: nnx.Param | None
+    blocks: "Block"
+    norm: nnx.LayerNorm
+    head: nnx.Linear
+    patch_size: int
+    depth: int
+    remat: bool
+    dtype: DTypeLike
+
+    def __init__(
+        self,
+        *,
+        input_shape: tuple[int, ...],
+        categories: tuple[int, ...],
+        num_outputs: int,
+        variant: str = "custom",
+        patch_size: int = 16,
+        width: int = 64,
+        depth: int = 4,
+        heads: int = 4,
+        mlp_size: int = 256,
+        pooling: str = "token",
+        positions: str = "learned",
+        dtype: DTypeLike = jnp.float32,
+        remat: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        """Arguments besides those of `models/interface.py`; `remat` recomputes each block in the backward pass.
+
+        Args:
+          variant: "Ti", "S", "B", "L", "H", or "custom", which takes `width`, `depth`, `heads` and `mlp_size`.
+          patch_size: side of a patch in pixels.
+          width: units of a token.
+          depth: number of blocks.
+          heads: heads of attention.
+          mlp_size: hidden units of each block's MLP.
+          pooling: "token" (the head reads a class token) or "mean" (of all patches).
+          positions: "learned", or "sincos2d" (fixed; the class token has none).
+
+        Raises:
+          UserError: for inputs that are no images or do not divide into patches, an unknown variant, pooling or kind of
+            positions, or sizes that do not fit together.
+        """
+        height, image_width, channels = require_images("vit", input_shape)
+        sizes = _resolve_sizes(variant, Sizes(width, depth, heads, mlp_size))
+        _check_choices(pooling, positions, sizes)
+        grid = _grid_shape(height, image_width, patch_size)
+
+        self.embedding = nnx.Linear(patch_size**2 * channels, sizes.width, dtype=dtype, rngs=rngs)
+        self.class_token = nnx.Param(jnp.zeros((1, sizes.width))) if pooling == "token" else None
+        num_tokens = grid[0] * grid[1] + (pooling == "token")
+        if positions == "learned":
+            initial = jax.random.normal(rngs.params(), (num_tokens, sizes.width)) / sizes.width**0.5
+            self.positions = nnx.Param(initial)
+        else:
+            self.positions = None
+        block_keys = jax.random.split(rngs.params(), sizes.depth)
+        self.blocks = nnx.vmap(lambda key: Block(sizes, dtype=dtype, rngs=nnx.Rngs(key)))(block_keys)
+        self.norm = _make_layer_norm(sizes.width, rngs=rngs)
+        # From zero, as in Dosovitskiy et al.'s and Beyer et al.'s code: the first predictions are uniform.
+        self.head = nnx.Linear(sizes.width, num_outputs, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        self.patch_size = patch_size
+        self.depth = sizes.depth
+        self.remat = remat
+        self.dtype = dtype
+
+    def features(
+        self,
+        inputs: Float[Array, "batch height width channels"],
+        *,
+        training: bool = False,
+        key: PRNGKeyArray | None = None,
+        dropout: Scalar | None = None,
+        stochastic_depth: Scalar | None = None,
+    ) -> Float32[Array, "batch features"]:
+        """The normalised class token, or mean of the normalised tokens. Arguments as in `Model`."""
+        regularization = Regularization.of_call(
+            training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth
+        )
+        tokens = self._run_blocks(self._embed(inputs), regularization)
+        normalized = self.norm(tokens)
+        return normalized.mean(axis=1) if self.class_token is None else normalized[:, 0]
+
+    def _embed(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch tokens units"]:
+        """Makes tokens of patches, adds positions, and puts the class token first."""
+        tokens = self.embedding(extract_patches(images, self.patch_size))
+        batch_size, _, width = tokens.shape
+        if self.positions is None:
+            grid = (images.shape[1] // self.patch_size, images.shape[2] // self.patch_size)
+            tokens = tokens + jnp.asarray(sincos2d(*grid, width), self.dtype)[None]
+        if self.class_token is not None:
+            class_token = jnp.broadcast_to(self.class_token[...].astype(self.dtype), (batch_size, 1, width))
+            tokens = jnp.concatenate([class_token, tokens], axis=1)
+        if self.positions is not None:
+            tokens = tokens + self.positions[...].astype(self.dtype)[None]
+        return tokens
+
+    def _run_blocks(
+        self, tokens: Float[Array, "batch tokens units"], regularization: Regularization
+    ) -> Float[Array, "batch tokens units"]:
+        """Runs the stacked blocks one after the other."""
+        graphdef, stacked = nnx.split(self.blocks)
+
+        def run_block(tokens, indexed):
+            index, variables = indexed
+            block = nnx.merge(graphdef, variables)
+            return block(tokens, regularization, index, depth_share(index, self.depth)), None
+
+        if self.remat:
+            # A loop keeps the compiler from merging the recomputation with the forward pass; straight code would need
+            # the barrier that is left out here.
+            run_block = jax.checkpoint(run_block, prevent_cse=False)
+        unroll = self.depth <= MAX_UNROLLED_DEPTH and not self.remat
+        tokens, _ = jax.lax.scan(run_block, tokens, (jnp.arange(self.depth), stacked), unroll=unroll)
+        return tokens
+
+
+class Block(nnx.Module):
+    """Attention and an MLP, each on normalised tokens and added to them (pre-norm)."""
+
+    norm1: nnx.LayerNorm
+    attention: "Attention"
+    norm2: nnx.LayerNorm
+    mlp: "BlockMlp"
+
+    def __init__(self, sizes: Sizes, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        """Takes the sizes of the model, of which the depth does not matter."""
+        self.norm1 = _make_layer_norm(sizes.width, rngs=rngs)
+        self.attention = Attention(sizes.width, sizes.heads, dtype=dtype, rngs=rngs)
+        self.norm2 = _make_layer_norm(sizes.width, rngs=rngs)
+        self.mlp = BlockMlp(sizes.width, sizes.mlp_size, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self,
+        tokens: Float[Array, "batch tokens units"],
+        regularization: Regularization,
+        index: int | Int[Array, ""],
+        share: Scalar,
+    ) -> Float[Array, "batch tokens units"]:
+        """Transforms the tokens.
+
+        Args:
+          tokens: what the block before gave.
+          regularization: what is dropped after each sublayer.
+          index: number of the block, for its randomness; may be traced.
+          share: share of the full rate of stochastic depth that this block has.
+        """
+        for sublayer, (norm, transform) in enumerate(((self.norm1, self.attention), (self.norm2, self.mlp))):
+            layer = 2 * index + sublayer
+            branch = regularization.drop_units(transform(norm(tokens)), layer)
+            tokens = tokens + regularization.drop_branch(branch, layer, share)
+        return tokens
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention.
+
+    Vaswani et al. 2017, "Attention Is All You Need", section 3.2; `query`, `key`, `value` and `out` are the paper's
+    W^Q, W^K, W^V (all heads side by side) and W^O, with biases.
+    """
+
+    query: nnx.Linear
+    key: nnx.Linear
+    value: nnx.Linear
+    out: nnx.Linear
+    heads: int
+
+    def __init__(self, width: int, heads: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        """Takes the units of a token, which the heads share out among them."""
+        self.query = _make_dense(width, width, dtype=dtype, rngs=rngs)
+        self.key = _make_dense(width, width, dtype=dtype, rngs=rngs)
+        self.value = _make_dense(width, width, dtype=dtype, rngs=rngs)
+        self.out = _make_dense(width, width, dtype=dtype, rngs=rngs)
+        self.heads = heads
+
+    def __call__(self, tokens: Float[Array, "batch tokens units"]) -> Float[Array, "batch tokens width"]:
+        """Lets every token attend to every token."""
+        batch_size, num_tokens, width = tokens.shape
+        by_head = (batch_size, num_tokens, self.heads, width // self.heads)
+        query = self.query(tokens).reshape(by_head)
+        key = self.key(tokens).reshape(by_head)
+        value = self.value(tokens).reshape(by_head)
+        # The softmax is taken in float32: in bfloat16 its sum over many tokens would lose the small weights.
+        similarity = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
+        weights = jax.nn.softmax(similarity / (width // self.heads) ** 0.5, axis=-1)
+        attended = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(value.dtype), value)
+        return self.out(attended.reshape(tokens.shape))
+
+
+class BlockMlp(nnx.Module):
+    """Two dense layers with an exact gelu in between."""
+
+    hidden: nnx.Linear
+    out: nnx.Linear
+
+    def __init__(self, width: int, mlp_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        """Takes the units of a token and those of the hidden layer."""
+        bias_init = nnx.initializers.normal(1e-6)
+        self.hidden = _make_dense(width, mlp_size, bias_init=bias_init, dtype=dtype, rngs=rngs)
+        self.out = _make_dense(mlp_size, width, bias_init=bias_init, dtype=dtype, rngs=rngs)
+
+    def __call__(self, tokens: Float[Array, "batch tokens units"]) -> Float[Array, "batch tokens width"]:
+        """Transforms each token by itself."""
+        return self.out(jax.nn.gelu(self.hidden(tokens), approximate=False))
+
+
+def extract_patches(
+    images: Float[Array, "batch height width channels"], patch_size: int
+) -> Float[Array, "batch patches values"]:
+    """Cuts images into patches, row by row; the values of a patch are ordered by row, column and channel."""
+    batch_size, height, width, channels = images.shape
+    rows, columns = height // patch_size, width // patch_size
+    cut = images.reshape(batch_size, rows, patch_size, columns, patch_size, channels)
+    return cut.transpose(0, 1, 3, 2, 4, 5).reshape(batch_size, rows * columns, patch_size**2 * channels)
+
+
+def sincos2d(rows: int, columns: int, width: int) -> Float32[np.ndarray, "patches width"]:
+    """Fixed position embeddings: sine and cosine of the column, then of the row, at width / 4 frequencies each.
+
+    The frequencies fall geometrically from 1 to 1/10000. Beyer et al. 2022, "Better plain ViT baselines for
+    ImageNet-1k", after Chen et al. 2021 (MoCo v3).
+
+    Args:
+      rows: rows of the grid of patches.
+      columns: columns of that grid.
+      width: units of a token, a multiple of 4.
+    """
+    row, column = np.mgrid[:rows, :columns].reshape(2, -1, 1)
+    num_frequencies = width // 4
+    frequencies = 10_000.0 ** -(np.arange(num_frequencies) / max(num_frequencies - 1, 1))
+    angles = (column * frequencies, row * frequencies)
+    waves = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
+    return np.concatenate(waves, axis=1).astype(np.float32)
+
+
+def _resolve_sizes(variant: str, custom: Sizes) -> Sizes:
+    if variant == "custom":
+        return custom
+    if variant not in VARIANTS:
+        raise unknown_name("model.vit.variant", variant, [*VARIANTS, "custom"])
+    return VARIANTS[variant]
+
+
+def _check_choices(pooling: str, positions: str, sizes: Sizes) -> None:
+    if pooling not in POOLINGS:
+        raise unknown_name("model.vit.pooling", pooling, POOLINGS)
+    if positions not in POSITIONS:
+        raise unknown_name("model.vit.positions", positions, POSITIONS)
+    for field in dataclasses.fields(sizes):
+        require_positive(f"model.vit.{field.name}", getattr(sizes, field.name))
+    if sizes.width % sizes.heads:
+        raise UserError(
+            f"model.vit.heads: {sizes.heads} heads cannot share out a width of {sizes.width}; "
+            "choose a number that divides it"
+        )
+    if positions == "sincos2d" and sizes.width % 4:
+        raise UserError(f"model.vit.width: positions 'sincos2d' need a multiple of 4, not {sizes.width}")
+
+
+def _grid_shape(height: int, width: int, patch_size: int) -> tuple[int, int]:
+    require_positive("model.vit.patch_size", patch_size)
+    if height % patch_size or width % patch_size:
+        raise UserError(
+            f"model.vit.patch_size: patches of {patch_size} pixels do not fill images of {height} x {width}; "
+            "choose a number that divides both sides, or change data.image_size"
+        )
+    return height // patch_size, width // patch_size
+
+
+def _make_dense(
+    fan_in: int,
+    fan_out: int,
+    *,
+    bias_init: nnx.Initializer = nnx.initializers.zeros,
+    dtype: DTypeLike,
+    rngs: nnx.Rngs,
+) -> nnx.Linear:
+    kernel_init = nnx.initializers.xavier_uniform()
+    return nnx.Linear(fan_in, fan_out, kernel_init=kernel_init, bias_init=bias_init, dtype=dtype, rngs=rngs)
+
+
+def _make_layer_norm(width: int, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """A norm in float32, whatever the type of the arithmetic; the dense layer after it converts."""
+    return nnx.LayerNorm(width, epsilon=LAYER_NORM_EPSILON, dtype=jnp.float32, rngs=rngs)

@@ -1,0 +1,27 @@
+"""What every room stands on: the version and the one error that is the user's to mend."""
+
+import difflib
+from collections.abc import Iterable
+
+__version__ = "0.1.0"
+
+
+class UserError(ValueError):
+    """Something the user can mend: told in one line (what, where, what to do), exit code 2, no traceback."""
+
+
+def unknown_name(where: str, name: object, known: Iterable[str]) -> UserError:
+    """The error for a name that is not in a list, naming the nearest one that is.
+
+    Args:
+      where: the config field, flag or file that held the name.
+      name: what was given.
+      known: the names that would have been right.
+
+    Returns:
+      The error, to be raised by the caller: `model.name: no such model 'resnt'; did you mean 'resnet'? Known: ...`.
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return UserError(f"{where}: unknown name '{name}'; {hint}known: {', '.join(known) or 'none'}")

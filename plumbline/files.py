@@ -1,0 +1,27 @@
+"""Files that are either written whole or not at all."""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def replaced(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Gives a temporary path beside `path` and renames it over `path` when the block ends without an error.
+
+    A reader sees the old file or the new one, never a part. Folders work as well as files, if `path` is not there yet.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        temporary = pathlib.Path(folder) / path.name
+        yield temporary
+        os.replace(temporary, path)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes `text` (UTF-8) to `path` atomically."""
+    with replaced(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,145 @@
+import importlib
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import defaults
+from data import Features, preprocessing
+from trainers import hyperparameters, settings
+from trainers.loop import build_program, make_clock
+from trainers.state import num_parameters
+from trainers.step import make_train_step
+
+FOLDER = pathlib.Path(defaults.__file__).parent
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "defaults"))
+ARGUMENTS = {"image_folder": ["pictures"], "table": ["people.csv,target=income"]}
+
+# What needs a download, a GPU or a pod is checked by shape: examples, classes, image size and the model's parameters.
+BY_SHAPE = {
+    "cifar10_resnet18": (50_000, 10, 32, 11_173_962),
+    "imagenet_resnet50": (1_281_167, 1000, 224, 25_557_032),
+    # ViT-S/16 less its class token, and with fixed positions in place of 197 learned ones.
+    "imagenet_vit_s16": (1_281_167, 1000, 224, 22_050_664 - 384 - 197 * 384),
+}
+
+
+def load(name):
+    return importlib.import_module(f"configs.{name}").get_config(*ARGUMENTS.get(name, []))
+
+
+def fields(config, prefix=""):
+    for name, value in config.items():
+        if hasattr(value, "items"):
+            yield from fields(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_has_the_fields_of_the_defaults_and_passes_the_checks(name):
+    config = load(name)
+    assert set(fields(config)) == set(fields(defaults.get_config()))
+    assert config.is_locked
+    settings.check(config)
+    make_clock(config, 1000)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_header_gives_the_command(name):
+    header = importlib.import_module(f"configs.{name}").__doc__
+    assert f"python -m experiments.train --config=configs/{name}.py" in header
+
+
+def test_every_field_of_the_defaults_has_a_comment_over_it():
+    lines = (FOLDER / "defaults.py").read_text(encoding="utf-8").splitlines()
+    commented = False
+    for line in lines[lines.index("    config = ml_collections.ConfigDict()") + 1 :]:
+        if re.match(r"    [a-z.]+ = ", line) and "ConfigDict()" not in line:
+            assert commented, f"no comment over: {line}"
+        # A comment serves the lines up to the next blank one or the next comment.
+        commented = line.strip().startswith("#") or (commented and bool(line.strip()))
+
+
+@pytest.mark.parametrize("name", BY_SHAPE)
+def test_large_recipes_build_and_take_one_step_on_data_of_their_shape(name):
+    config = load(name)
+    num_examples, num_classes, size, parameters = BY_SHAPE[name]
+    features = Features(
+        kind="image",
+        shape=(size, size, 3),
+        dtype="uint8",
+        task="classification",
+        class_names=tuple(map(str, range(num_classes))),
+    )
+    program, init = build_program(config, features, make_clock(config, num_examples))
+    fitted = preprocessing.fit(features, np.zeros((1, size, size, 3), np.uint8), np.zeros(1), normalize="imagenet")
+    arguments = jnp.uint32(0), hyperparameters.from_config(config), jax.tree.map(jnp.asarray, fitted)
+    assert num_parameters(jax.eval_shape(init, *arguments).params) == parameters
+
+    # The whole batch by its shape; a real step on the smallest of batches where the model is small enough for that.
+    step = make_train_step(program)
+    batch = {
+        "inputs": jax.ShapeDtypeStruct((config.train.batch_size, size, size, 3), jnp.uint8),
+        "labels": jax.ShapeDtypeStruct((config.train.batch_size,), jnp.int32),
+        "weight": jax.ShapeDtypeStruct((config.train.batch_size,), jnp.float32),
+        "index": jax.ShapeDtypeStruct((config.train.batch_size,), jnp.int32),
+    }
+    state, metrics = jax.eval_shape(step, jax.eval_shape(init, *arguments), batch)
+    assert state.step.shape == ()
+    assert metrics["loss"][0].dtype == jnp.float32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BY_SHAPE)
+def test_large_recipes_take_a_real_step(name):
+    config = load(name)
+    num_examples, num_classes, size, _ = BY_SHAPE[name]
+    features = Features(
+        kind="image",
+        shape=(size, size, 3),
+        dtype="uint8",
+        task="classification",
+        class_names=tuple(map(str, range(num_classes))),
+    )
+    program, init = build_program(config, features, make_clock(config, num_examples))
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (4, size, size, 3), dtype=np.uint8)
+    fitted = preprocessing.fit(features, images, np.zeros(4), normalize="imagenet")
+    state = jax.jit(init)(jnp.uint32(0), hyperparameters.from_config(config), jax.tree.map(jnp.asarray, fitted))
+    batch = {
+        "inputs": jnp.asarray(images),
+        "labels": jnp.arange(4, dtype=jnp.int32),
+        "weight": jnp.ones(4),
+        "index": jnp.arange(4, dtype=jnp.int32),
+    }
+    new_state, metrics = jax.jit(make_train_step(program))(state, batch)
+    assert int(new_state.step) == 1
+    assert metrics["skipped"][0] == 0
+    # Nothing learnt yet: the loss is about that of guessing.
+    assert abs(float(metrics["loss"][0]) / 4 - np.log(num_classes)) < 1.5
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "message"),
+    [
+        ("table", "", "path or target missing"),
+        ("table", "people.csv", "path or target missing"),
+        ("table", "people.csv,targt=x", "unknown option 'targt'"),
+        ("image_folder", "", "no folder"),
+    ],
+)
+def test_a_missing_argument_says_what_to_write(name, argument, message):
+    with pytest.raises(ValueError, match=rf"configs/{name}.py: {message}.*; write configs/{name}.py:PATH"):
+        importlib.import_module(f"configs.{name}").get_config(argument)
+
+
+def test_a_table_takes_its_options():
+    config = importlib.import_module("configs.table").get_config("a.parquet,target=x,group=g,weight=w,task=regression")
+    data = config.data
+    assert (data.source, data.target, data.group, data.weight, data.task) == (
+        "parquet:a.parquet", "x", "g", "w", "regression",
+    )  # fmt: skip

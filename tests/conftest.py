@@ -1,0 +1,81 @@
+"""The suite runs strict: warnings are errors, no implicit dtype or rank promotion, eight CPU devices."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# One cache for the suite, beside the checkout's other ignored files: prepared digits and compiled programs.
+os.environ.setdefault("PLUMBLINE_CACHE", str(pathlib.Path(__file__).parent.parent / ".tests-cache"))
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+CHECKOUT = pathlib.Path(__file__).parent.parent
+
+# A training of seconds: a multilayer perceptron on the digits.
+QUICK = (
+    "--config=configs/digits_mlp.py",
+    "--config.train.duration=30 steps",
+    "--config.train.log_every=10 steps",
+    "--config.train.evaluate_every=10 steps",
+    "--config.train.checkpoint_every=10 steps",
+    "--config.train.tensorboard=False",
+)
+
+
+class Command:
+    """Runs `python -m experiments.NAME` in a process of its own, with one device."""
+
+    environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(CHECKOUT)}
+
+    def arguments(self, name, *words):
+        return [sys.executable, "-m", f"experiments.{name}", *map(str, words)]
+
+    def __call__(self, name, *words, code=0, **options):
+        finished = subprocess.run(
+            self.arguments(name, *words),
+            cwd=CHECKOUT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            **options,
+        )
+        assert finished.returncode == code, finished.stderr
+        return finished
+
+    def start(self, name, *words, **options):
+        return subprocess.Popen(self.arguments(name, *words), cwd=CHECKOUT, env=self.environment, **options)
+
+
+@pytest.fixture(scope="session")
+def command():
+    return Command()
+
+
+@pytest.fixture(scope="session")
+def quick_run(command, tmp_path_factory):
+    """The run directory of a finished quick training."""
+    workdir = tmp_path_factory.mktemp("quick") / "run"
+    command("train", *QUICK, f"--workdir={workdir}")
+    return workdir
+
+
+@pytest.fixture
+def fails(command):
+    """Runs a command that must end with one line of error and exit code 2; returns the line."""
+
+    def run(name, *words, **options):
+        finished = command(name, *words, code=2, **options)
+        lines = [line for line in finished.stderr.splitlines() if line.strip()]
+        assert len(lines) == 1, finished.stderr
+        assert lines[0].startswith("error: ")
+        return lines[0].removeprefix("error: ")
+
+    return run

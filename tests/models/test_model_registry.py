@@ -1,0 +1,238 @@
+"""The contract that every registered model keeps; one without a row in the table fails."""
+
+import dataclasses
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from configs.defaults import get_config
+from models import REGISTRY, build
+from plumbline import UserError
+
+# These programs run once: compiling them well takes longer than running them badly.
+COMPILER_OPTIONS = {"xla_backend_optimization_level": 0}
+
+BATCH_SIZE = 6
+NUM_OUTPUTS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """How a model is made for the battery, and what is peculiar to it."""
+
+    name: str
+    input_shape: tuple[int, ...]
+    num_features: int
+    categories: tuple[int, ...] = ()
+    fields: dict = dataclasses.field(default_factory=dict)
+    # Regularisers that act in this model.
+    regularizers: tuple[str, ...] = ()
+    # Parameters whose exact gradient is zero whatever their values.
+    without_gradient: tuple[str, ...] = ()
+
+
+# Adding a constant to all keys of a query's softmax changes nothing.
+KEY_BIAS = ("blocks/attention/key/bias",)
+VIT = {"patch_size": 2, "width": 16, "depth": 2, "heads": 2, "mlp_size": 24}
+BOTH = ("dropout", "stochastic_depth")
+
+ROWS = [
+    Row("linear", (8, 8, 1), 64),
+    Row("linear", (5,), 3 + 4 + 9, (4, 9)),
+    Row("mlp", (8, 8, 1), 12, (), {"hidden_sizes": (16, 12)}, ("dropout",)),
+    Row("mlp", (5,), 12, (4, 9), {"hidden_sizes": (16, 12)}, ("dropout",)),
+    Row("resnet", (8, 8, 3), 32, (), {"width": 4}, BOTH),
+    Row("resnet", (16, 16, 1), 64, (), {"width": 8, "norm": "group"}, BOTH),
+    Row("vit", (8, 8, 1), 16, (), VIT, BOTH, KEY_BIAS),
+    Row("vit", (8, 8, 1), 16, (), VIT | {"pooling": "mean", "positions": "sincos2d", "depth": 5}, BOTH, KEY_BIAS),
+]
+
+battery = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}-{len(row.input_shape)}d-{row.num_features}")
+
+
+def make_inputs(row):
+    inputs = jax.random.normal(jax.random.key(11), (BATCH_SIZE, *row.input_shape))
+    for position, size in enumerate(row.categories, start=row.input_shape[0] - len(row.categories)):
+        inputs = inputs.at[:, position].set(jnp.arange(BATCH_SIZE, dtype=jnp.float32) % size)
+    return inputs
+
+
+@pytest.fixture
+def random_row(make_random):
+    """Builds the model of a row with parameters drawn so that none of them is without effect."""
+    return lambda row, **keywords: make_random(**arguments_of(row), **keywords)
+
+
+def arguments_of(row):
+    common = {"name": row.name, "input_shape": row.input_shape, "categories": row.categories}
+    return common | {"num_outputs": NUM_OUTPUTS} | row.fields
+
+
+def as_program(model, **static):
+    """The model as training runs it: pure dicts into plain jit, logits and new statistics out of it."""
+    graphdef, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
+
+    @functools.partial(jax.jit, compiler_options=COMPILER_OPTIONS)
+    def program(params, statistics, inputs, keywords):
+        merged = nnx.merge(graphdef, params, statistics)
+        logits = merged(inputs, **static, **keywords)
+        return logits, nnx.to_pure_dict(nnx.state(merged, nnx.BatchStat))
+
+    return program, *(nnx.to_pure_dict(state) for state in states)
+
+
+def multiplied_types(jaxpr):
+    """The types of the operands of every matrix product and convolution in a program."""
+    found = set()
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            found.update(str(operand.aval.dtype) for operand in equation.invars)
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                found |= multiplied_types(inner)
+    return found
+
+
+def test_every_registered_model_has_a_row():
+    assert {row.name for row in ROWS} == set(REGISTRY)
+
+
+@battery
+def test_variables_are_parameters_and_statistics_in_float32(random_row, row):
+    model = random_row(row, dtype="bfloat16")
+    _, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
+    assert {leaf.dtype for leaf in jax.tree.leaves((parameters, statistics))} == {jnp.dtype("float32")}
+    paths = ["/".join(map(str, path)) for path, _ in nnx.to_flat_state(parameters)]
+    assert {"head/kernel", "head/bias"} <= set(paths)
+    # The default weight decay rule has to find every parameter of a norm, and every bias.
+    norms = [path for path in paths if re.search(r"norm", path)]
+    assert all(re.search(r"(^|/)(bias|scale)$", path) for path in norms)
+
+
+@battery
+def test_training_and_inference_run_in_jit_from_pure_dicts(random_row, row):
+    model = random_row(row)
+    keywords = {"key": jax.random.key(1)} | dict.fromkeys(BOTH, jnp.float32(0.1))
+    for training in (False, True):
+        program, params, statistics = as_program(model, training=training)
+        logits, new_statistics = program(params, statistics, make_inputs(row), keywords)
+        assert logits.shape == (BATCH_SIZE, NUM_OUTPUTS)
+        assert logits.dtype == jnp.float32
+        assert jax.tree.structure(new_statistics) == jax.tree.structure(statistics)
+        pairs = zip(jax.tree.leaves(statistics), jax.tree.leaves(new_statistics), strict=True)
+        changed = [not np.array_equal(*pair) for pair in pairs]
+        assert all(is_changed == training for is_changed in changed)
+
+
+@battery
+def test_features_are_what_the_head_reads(random_row, as_numpy, row):
+    model = random_row(row)
+    graphdef, state = nnx.split(model)
+    model_of = functools.partial(nnx.merge, graphdef)
+    program = jax.jit(
+        lambda state, inputs: (model_of(state).features(inputs), model_of(state)(inputs)),
+        compiler_options=COMPILER_OPTIONS,
+    )
+    features, logits = program(state, make_inputs(row))
+    assert features.shape == (BATCH_SIZE, row.num_features)
+    assert features.dtype == jnp.float32
+    head = as_numpy(model)["head"]
+    np.testing.assert_allclose(logits, np.asarray(features) @ head["kernel"] + head["bias"], rtol=1e-4, atol=1e-4)
+
+
+@battery
+def test_bfloat16_multiplies_in_bfloat16_and_answers_in_float32(random_row, row):
+    results = {}
+    for dtype in ("float32", "bfloat16"):
+        program, *state = as_program(random_row(row, dtype=dtype), training=True)
+        inputs = make_inputs(row)
+        results[dtype], statistics = program(*state, inputs, {})
+        types = multiplied_types(program.trace(*state, inputs, {}).jaxpr.jaxpr)
+        assert dtype in types
+        assert types <= {"float32", dtype}
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((results[dtype], statistics)))
+    error = np.abs(results["bfloat16"] - results["float32"]).max() / np.abs(results["float32"]).max()
+    assert 0 < error < 0.1
+
+
+@battery
+def test_rates_are_data_and_rate_0_equals_none(random_row, row):
+    program, *state = as_program(random_row(row), training=True)
+    inputs = make_inputs(row)
+    left_out, _ = program(*state, inputs, {})
+    before = program._cache_size()
+
+    def logits_at(seed=1, **rates):
+        rates = {name: jnp.float32(rates.get(name, 0.0)) for name in BOTH}
+        return program(*state, inputs, {"key": jax.random.key(seed)} | rates)[0]
+
+    np.testing.assert_allclose(logits_at(), left_out, rtol=1e-5, atol=1e-5)
+    for name in BOTH:
+        dropped = logits_at(**{name: 0.5})
+        np.testing.assert_array_equal(dropped, logits_at(**{name: 0.5}))
+        acts = not np.allclose(dropped, left_out, rtol=1e-3)
+        assert acts == (name in row.regularizers)
+        assert acts == (not np.array_equal(dropped, logits_at(seed=2, **{name: 0.5})))
+    assert program._cache_size() == before + 1
+
+
+@battery
+def test_rates_change_nothing_outside_training(random_row, row):
+    program, *state = as_program(random_row(row), training=False)
+    rates = {"key": jax.random.key(1)} | dict.fromkeys(BOTH, jnp.float32(0.5))
+    with_rates, without = (program(*state, make_inputs(row), keywords)[0] for keywords in (rates, {}))
+    np.testing.assert_array_equal(with_rates, without)
+
+
+@battery
+def test_gradient_reaches_every_parameter(random_row, row):
+    graphdef, *states = nnx.split(random_row(row), nnx.Param, nnx.BatchStat)
+    params, statistics = (nnx.to_pure_dict(state) for state in states)
+    direction = jax.random.normal(jax.random.key(2), (BATCH_SIZE, NUM_OUTPUTS))
+
+    @functools.partial(jax.jit, compiler_options=COMPILER_OPTIONS)
+    def gradients(params):
+        def loss(params):
+            return (direction * nnx.merge(graphdef, params, statistics)(make_inputs(row), training=True)).sum()
+
+        return jax.grad(loss)(params)
+
+    for path, gradient in jax.tree.leaves_with_path(gradients(params)):
+        assert np.isfinite(gradient).all()
+        if jax.tree_util.keystr(path, simple=True, separator="/") not in row.without_gradient:
+            assert np.abs(gradient).max() > 1e-6, path
+
+
+@battery
+def test_one_key_makes_one_model_and_another_key_another(make_model, row):
+    def initial(key_seed):
+        return nnx.to_pure_dict(nnx.state(make_model(**arguments_of(row), seed=key_seed)))
+
+    # Stacked, as a population of models is made.
+    stacked = jax.jit(jax.vmap(initial), compiler_options=COMPILER_OPTIONS)(jnp.asarray([3, 3, 4]))
+    first, again, other = ([leaf[member] for leaf in jax.tree.leaves(stacked)] for member in range(3))
+    assert all(np.array_equal(*pair) for pair in zip(first, again, strict=True))
+    # The linear model starts from zero.
+    assert row.name == "linear" or not all(np.array_equal(*pair) for pair in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "message"),
+    [
+        ("resnt", "float32", "model.name: unknown name 'resnt'; did you mean 'resnet'? known: linear, mlp,"),
+        ("mlp", "float16", "model.dtype: unknown name 'float16'; did you mean"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_nearest(name, dtype, message):
+    options = get_config().model
+    options.name, options.dtype = name, dtype
+    with pytest.raises(UserError) as error:
+        build(options, input_shape=(4,), categories=(), num_outputs=2, key=jax.random.key(0))
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)

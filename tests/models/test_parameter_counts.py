@@ -1,0 +1,35 @@
+"""Sizes published elsewhere: torchvision for residual networks, timm for vision transformers (224 px, 1000 classes)."""
+
+import jax
+import pytest
+from flax import nnx
+
+IMAGENET = {"input_shape": (224, 224, 3), "num_outputs": 1000}
+
+
+def count_parameters(make):
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(nnx.eval_shape(make), nnx.Param)))
+
+
+@pytest.mark.parametrize(
+    ("depth", "published"), [(18, 11_689_512), (34, 21_797_672), (50, 25_557_032), (101, 44_549_160)]
+)
+def test_resnets_have_the_parameters_of_torchvision(make_model, depth, published):
+    assert count_parameters(lambda: make_model("resnet", depth=depth, **IMAGENET)) == published
+
+
+@pytest.mark.parametrize(
+    ("variant", "patch_size", "published"),
+    [
+        ("Ti", 16, 5_717_416),
+        ("S", 16, 22_050_664),
+        ("B", 16, 86_567_656),
+        ("L", 16, 304_326_632),
+        ("H", 14, 632_045_800),
+    ],
+)
+def test_vision_transformers_have_the_parameters_of_timm(make_model, variant, patch_size, published):
+    def make():
+        return make_model("vit", variant=variant, patch_size=patch_size, **IMAGENET)
+
+    assert count_parameters(make) == published

@@ -1,0 +1,50 @@
+"""The rooms and their order: imports only ever point down."""
+
+import ast
+import compileall
+import pathlib
+
+import pytest
+
+CHECKOUT = pathlib.Path(__file__).parent.parent
+MAY_IMPORT = {
+    "plumbline": set(),
+    "configs": set(),
+    "data": {"plumbline"},
+    "models": {"plumbline"},
+    "trainers": {"plumbline", "data", "models"},
+    "experiments": {"plumbline", "data", "models", "trainers"},
+}
+
+
+def imported(file):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import"
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_only_point_down(room):
+    for file in (CHECKOUT / room).rglob("*.py"):
+        others = set(imported(file)) & MAY_IMPORT.keys() - {room}
+        assert others <= MAY_IMPORT[room], file
+
+
+def test_configs_import_ml_collections_only():
+    for file in (CHECKOUT / "configs").rglob("*.py"):
+        assert set(imported(file)) <= {"configs", "ml_collections"}, file
+
+
+def test_every_room_is_installed():
+    packages = (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
+    for room in MAY_IMPORT:
+        for folder in {file.parent for file in (CHECKOUT / room).rglob("*.py")}:
+            assert f'"{".".join(folder.relative_to(CHECKOUT).parts)}"' in packages
+
+
+def test_every_file_compiles():
+    for room in (*MAY_IMPORT, "tests", "benchmarks"):
+        assert compileall.compile_dir(CHECKOUT / room, quiet=1)

@@ -1,0 +1,117 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from data.batches import TrainBatches
+from data.split import ArrayReader, Split
+from plumbline import UserError
+from trainers.execution import Execution, Plan, make_plan
+from trainers.mesh import check_batch, make_mesh
+from trainers.step import zero_metrics
+
+
+def batches_of(training):
+    count = len(training.labels)
+    split = Split(
+        labels=training.labels,
+        groups=None,
+        weights=np.ones(count, np.float32),
+        rows=np.arange(count),
+        reader=ArrayReader(training.inputs, np.arange(count)),
+    )
+    return TrainBatches(split, batch_size=training.config.train.batch_size, seed=0)
+
+
+def run(training, plan, steps, devices=1, events=(0,)):
+    plans = []
+    execution = Execution(
+        training.train_step,
+        make_mesh(devices),
+        batches_of(training),
+        plan,
+        steps,
+        lambda p: plans.append(dataclasses.replace(p)),
+    )
+    state, running, step = training.state, zero_metrics(training.program), 0
+    state = jax.tree.map(lambda leaf: leaf.copy(), state)
+    while step < steps:
+        bounds = [*events, steps]
+        window = max(e for e in bounds if e <= step), min(e for e in bounds if e > step)
+        state, running, step, _ = execution.advance(state, running, step, window)
+    return state, running, plans
+
+
+@pytest.mark.parametrize("model", ["mlp", "resnet", "vit"])
+def test_eight_devices_equal_one(make_training, assert_trees_equal, model):
+    fields = {"model__resnet__width": 8, "model__vit__patch_size": 4, "model__vit__width": 16, "model__vit__depth": 2}
+    fields |= {"optimizer__name": "sgd", "optimizer__learning_rate": 0.05, "model__vit__mlp_size": 32}
+    training = make_training(model__name=model, **fields)
+    one, one_metrics, _ = run(training, make_plan("loop", 1, 1), 5)
+    eight, eight_metrics, _ = run(training, make_plan("loop", 1, 1), 5, devices=8)
+    assert_trees_equal(eight_metrics, one_metrics, rtol=1e-4, atol=1e-5)
+    assert_trees_equal(eight.params, one.params, rtol=1e-3, atol=1e-4)
+    assert_trees_equal(eight.model_state, one.model_state, rtol=1e-3, atol=1e-4)
+
+
+def test_scanned_steps_equal_single_ones(make_training, assert_trees_equal):
+    training = make_training(model__dropout=0.2, augment__mixup=0.2, train__ema_decay=0.9)
+    single, single_metrics, _ = run(training, make_plan("loop", 4, 100), 11)
+    scanned, scanned_metrics, _ = run(training, make_plan("scan", 4, 100), 11)
+    assert_trees_equal(scanned, single, rtol=1e-5, atol=1e-6)
+    assert_trees_equal(scanned_metrics, single_metrics, rtol=1e-5, atol=1e-6)
+
+
+def test_a_scan_never_reaches_across_an_event(make_training):
+    training = make_training()
+    execution = Execution(training.train_step, make_mesh(1), batches_of(training), make_plan("scan", 4, 100), 30, print)
+    state, running, step, taken = training.state, zero_metrics(training.program), 0, [0]
+    state = jax.tree.map(lambda leaf: leaf.copy(), state)
+    while step < 13:
+        window = (0, 10) if step < 10 else (10, 13)
+        state, running, step, _ = execution.advance(state, running, step, window)
+        taken.append(step)
+    assert taken == [0, 4, 8, 9, 10, 11, 12, 13]
+    assert int(state.step) == 13
+
+
+def test_auto_times_both_modes_and_settles(make_training, assert_trees_equal):
+    training = make_training()
+    plan = make_plan("auto", 8, 1000)
+    assert not plan.decided
+    state, _, plans = run(training, plan, 60_000, events=range(0, 60_000, 1000))
+    assert plans[-1].decided
+    assert plans[0].segments[0] == (0, "loop")
+    # On this small model a dispatch costs more than its arithmetic, so that a scan must at least have been tried.
+    assert any(mode == "scan" for _, mode in plans[-1].segments)
+    again, _, _ = run(training, dataclasses.replace(plans[-1]), 60_000, events=range(0, 60_000, 1000))
+    assert_trees_equal(again, state)
+
+
+def test_a_plan_survives_its_file():
+    plan = Plan([(0, "loop"), (640, "scan")], 20, decided=True)
+    assert Plan.from_json(dataclasses.asdict(plan)) == plan
+    assert (plan.mode, plan.since) == ("scan", 640)
+
+
+def test_a_dispatch_is_never_longer_than_the_shortest_interval():
+    assert make_plan("scan", 32, 20).scan_steps == 20
+    assert make_plan("auto", 32, 1) == Plan([(0, "loop")], 1, decided=True)
+
+
+def test_an_unknown_mode_names_the_nearest():
+    with pytest.raises(UserError, match=r"execution.mode: unknown name 'lop'; did you mean 'loop'"):
+        make_plan("lop", 1, 1)
+
+
+def test_more_devices_than_there_are_is_an_error():
+    with pytest.raises(UserError, match=r"execution.devices: 9 asked, 8 there"):
+        make_mesh(9)
+
+
+def test_a_batch_that_cannot_be_shared_out_is_an_error():
+    with pytest.raises(
+        UserError, match=r"train.batch_size: 24 is not divisible over 8 devices times 2 .* multiple of 16"
+    ):
+        check_batch(make_mesh(-1), 24, 2)

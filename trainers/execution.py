@@ -1,0 +1,236 @@
+"""How train steps are dispatched: one at a time, or several in one program; chosen by timing on the run's own steps.
+
+A program compiled for several steps may differ from the one for a single step in the last bit. So which of them takes
+which step depends on the step alone: the choice is written down once made and repeated on resume, and the steps
+between two events of the run (a log line, an evaluation, a checkpoint) are always cut up in the same way.
+"""
+
+import collections
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from data.batches import TrainBatches
+from plumbline import unknown_name
+from trainers.mesh import replicated, sharded_batch
+from trainers.state import TrainState
+from trainers.step import Batch, Metrics, TrainStep
+
+MODES = ("auto", "loop", "scan")
+
+# Dispatches that may be under way before the host waits for the oldest, which bounds the batches held in memory.
+_IN_FLIGHT = 4
+# A mode is timed for this long.
+_TRIAL_SECONDS = 0.3
+# Python costs tens of microseconds a dispatch: above this time of a step there is nothing to win.
+_LONGEST_STEP_SECONDS = 5e-3
+
+
+@dataclasses.dataclass
+class Plan:
+    """Which mode takes which step.
+
+    Attributes:
+      segments: (first step, mode) pairs; the last one goes on to the end.
+      scan_steps: steps in one dispatch of "scan".
+      decided: no other mode is to be tried.
+    """
+
+    segments: list[tuple[int, str]]
+    scan_steps: int
+    decided: bool
+
+    @property
+    def mode(self) -> str:
+        """The mode in force."""
+        return self.segments[-1][1]
+
+    @property
+    def since(self) -> int:
+        """The step at which it came into force."""
+        return self.segments[-1][0]
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Plan":
+        """The plan that `dataclasses.asdict` made, back from a file."""
+        return cls([(step, mode) for step, mode in fields["segments"]], fields["scan_steps"], fields["decided"])
+
+
+def make_plan(mode: str, scan_steps: int, shortest_interval: int) -> Plan:
+    """The plan of a run that begins.
+
+    Args:
+      mode: "auto", "loop" or "scan".
+      scan_steps: most steps in one dispatch.
+      shortest_interval: steps between the run's most frequent events; a dispatch is never longer.
+
+    Raises:
+      UserError: the mode is unknown.
+    """
+    if mode not in MODES:
+        raise unknown_name("execution.mode", mode, MODES)
+    scan_steps = max(1, min(scan_steps, shortest_interval))
+    return Plan([(0, "scan" if mode == "scan" else "loop")], scan_steps, decided=mode != "auto" or scan_steps == 1)
+
+
+class Execution:
+    """Takes steps by the plan, and makes the plan where it is still to be made."""
+
+    def __init__(
+        self,
+        train_step: TrainStep,
+        mesh: Mesh,
+        batches: TrainBatches,
+        plan: Plan,
+        total_steps: int,
+        on_plan: Callable[[Plan], None],
+    ):
+        """Nothing is compiled yet.
+
+        Args:
+          train_step: `(state, batch) -> (state, metrics)`.
+          mesh: devices.
+          batches: what step `t` reads.
+          plan: the plan so far.
+          total_steps: of the training.
+          on_plan: called whenever the plan changes.
+        """
+        self.plan = plan
+        self.compile_seconds = 0.0
+        self._batches, self._total_steps, self._on_plan = batches, total_steps, on_plan
+        whole = replicated(mesh)
+        self._programs = {
+            mode: jax.jit(
+                function,
+                in_shardings=(whole, whole, sharded_batch(mesh, stacked=mode == "scan")),
+                out_shardings=(whole, whole, whole),
+                donate_argnums=(0, 1),
+            )
+            for mode, function in {"loop": _one_step(train_step), "scan": _many_steps(train_step)}.items()
+        }
+        self._compiled: set[str] = set()
+        self._tokens: collections.deque[jax.Array] = collections.deque()
+        self._trials = {mode: _Trial() for mode in self._programs}
+
+    def advance(
+        self, state: TrainState, running: Metrics, step: int, window: tuple[int, int]
+    ) -> tuple[TrainState, Metrics, int, int]:
+        """Makes one dispatch; the arguments `state` and `running` are used up.
+
+        Args:
+          state: the state after `step` steps.
+          running: sums of metrics that those of the new steps are added to.
+          step: steps taken so far.
+          window: steps of the last event and of the next, which a dispatch does not reach across.
+
+        Returns:
+          The new state, sums and steps taken, and how many updates in a row had been skipped some dispatches ago.
+        """
+        start, end = window
+        anchor, count = max(start, self.plan.since), self.plan.scan_steps
+        fits = (step - anchor) % count == 0 and step + count <= end
+        mode = "scan" if self.plan.mode == "scan" and fits else "loop"
+        batch = self._batches.read(step, count) if mode == "scan" else self._batches.read(step)
+
+        began = time.perf_counter()
+        state, running, token = self._programs[mode](state, running, batch)
+        new_step = step + count if mode == "scan" else step + 1
+        self._tokens.append(token)
+        if mode not in self._compiled:
+            jax.block_until_ready(token)
+            self._compiled.add(mode)
+            self.compile_seconds += time.perf_counter() - began
+        elif not self.plan.decided:
+            self._time(mode, new_step, end, token)
+        skipped = int(self._tokens.popleft()) if len(self._tokens) > _IN_FLIGHT else 0
+        return state, running, new_step, skipped
+
+    def drain(self) -> int:
+        """Waits for all dispatches; returns how many updates in a row had been skipped at the end."""
+        skipped = int(self._tokens[-1]) if self._tokens else 0
+        self._tokens.clear()
+        return skipped
+
+    def _time(self, mode: str, new_step: int, end: int, token: jax.Array) -> None:
+        """Times the plan's mode on its own whole windows, and changes or settles the plan when it has seen enough."""
+        trial = self._trials[mode]
+        if mode != self.plan.mode:
+            trial.interrupt()  # A remainder of single steps between scans says nothing of either.
+            return
+        if not trial.under_way:
+            jax.block_until_ready(token)
+            trial.begin(new_step)
+        if new_step < end and trial.age() < _TRIAL_SECONDS:
+            return
+        jax.block_until_ready(token)
+        trial.end(new_step)
+        if trial.seconds < _TRIAL_SECONDS:
+            return
+        if mode == "loop":
+            left = (self._total_steps - new_step) * trial.seconds_per_step
+            worthwhile = trial.seconds_per_step < _LONGEST_STEP_SECONDS and left > 2 * self.compile_seconds
+            self._change(new_step, "scan" if worthwhile else "loop", decided=not worthwhile)
+        else:
+            loop_is_faster = self._trials["loop"].seconds_per_step < trial.seconds_per_step
+            self._change(new_step, "loop" if loop_is_faster else "scan", decided=True)
+
+    def _change(self, step: int, mode: str, *, decided: bool) -> None:
+        if mode != self.plan.mode:
+            self.plan.segments.append((step, mode))
+        self.plan.decided = decided
+        self._on_plan(self.plan)
+
+
+class _Trial:
+    """Time and steps of a mode, over stretches that end with the device idle."""
+
+    def __init__(self):
+        self.steps, self.seconds = 0, 0.0
+        self._began: tuple[int, float] | None = None
+
+    @property
+    def seconds_per_step(self) -> float:
+        return self.seconds / self.steps
+
+    @property
+    def under_way(self) -> bool:
+        return self._began is not None
+
+    def begin(self, step: int) -> None:
+        self._began = (step, time.perf_counter())
+
+    def age(self) -> float:
+        return time.perf_counter() - self._began[1]
+
+    def interrupt(self) -> None:
+        self._began = None
+
+    def end(self, step: int) -> None:
+        self.steps += step - self._began[0]
+        self.seconds += self.age()
+        self._began = None
+
+
+def _one_step(train_step: TrainStep) -> Callable[[TrainState, Metrics, Batch], tuple[TrainState, Metrics, jax.Array]]:
+    def one_step(state: TrainState, running: Metrics, batch: Batch) -> tuple[TrainState, Metrics, jax.Array]:
+        state, metrics = train_step(state, batch)
+        return state, jax.tree.map(jnp.add, running, metrics), state.skipped
+
+    return one_step
+
+
+def _many_steps(train_step: TrainStep) -> Callable[[TrainState, Metrics, Batch], tuple[TrainState, Metrics, jax.Array]]:
+    def many_steps(state: TrainState, running: Metrics, batches: Batch) -> tuple[TrainState, Metrics, jax.Array]:
+        def body(carry: tuple[TrainState, Metrics], batch: Batch) -> tuple[tuple[TrainState, Metrics], None]:
+            state, metrics = train_step(carry[0], batch)
+            return (state, jax.tree.map(jnp.add, carry[1], metrics)), None
+
+        (state, running), _ = jax.lax.scan(body, (state, running), batches)
+        return state, running, state.skipped
+
+    return many_steps

@@ -1,0 +1,137 @@
+"""A run put to use: evaluation and prediction with the parameters of one of its checkpoints."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import data
+from data.prediction import Chunk, read_inputs
+from plumbline import UserError, unknown_name
+from trainers import checkpoints, compilation, hyperparameters, objectives
+from trainers.checkpoints import Checkpoints
+from trainers.evaluation import make_evaluate
+from trainers.mesh import make_mesh, replicated
+from trainers.run_directory import RunDirectory
+from trainers.state import make_program
+from trainers.step import make_outputs
+
+
+class FinishedRun:
+    """A run's best or last parameters, ready to answer; the run may still be going on.
+
+    Attributes:
+      config: of the run.
+      features: what an example is.
+      program: model, preprocessing and objective.
+      step: after which the parameters were taken.
+      state: parameters and what was fitted.
+    """
+
+    def __init__(self, workdir: str | os.PathLike, *, checkpoint: str = "best"):
+        """Reads the run; none of its data is needed.
+
+        Args:
+          workdir: the run directory.
+          checkpoint: "best" on the validation split, or "last".
+
+        Raises:
+          UserError: there is no run, or no whole checkpoint.
+        """
+        directory = RunDirectory(workdir)
+        self.config, self.features = directory.config(), directory.features()
+        compilation.keep_programs(self.config.execution.compilation_cache, self.config.data.cache_dir)
+        objective = objectives.build(
+            self.config.objective.name, self.features, calibration_bins=self.config.evaluation.calibration_bins
+        )
+        self.program, init = make_program(
+            self.config, self.features, objective, hyperparameters.used([self.config]), schedule=jnp.ones_like
+        )
+        # Answers need no more than one device; evaluation takes all that share a batch evenly.
+        self._batch_size = self.config.evaluation.batch_size or self.config.train.batch_size
+        self._mesh = make_mesh(-1 if self._batch_size % jax.device_count() == 0 else 1)
+        arguments = jnp.uint32(0), hyperparameters.from_config(self.config), directory.fitted()
+        state = checkpoints.abstract(jax.eval_shape(init, *arguments), replicated(self._mesh))
+        restored = None
+        if directory.checkpoints.exists():
+            opened = Checkpoints(directory.checkpoints, read_only=True)
+            restored = opened.restore_inference(state, checkpoint)
+            opened.close()
+        if restored is None:
+            raise UserError(f"--workdir: '{workdir}' has no checkpoint yet; let experiments.train reach its first one")
+        self.step, self.state, self._fingerprint = restored
+        self._outputs = jax.jit(make_outputs(self.program))
+
+    def evaluate(self, split: str = "test") -> dict[str, float]:
+        """Metrics of a split of the run's own data, as `Objective.metrics` names them.
+
+        Raises:
+          UserError: there is no such split, or the data are no longer what the run was trained on.
+        """
+        return make_evaluate(self.program, self._mesh)(self.state, self._split(split))
+
+    def predict(self, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Predicts files: images, folders of images, or tables with or without the target column.
+
+        Yields:
+          For each example `input` (its file, or file and line) and `label` with the `probabilities` of all classes,
+          or `prediction` for a regression; and `target` where the table has it.
+
+        Raises:
+          UserError: an input is missing or not of the kind the model was trained on.
+        """
+        for chunk in read_inputs(self.features, self.config.data, paths):
+            yield from self._predict_chunk(chunk)
+
+    def predict_split(self, split: str = "test") -> Iterator[dict[str, Any]]:
+        """Predicts a split of the run's own data, as `predict` does; `input` is the split and the row in its source."""
+        examples, size = self._split(split), self._batch_size
+        names = self.features.class_names
+        for start in range(0, len(examples), size):
+            positions = np.arange(start, min(start + size, len(examples)))
+            labels = examples.labels[positions].tolist()
+            yield from self._predict_chunk(
+                Chunk(
+                    names=[f"{split}:{row}" for row in examples.rows[positions]],
+                    inputs=examples.read(positions),
+                    labels=[names[label] for label in labels] if names else labels,
+                )
+            )
+
+    def _predict_chunk(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
+        for start in range(0, len(chunk.names), self._batch_size):
+            rows = slice(start, start + self._batch_size)
+            targets = chunk.labels[rows] if chunk.labels else [None] * self._batch_size
+            values = self._predict(chunk.inputs[rows])
+            for name, value, target in zip(chunk.names[rows], values, targets, strict=False):
+                yield {"input": name, **self._answer(value), **({} if target is None else {"target": target})}
+
+    def _predict(self, inputs: np.ndarray) -> np.ndarray:
+        """Predictions (N, num_outputs); inputs are filled up to a whole batch, so that one program serves them all."""
+        missing = self._batch_size - len(inputs)
+        padded = np.concatenate([inputs, np.zeros((missing, *inputs.shape[1:]), inputs.dtype)])
+        outputs = self._outputs(self.state, padded)
+        return np.asarray(self.program.objective.predictions(outputs, self.state.preprocessing))[: len(inputs)]
+
+    def _answer(self, value: np.ndarray) -> dict[str, Any]:
+        names = self.features.class_names
+        if not names:
+            return {"prediction": float(value[0])}
+        return {
+            "label": names[int(value.argmax())],
+            "probabilities": {name: float(p) for name, p in zip(names, value, strict=True)},
+        }
+
+    def _split(self, name: str) -> data.Split:
+        dataset = data.load(self.config.data, seed=self.config.seed)
+        if dataset.fingerprint != self._fingerprint:
+            raise UserError(
+                f"data.source: '{self.config.data.source}' holds other data than the run was trained on; "
+                "bring those back, or use experiments.predict on the new ones"
+            )
+        if name not in dataset.splits:
+            raise unknown_name("--split", name, dataset.splits)
+        return dataset.splits[name]

@@ -1,0 +1,90 @@
+"""What a run shows while it works: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Mapping
+
+import rich.console
+import rich.progress
+import rich.table
+
+# Plain lines at most this often, but for the last.
+_SECONDS_BETWEEN_LINES = 2.0
+
+
+class Progress:
+    """A bar with step, loss, validation metric, examples per second and time left; or a line now and then."""
+
+    def __init__(self, total_steps: int, batch_size: int, initial_step: int = 0):
+        """Shows nothing before it is entered.
+
+        Args:
+          total_steps: of the training.
+          batch_size: examples in a step.
+          initial_step: where the run begins or goes on.
+        """
+        self._total, self._batch_size, self._initial = total_steps, batch_size, initial_step
+        self._metrics: dict[str, float] = {}
+        self._began = time.monotonic()
+        self._last_line = 0.0
+        self._bar: rich.progress.Progress | None = None
+
+    def __enter__(self) -> "Progress":
+        """Shows the bar, if standard error is a terminal."""
+        console = rich.console.Console(stderr=True)
+        if console.is_terminal:
+            self._bar = rich.progress.Progress(
+                rich.progress.TextColumn("step {task.completed:>6.0f}/{task.total:.0f}"),
+                rich.progress.BarColumn(),
+                rich.progress.TextColumn("{task.description}"),
+                rich.progress.TimeRemainingColumn(),
+                console=console,
+                refresh_per_second=4,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("compiling", total=self._total, completed=self._initial)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Takes the bar down."""
+        if self._bar:
+            self._bar.stop()
+
+    def restart_clock(self, step: int) -> None:
+        """Counts speed from here: the first step has been compiled."""
+        self._initial, self._began = step, time.monotonic()
+
+    def step(self, step: int) -> None:
+        """Steps taken so far."""
+        if self._bar:
+            self._bar.update(self._task, completed=step, description=self._description(step))
+
+    def metrics(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+        """Shows figures of a split, as they stand after `step`."""
+        self._metrics |= {f"{split} {name}": value for name, value in metrics.items()}
+        now = time.monotonic()
+        if self._bar:
+            self.step(step)
+        elif now - self._last_line >= _SECONDS_BETWEEN_LINES or step == self._total:
+            self._last_line = now
+            left = (self._total - step) * (now - self._began) / max(1, step - self._initial)
+            print(
+                f"step {step}/{self._total}  {self._description(step)}  {left:.0f} s left", file=sys.stderr, flush=True
+            )
+
+    def _description(self, step: int) -> str:
+        rate = (step - self._initial) * self._batch_size / max(1e-9, time.monotonic() - self._began)
+        figures = [f"{name} {value:.4g}" for name, value in self._metrics.items()]
+        return "  ".join([*figures, f"{rate:,.0f} examples/s"])
+
+
+def print_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
+    """Prints metrics on standard output: a row a metric, a column a split."""
+    table = rich.table.Table(title=title, title_justify="left")
+    table.add_column("metric")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for metric in dict.fromkeys(metric for column in columns.values() for metric in column):
+        cells = (column.get(metric) for column in columns.values())
+        table.add_row(metric, *("" if value is None else f"{value:.4f}" for value in cells))
+    rich.console.Console(soft_wrap=not sys.stdout.isatty()).print(table)

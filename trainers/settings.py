@@ -1,0 +1,74 @@
+"""What a config must hold before anything is done with it, beyond the types that it is locked to."""
+
+from collections.abc import Callable
+from operator import attrgetter
+
+import ml_collections
+
+from data import Features
+from plumbline import UserError
+
+_Check = tuple[Callable[[float], bool], str]
+_SHARE: _Check = (lambda value: 0 <= value < 1, "at least 0 and less than 1")
+_NOT_NEGATIVE: _Check = (lambda value: value >= 0, "at least 0")
+_POSITIVE: _Check = (lambda value: value > 0, "more than 0")
+_AT_LEAST_ONE: _Check = (lambda value: value >= 1, "at least 1")
+
+_CHECKS: dict[str, _Check] = {
+    "seed": (lambda value: 0 <= value < 2**32, "at least 0 and less than 2**32"),
+    "data.cache_limit_gib": _NOT_NEGATIVE,
+    "data.max_corrupt": _NOT_NEGATIVE,
+    "augment.crop_padding": _NOT_NEGATIVE,
+    "augment.shift": _NOT_NEGATIVE,
+    "augment.color": _SHARE,
+    "augment.mixup": _NOT_NEGATIVE,
+    "augment.cutmix": _NOT_NEGATIVE,
+    "model.dropout": _SHARE,
+    "model.stochastic_depth": _SHARE,
+    "objective.label_smoothing": _SHARE,
+    "optimizer.learning_rate": _POSITIVE,
+    "optimizer.weight_decay": _NOT_NEGATIVE,
+    "optimizer.momentum": _SHARE,
+    "optimizer.b1": _SHARE,
+    "optimizer.b2": _SHARE,
+    "optimizer.clip_norm": _NOT_NEGATIVE,
+    "train.batch_size": _AT_LEAST_ONE,
+    "train.accumulation_steps": _AT_LEAST_ONE,
+    "train.ema_decay": _SHARE,
+    "train.keep_checkpoints": _AT_LEAST_ONE,
+    "train.max_skipped": _AT_LEAST_ONE,
+    "execution.scan_steps": _AT_LEAST_ONE,
+    "evaluation.batch_size": _NOT_NEGATIVE,
+    "evaluation.calibration_bins": _AT_LEAST_ONE,
+}
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Checks that numbers lie where they make sense.
+
+    Raises:
+      UserError: one does not.
+    """
+    for field, (holds, wanted) in _CHECKS.items():
+        value = attrgetter(field)(config)
+        if not holds(value):
+            raise UserError(f"{field}: {value} given; it must be {wanted}")
+
+
+def check_task(config: ml_collections.ConfigDict, features: Features) -> None:
+    """Checks that what the config asks for can be done with such examples.
+
+    Raises:
+      UserError: it cannot.
+    """
+    if features.task != "classification":
+        if config.objective.label_smoothing:
+            raise UserError("objective.label_smoothing: is for classification, but the data are for regression")
+        if config.data.class_weights != "none":
+            raise UserError("data.class_weights: are for classification, but the data are for regression")
+    if features.kind != "image":
+        for field in ("crop_padding", "flip", "shift", "color", "cutmix"):
+            if config.augment[field]:
+                raise UserError(f"augment.{field}: is for images, but '{config.data.source}' is a table")
+    if features.categories and config.augment.mixup:
+        raise UserError("augment.mixup: cannot mix categories; leave the categorical columns out, or mixup at 0")

@@ -1,0 +1,28 @@
+"""SIGTERM and SIGINT as a wish to stop, which the loop grants after the step at hand."""
+
+import signal
+from types import FrameType
+
+
+class Signals:
+    """While entered, notes the first SIGTERM or SIGINT in `received`; a second one acts as if nobody listened."""
+
+    def __init__(self):
+        self.received = ""
+
+    def __enter__(self) -> "Signals":
+        """Begins to listen."""
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Gives the signals back."""
+        self._give_back()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number).name
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,182 @@
+"""The train state: one pytree that holds everything a run changes or has fitted."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from flax import nnx
+
+import models
+from data import Features
+from trainers import optimizers
+from trainers.hyperparameters import Hyperparameters
+from trainers.objectives import Objective
+from trainers.schedules import Schedule
+
+Tree = Any
+Leaf = Any
+"""An array; inside JAX's transformations also a tracer, a shape or a sharding, since states are pytrees."""
+
+
+@functools.partial(jax.tree_util.register_dataclass)
+@dataclasses.dataclass(frozen=True)
+class InferenceState:
+    """The part of a train state that answers: what evaluation, prediction and export need.
+
+    Attributes:
+      params: parameters; their moving average where the run keeps one.
+      model_state: statistics of the model that no gradient changes (of batch normalisation).
+      preprocessing: arrays fitted on the training rows.
+    """
+
+    params: Tree
+    model_state: Tree
+    preprocessing: dict[str, Leaf]
+
+
+@functools.partial(jax.tree_util.register_dataclass)
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything a run changes or has fitted; saved whole in every checkpoint.
+
+    Attributes:
+      step: int32 scalar, steps taken.
+      params: nested dict of float32 arrays.
+      model_state: as in `InferenceState`.
+      opt_state: of the optimizer, as Optax makes it.
+      hyperparameters: float32 scalars by name.
+      key: typed random key of the run; each step folds its number into it.
+      ema: moving average of `params`, or an empty dict.
+      preprocessing: as in `InferenceState`, and `class_weights` where the loss has them.
+      skipped: int32 scalar, updates skipped in a row because loss or gradient was not finite.
+    """
+
+    step: Leaf
+    params: Tree
+    model_state: Tree
+    opt_state: Tree
+    hyperparameters: dict[str, Leaf]
+    key: Leaf
+    ema: Tree
+    preprocessing: dict[str, Leaf]
+    skipped: Leaf
+
+    def inference(self) -> InferenceState:
+        """The part that answers."""
+        return InferenceState(self.ema or self.params, self.model_state, self.preprocessing)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+    """What compiled steps close over: all of a run that is no data. Runs that share one can share compiled steps.
+
+    Attributes:
+      config: the whole config; its hyperparameters are not read from here.
+      features: what an example is.
+      objective: what is minimised and measured.
+      used: names of the hyperparameters that are in the program.
+      schedule: share of the learning rate at each step.
+      graphdef: the model without its arrays.
+      weight_decay_factors: tree like the parameters'.
+      learning_rate_factors: tree like the parameters'.
+    """
+
+    config: ml_collections.ConfigDict
+    features: Features
+    objective: Objective
+    used: frozenset[str]
+    schedule: Schedule
+    graphdef: nnx.GraphDef
+    weight_decay_factors: Tree
+    learning_rate_factors: Tree
+
+    def model(self, params: Tree, model_state: Tree) -> nnx.Module:
+        """The model with these arrays in it."""
+        return nnx.merge(self.graphdef, params, model_state)
+
+    def optimizer(self, hyperparameters: Hyperparameters, step: jax.Array) -> Any:
+        """The Optax transformation that makes the update of `step`."""
+        return optimizers.build(
+            self.config.optimizer,
+            hyperparameters,
+            self.used,
+            learning_rate=self.learning_rate(hyperparameters, step),
+            weight_decay_factors=self.weight_decay_factors,
+            learning_rate_factors=self.learning_rate_factors,
+        )
+
+    def learning_rate(self, hyperparameters: Hyperparameters, step: jax.Array) -> jax.Array:
+        """The learning rate of `step`."""
+        share = self.schedule(jnp.asarray(step, jnp.float32))
+        return hyperparameters["learning_rate"] * jnp.asarray(share, jnp.float32)
+
+
+Init = Callable[[jax.Array, Hyperparameters, dict[str, jax.Array]], TrainState]
+
+
+def make_program(
+    config: ml_collections.ConfigDict,
+    features: Features,
+    objective: Objective,
+    used: frozenset[str],
+    schedule: Schedule,
+) -> tuple[Program, Init]:
+    """The program of a config, and the function `(seed, hyperparameters, preprocessing) -> TrainState` to begin with.
+
+    The model is built here once, without arrays, to learn its structure.
+
+    Raises:
+      UserError: the model cannot be built on these features, or the optimizer's rules do not fit its parameters.
+    """
+
+    def build(key: jax.Array) -> nnx.Module:
+        return models.build(
+            config.model,
+            input_shape=features.input_shape,
+            categories=features.categories,
+            num_outputs=features.num_outputs,
+            key=key,
+        )
+
+    graphdef, params, _ = nnx.split(nnx.eval_shape(build, jax.random.key(0)), nnx.Param, nnx.BatchStat)
+    params = nnx.to_pure_dict(params)
+    optimizer = config.optimizer
+    program = Program(
+        config=config,
+        features=features,
+        objective=objective,
+        used=used,
+        schedule=schedule,
+        graphdef=graphdef,
+        weight_decay_factors=optimizers.factors(params, optimizer.weight_decay_rules, "optimizer.weight_decay_rules"),
+        learning_rate_factors=optimizers.factors(
+            params, optimizer.learning_rate_rules, "optimizer.learning_rate_rules"
+        ),
+    )
+
+    def init(seed: jax.Array, hyperparameters: Hyperparameters, preprocessing: dict[str, jax.Array]) -> TrainState:
+        init_key, run_key = jax.random.split(jax.random.key(seed))
+        _, params, model_state = nnx.split(build(init_key), nnx.Param, nnx.BatchStat)
+        params, step = nnx.to_pure_dict(params), jnp.int32(0)
+        return TrainState(
+            step=step,
+            params=params,
+            model_state=nnx.to_pure_dict(model_state),
+            opt_state=program.optimizer(hyperparameters, step).init(params),
+            hyperparameters=hyperparameters,
+            key=run_key,
+            ema=jax.tree.map(jnp.copy, params) if "ema_decay" in used else {},
+            preprocessing=preprocessing,
+            skipped=jnp.int32(0),
+        )
+
+    return program, init
+
+
+def num_parameters(params: Tree) -> int:
+    """How many numbers the parameters hold."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
