@@ -24,7 +24,7 @@ def get_config():
     config.optimizer.weight_decay = 0.05
     config.schedule.warmup = "10 percent"
 
-    config.train.duration = "30 epochs"
+    config.train.duration = "60 epochs"
     config.train.batch_size = 64
     config.train.ema_decay = 0.99
     config.train.best_metric = "loss"

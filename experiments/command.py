@@ -4,11 +4,13 @@
 again); 1 anything else, with a traceback.
 """
 
+import pathlib
 import re
 import sys
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 from plumbline import UserError
 
@@ -55,17 +57,32 @@ def _parse(arguments: Sequence[str]) -> list[str]:
     if any(argument in ("--help", "-h", "-help") for argument in arguments):
         print(sys.modules["__main__"].__doc__.strip())
         sys.exit(DONE)
-    # A config file is the user's code, and runs here: what it raises for a wrong argument is an error of usage. Flags
-    # report what they refuse each in its own way.
+    # A config file is the user's code and runs here: whatever it raises, for a wrong argument say, is one of usage.
     try:
-        return flags.FLAGS(list(arguments), known_only=False)
-    except flags.Error as error:
+        words = flags.FLAGS(list(arguments))
+        _check_config_file()
+        return words
+    except (flags.Error, UserError) as error:
         sys.exit(fail(_clearer(str(error))))
-    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        sys.exit(fail(_clearer(f"--config: {error}")))
+    except (AttributeError, KeyError) as error:
+        known = "the fields are in configs/defaults.py"
+        sys.exit(fail(_clearer(f"--config: unknown field {str(error.args[0]).strip()}; {known}")))
+    except Exception as error:
+        message = error.args[0] if error.args else type(error).__name__
+        sys.exit(fail(_clearer(f"--config: {message}")))
+
+
+def _check_config_file() -> None:
+    # ML Collections reports a missing file only when the config is first used, far from here.
+    if "config" in flags.FLAGS and flags.FLAGS.config is not None:
+        name = config_flags.get_config_filename(flags.FLAGS["config"])
+        if not pathlib.Path(name).is_file():
+            raise UserError(f"--config: no file '{name}'; the shipped ones are in configs/")
 
 
 def _clearer(message: str) -> str:
-    """ML Collections' message without the listing of every field there is."""
-    message = re.sub(r"Other fields present: \".*?\"(?=\s*(Did you mean|$))", "", message, flags=re.DOTALL)
-    return message.removeprefix("FATAL Flags parsing error:").strip()
+    """ML Collections' message without its traceback and its listing of every other field."""
+    if unknown := re.search(r'Did you mean "(.+?)" instead of "(.+?)"', message):
+        return f"--config: unknown field '{unknown[2]}'; did you mean '{unknown[1]}'?"
+    message = re.sub(r"Traceback \(most recent call last\):.*\n(?=\S)", "", message.strip(), flags=re.DOTALL)
+    return re.sub(r"Other fields present: \".*", "", message, flags=re.DOTALL)

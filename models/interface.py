@@ -84,8 +84,8 @@ def require_positive(where: str, *values: int) -> None:
     """Checks sizes.
 
     Raises:
-      UserError: if one of them is less than 1.
+      UserError: if one of them is no whole number from 1 on.
     """
     for value in values:
-        if value < 1:
-            raise UserError(f"{where}: a size must be at least 1, not {value}")
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"{where}: a size must be a whole number, at least 1, not {value!r}")

@@ -183,11 +183,11 @@ def test_blocks_start_different_from_each_other_and_the_head_from_zero(make_mode
             {"patch_size": 4},
             "model.vit.patch_size: patches of 4 pixels do not fill images of 8 x 6; choose a number that divides both",
         ),
-        ((8, 8, 1), {"patch_size": 0}, "model.vit.patch_size: a size must be at least 1, not 0"),
+        ((8, 8, 1), {"patch_size": 0}, "model.vit.patch_size: a size must be a whole number, at least 1, not 0"),
         ((8, 8, 1), {"variant": "Tj"}, "model.vit.variant: unknown name 'Tj'; known: B, H, L, S, Ti, custom"),
         ((8, 8, 1), {"pooling": "men"}, "model.vit.pooling: unknown name 'men'; did you mean 'mean'?"),
         ((8, 8, 1), {"positions": "lernt"}, "model.vit.positions: unknown name 'lernt'; did you mean 'learned'?"),
-        ((8, 8, 1), {"depth": 0}, "model.vit.depth: a size must be at least 1, not 0"),
+        ((8, 8, 1), {"depth": 0}, "model.vit.depth: a size must be a whole number, at least 1, not 0"),
         ((8, 8, 1), {"heads": 3}, "model.vit.heads: 3 heads cannot share out a width of 16; choose a number that"),
         (
             (8, 8, 1),

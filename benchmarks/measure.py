@@ -1,0 +1,128 @@
+"""What all benchmarks share: two things timed in turns, the ratio of the two, and the table of results."""
+
+import argparse
+import dataclasses
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import rich.console
+import rich.table
+
+
+class CannotRun(Exception):
+    """A benchmark lacks something that a flag would give it; told in one line."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """A ratio that was measured several times.
+
+    Attributes:
+      name: of what was measured.
+      ratios: one for each turn; what counts is their median.
+      target: what the median should reach, or stay under.
+      at_least: the target is a lower bound; otherwise an upper one.
+      divided: what is divided by what.
+      figures: the medians of both sides, with their unit, to give the ratio a scale.
+    """
+
+    name: str
+    ratios: Sequence[float]
+    target: float
+    at_least: bool
+    divided: str
+    figures: str
+
+    @property
+    def ratio(self) -> float:
+        """The median."""
+        return statistics.median(self.ratios)
+
+    @property
+    def met(self) -> bool:
+        """Whether the target is."""
+        return self.ratio >= self.target if self.at_least else self.ratio <= self.target
+
+
+Benchmark = Callable[[argparse.Namespace], list[Result]]
+
+
+def in_turns(
+    ours: Callable[[], float], other: Callable[[], float], rounds: int
+) -> tuple[list[float], list[float], list[float]]:
+    """Measures `other, ours, other, ours, ..., other` and divides.
+
+    Each measurement of ours is divided by the mean of the two of the other that stand around it, so that a machine that
+    slowly gets busier or idler favours neither.
+
+    Args:
+      ours: makes one measurement.
+      other: makes one of what it is compared with, in the same unit.
+      rounds: measurements of ours.
+
+    Returns:
+      The ratios (rounds,), the measurements of ours (rounds,) and those of the other (rounds + 1,).
+    """
+    own, others = [], [other()]
+    for _ in range(rounds):
+        own.append(ours())
+        others.append(other())
+    ratios = [o / statistics.mean(pair) for o, pair in zip(own, zip(others, others[1:], strict=False), strict=True)]
+    return ratios, own, others
+
+
+def side_by_side(
+    name: str,
+    ours: Callable[[], float],
+    other: Callable[[], float],
+    *,
+    rounds: int,
+    target: float,
+    at_least: bool,
+    divided: str,
+    unit: str,
+) -> Result:
+    """`in_turns` as a result; arguments as there and in `Result`."""
+    ratios, own, others = in_turns(ours, other, rounds)
+    figures = f"{statistics.median(own):.4g} / {statistics.median(others):.4g} {unit}"
+    return Result(name=name, ratios=ratios, target=target, at_least=at_least, divided=divided, figures=figures)
+
+
+def print_table(results: Sequence[Result]) -> None:
+    """Prints the results, and the machine they hold for, on standard output."""
+    table = rich.table.Table(title="Benchmarks", title_justify="left", caption=machine(), caption_justify="left")
+    for column in ("name", "ratio", "range", "target", "", "figures", "what is divided by what"):
+        table.add_column(column, no_wrap=column != "what is divided by what")
+    for result in results:
+        table.add_row(
+            result.name,
+            f"{result.ratio:.3g}",
+            f"{min(result.ratios):.3g} to {max(result.ratios):.3g}",
+            f"{'>=' if result.at_least else '<='} {result.target:g}",
+            "met" if result.met else "MISSED",
+            result.figures,
+            result.divided,
+        )
+    console = rich.console.Console()
+    # Away from a terminal nothing is gained by folding lines at 80 characters.
+    (console if console.is_terminal else rich.console.Console(width=200)).print(table)
+
+
+def machine() -> str:
+    """One line: processor, cores, JAX and date."""
+    return (
+        f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, jax {jax.__version__} on "
+        f"{jax.default_backend()}, {time.strftime('%Y-%m-%d')}"
+    )
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

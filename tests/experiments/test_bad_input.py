@@ -1,0 +1,187 @@
+"""What a user can get wrong: one line that says what, where and what to do, exit code 2, and nothing lost."""
+
+import json
+import os
+
+import pytest
+
+MLP = "--config=configs/digits_mlp.py"
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Writes a table with one changed cell or more, and gives the words of a training on it."""
+
+    def write(header="age,city,label", rows=None, name="people.csv"):
+        if rows is None:
+            rows = [f"{20 + n % 50},{'ABC'[n % 3]},{'yes' if n % 2 else 'no'}" for n in range(60)]
+        (tmp_path / name).write_text("\n".join([header, *rows]) + "\n")
+        return f"--config=configs/table.py:{tmp_path / name},target=label"
+
+    return write
+
+
+def images(folder, classes=("cat", "dog"), splits=("train", "test"), count=12):
+    from PIL import Image
+
+    for split in splits:
+        for number, name in enumerate(classes):
+            for image in range(count):
+                path = folder / split / name / f"{image}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("L", (8, 8), 100 * number + image).save(path)
+    return f"--config=configs/image_folder.py:{folder}"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([MLP, "--config.optimizer.lerning_rate=1"], "unknown field 'lerning_rate'; did you mean 'learning_rate'?"),
+        ([MLP, "--config.optimizer.learning_rate=fast"], "learning_rate"),
+        ([MLP, "--config.train.batch_size=2.5"], "batch_size"),
+        ([MLP, "--config.train.batch_size=0"], "train.batch_size: 0 given; it must be at least 1"),
+        ([MLP, "--config.model.dropout=1.0"], "model.dropout: 1.0 given; it must be at least 0 and less than 1"),
+        ([MLP, "--config.model.name=mpl"], "model.name: unknown name 'mpl'; did you mean 'mlp'?"),
+        ([MLP, "--config.train.duration=long"], "train.duration: 'long' is no duration"),
+        ([MLP, "--config.train.duration=0 steps"], "train.duration: '0 steps' is less than one step"),
+        ([MLP, "--config.train.best_metric=acuracy"], "train.best_metric: unknown name 'acuracy'; did you mean"),
+        ([MLP, "--config.execution.devices=3"], "execution.devices: 3 asked, 1 there"),
+        ([MLP, "--config.data.source=digit"], "data.source"),
+        ([MLP, "--config.data.source=sklearn:iriss"], "did you mean 'sklearn:iris'?"),
+        ([MLP, "--config.data.source=tfds:no_such_set"], "data.source"),
+        ([MLP, "--config.data.source=folder:/no/such"], "data.source: no such folder '/no/such'"),
+        ([MLP, "--config.augment.cutmix=1.0", "--config.data.source=sklearn:iris"], "augment.shift: is for images"),
+        ([MLP, "--confg.seed=1"], "Unknown command line flag 'confg.seed'"),
+        (["--config=configs/no_such.py"], "--config: no file 'configs/no_such.py'"),
+        (["--config=configs/table.py"], "configs/table.py: path or target missing"),
+        (["--config=configs/table.py:/no/such.csv,target=x"], "/no/such.csv"),
+        ([], "--config: missing"),
+        ([MLP, "stray"], "'stray': this command takes flags only"),
+    ],
+)
+def test_a_wrong_config_or_flag_is_told_in_one_line(fails, tmp_path, words, message):
+    workdir = tmp_path / "run"
+    assert message in fails("train", *words, f"--workdir={workdir}")
+    # Nothing was begun: the corrected command finds the directory free.
+    assert not workdir.exists() or not list(workdir.iterdir())
+
+
+def test_a_missing_workdir_is_told(fails):
+    assert "--workdir: missing" in fails("train", MLP)
+
+
+def test_a_batch_that_the_devices_cannot_share_is_told(command, fails, tmp_path, monkeypatch):
+    environment = {**command.environment, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    monkeypatch.setattr(type(command), "environment", environment)
+    line = fails("train", MLP, "--config.train.batch_size=20", f"--workdir={tmp_path / 'run'}")
+    assert "train.batch_size: 20 is not divisible over 8 devices" in line
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"header": "age,city,lable"}, "did you mean 'lable'"),
+        ({"rows": [f"{n},A,yes" for n in range(60)]}, "label"),
+        ({"rows": []}, "people.csv"),
+        ({"rows": [f"{'nan' if n == 7 else n},A,{n % 2}" for n in range(60)]}, "age"),
+        ({"rows": [f"{'inf' if n == 7 else n},A,{n % 2}" for n in range(60)]}, "age"),
+        ({"header": "age,when,label", "rows": [f"{n},2024-01-{n % 28 + 1:02},{n % 2}" for n in range(60)]}, "when"),
+        ({"rows": ["1,A"] * 60}, "people.csv"),
+    ],
+)
+def test_a_wrong_table_is_told_in_one_line(fails, table, tmp_path, changed, message):
+    assert message in fails("train", table(**changed), f"--workdir={tmp_path / 'run'}")
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
+
+
+def test_an_empty_file_is_told(fails, tmp_path):
+    (tmp_path / "empty.csv").write_text("")
+    line = fails(
+        "train", f"--config=configs/table.py:{tmp_path / 'empty.csv'},target=x", f"--workdir={tmp_path / 'run'}"
+    )
+    assert "empty.csv" in line
+
+
+def test_a_label_that_training_never_saw_is_told(fails, table, tmp_path):
+    config = table()
+    table(name="test.csv", rows=["30,A,perhaps"] * 5)
+    line = fails("train", config, f"--config.data.test={tmp_path / 'test.csv'}", f"--workdir={tmp_path / 'run'}")
+    assert "perhaps" in line
+
+
+def test_an_empty_class_folder_is_told(fails, tmp_path):
+    config = images(tmp_path / "pictures")
+    (tmp_path / "pictures" / "train" / "bird").mkdir()
+    assert "bird" in fails("train", config, f"--workdir={tmp_path / 'run'}")
+
+
+def test_corrupt_images_are_named_and_as_many_as_allowed_are_skipped(command, fails, tmp_path):
+    config = images(tmp_path / "pictures")
+    (tmp_path / "pictures" / "train" / "cat" / "3.png").write_bytes(b"no image")
+    words = (config, f"--workdir={tmp_path / 'run'}", "--config.train.duration=2 steps", "--config.data.image_size=8")
+    words += ("--config.model.name=linear", "--config.train.batch_size=8", "--config.data.validation=none")
+    line = fails("train", *words)
+    assert "3.png" in line
+    assert "data.max_corrupt" in line
+    command("train", *words, "--config.data.max_corrupt=1")
+
+
+def test_a_run_of_another_config_is_not_touched(command, fails, quick_run):
+    before = {path: path.stat().st_mtime_ns for path in quick_run.rglob("*") if path.is_file()}
+    line = fails("train", MLP, f"--workdir={quick_run}")
+    assert "holds a run of another config" in line
+    assert "train.duration is '30 steps' there, '100 epochs' here" in line
+    assert "--overwrite" in line
+    assert {path: path.stat().st_mtime_ns for path in quick_run.rglob("*") if path.is_file()} == before
+
+
+def test_a_workdir_that_cannot_be_written_is_told(fails, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "--workdir: cannot write to" in fails("train", MLP, f"--workdir={tmp_path / 'file' / 'run'}")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_workdir_without_permission_is_told(fails, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    assert "--workdir: cannot write to" in fails("train", MLP, f"--workdir={tmp_path / 'locked' / 'run'}")
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict"])
+def test_a_directory_without_a_run_is_told(fails, tmp_path, name):
+    words = ["--split=test"]
+    assert "is it the directory of a run?" in fails(name, f"--workdir={tmp_path}", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name inputs (images, folders, tables) or a --split"),
+        (["/no/such.png"], "no such file or folder '/no/such.png'"),
+        (["pyproject.toml"], "pyproject.toml' is no image"),
+        (["--split=tset"], "--split: unknown name 'tset'; did you mean 'test'?"),
+        (["--split=test", "--checkpoint=newest"], "checkpoint"),
+        (["--split=test", "--limit=0"], "limit"),
+    ],
+)
+def test_a_wrong_prediction_is_told(fails, quick_run, words, message):
+    assert message in fails("predict", f"--workdir={quick_run}", *words)
+
+
+def test_a_table_without_an_input_column_is_told(command, fails, table, tmp_path):
+    workdir = f"--workdir={tmp_path / 'run'}"
+    command("train", table(), workdir, "--config.train.duration=2 steps", "--config.train.batch_size=8")
+    table(header="age,town,label", name="other.csv")
+    assert "city" in fails("predict", workdir, tmp_path / "other.csv")
+
+
+def test_samples_are_not_written_over_files(fails, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "is not empty" in fails("samples", tmp_path)
+
+
+def test_changed_data_are_told_on_evaluation(command, fails, table, tmp_path):
+    workdir = f"--workdir={tmp_path / 'run'}"
+    command("train", table(), workdir, "--config.train.duration=2 steps", "--config.train.batch_size=8")
+    table(rows=[f"{40 + n % 50},{'ABC'[n % 3]},{'yes' if n % 2 else 'no'}" for n in range(60)])
+    assert "holds other data than the run was trained on" in fails("evaluate", workdir)
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "done"

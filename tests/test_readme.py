@@ -1,0 +1,62 @@
+"""Every command in the README and in the headers of configs, word for word."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+CHECKOUT = pathlib.Path(__file__).parent.parent
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+
+# The suite cannot run itself.
+SKIPPED = ("make test",)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_on_a_bare_copy(tmp_path):
+    """In a copy of the checkout without `.venv`: the first command sets it up."""
+    copy = tmp_path / "plumbline"
+    ignored = shutil.ignore_patterns(".git", ".venv*", "runs", ".tests-cache", "__pycache__", "*.egg-info", ".*_cache")
+    shutil.copytree(CHECKOUT, copy, ignore=ignored)
+    environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "VIRTUAL_ENV")}
+    for block in BLOCKS:
+        script = "\n".join(line for line in block.splitlines() if line not in SKIPPED)
+        finished = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=copy,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+        if "make train" in block:
+            accuracy = re.search(r"accuracy\s*│[^│]*│[^│]*│\s*([0-9.]+)", finished.stdout)
+            assert float(accuracy[1]) >= 0.96, finished.stdout
+            assert finished.stdout.count('"probabilities"') == 3
+
+
+def test_the_readme_has_its_commands():
+    assert len(BLOCKS) == 3
+    assert {"make train", "make test"} <= set(README.splitlines())
+
+
+def test_files_named_in_the_documents_exist():
+    for document in [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *(CHECKOUT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_readme_lists_every_config():
+    for path in (CHECKOUT / "configs").glob("*.py"):
+        if path.stem not in ("__init__", "defaults"):
+            assert f"{path.name}" in README, path.name
+
+
+def test_no_dependency_file_names_a_host():
+    for name in ("pyproject.toml", "constraints.txt"):
+        assert "://" not in (CHECKOUT / name).read_text(encoding="utf-8")
