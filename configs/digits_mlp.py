@@ -23,4 +23,5 @@ def get_config():
     config.train.log_every = "5 epochs"
     config.train.evaluate_every = "5 epochs"
     config.train.checkpoint_every = "25 epochs"
+    config.train.best_metric = "loss"
     return config

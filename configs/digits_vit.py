@@ -35,4 +35,5 @@ def get_config():
     config.train.batch_size = 64
     config.train.ema_decay = 0.99
     config.train.evaluate_every = "5 epochs"
+    config.train.best_metric = "loss"
     return config

@@ -75,7 +75,7 @@ def _parse(arguments: Sequence[str]) -> list[str]:
 def _check_config_file() -> None:
     # ML Collections reports a missing file only when the config is first used, far from here.
     if "config" in flags.FLAGS and flags.FLAGS.config is not None:
-        name = config_flags.get_config_filename(flags.FLAGS["config"])
+        name = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
         if not pathlib.Path(name).is_file():
             raise UserError(f"--config: no file '{name}'; the shipped ones are in configs/")
 

@@ -10,6 +10,7 @@ import rich.table
 
 # Plain lines at most this often, but for the last.
 _SECONDS_BETWEEN_LINES = 2.0
+_SECONDS_BETWEEN_REFRESHES = 0.2
 
 
 class Progress:
@@ -26,7 +27,7 @@ class Progress:
         self._total, self._batch_size, self._initial = total_steps, batch_size, initial_step
         self._metrics: dict[str, float] = {}
         self._began = time.monotonic()
-        self._last_line = 0.0
+        self._last_line = self._last_refresh = 0.0
         self._bar: rich.progress.Progress | None = None
 
     def __enter__(self) -> "Progress":
@@ -55,22 +56,26 @@ class Progress:
         self._initial, self._began = step, time.monotonic()
 
     def step(self, step: int) -> None:
-        """Steps taken so far."""
-        if self._bar:
-            self._bar.update(self._task, completed=step, description=self._description(step))
+        """Steps taken so far. Called after every dispatch, so it must cost next to nothing."""
+        if self._bar and time.monotonic() - self._last_refresh >= _SECONDS_BETWEEN_REFRESHES:
+            self._refresh(step)
 
     def metrics(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
         """Shows figures of a split, as they stand after `step`."""
         self._metrics |= {f"{split} {name}": value for name, value in metrics.items()}
         now = time.monotonic()
         if self._bar:
-            self.step(step)
+            self._refresh(step)
         elif now - self._last_line >= _SECONDS_BETWEEN_LINES or step == self._total:
             self._last_line = now
             left = (self._total - step) * (now - self._began) / max(1, step - self._initial)
             print(
                 f"step {step}/{self._total}  {self._description(step)}  {left:.0f} s left", file=sys.stderr, flush=True
             )
+
+    def _refresh(self, step: int) -> None:
+        self._last_refresh = time.monotonic()
+        self._bar.update(self._task, completed=step, description=self._description(step))
 
     def _description(self, step: int) -> str:
         rate = (step - self._initial) * self._batch_size / max(1e-9, time.monotonic() - self._began)
