@@ -39,17 +39,26 @@ class Clock:
             return _ceil(amount / 100 * self.total_steps)
         per_unit = {"step": 1.0, "epoch": self.num_examples / self.batch_size, "example": 1 / self.batch_size}
         if unit not in per_unit:
-            raise UserError(f"{field}: '{text}' is no number of steps; write steps, epochs or examples")
+            raise UserError(f"{field}: '{text}' is no number of steps; write it in steps, epochs or examples")
         return _ceil(amount * per_unit[unit])
 
-    def every(self, text: str, field: str) -> "Every":
-        """How often something happens; also in wall time ("10 minutes"), and "" for never."""
+    def every(self, text: str, field: str, *, wall_time: bool = False) -> "Every":
+        """How often something happens; "" is never.
+
+        Args:
+          text: a duration.
+          field: the config field it comes from, for the error.
+          wall_time: it may also be a time, such as "10 minutes".
+
+        Raises:
+          UserError: `text` is no such duration, or 0.
+        """
         if not text.strip():
             return Every()
         amount, unit = _parse(text, field)
         if amount == 0:
             raise UserError(f"{field}: '{text}' is no interval; give more than 0, or '' for never")
-        if unit in _SECONDS:
+        if wall_time and unit in _SECONDS:
             return Every(seconds=amount * _SECONDS[unit])
         return Every(steps=max(1, self.steps(text, field)))
 

@@ -68,12 +68,14 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike, *, over
     program, init = build_program(config, dataset.features, clock)
     run = _Run(config, directory, dataset, program, mesh, clock)
 
-    directory.begin(config, dataset.features, fitted(dataset), overwrite=overwrite)
+    if overwrite:
+        directory.clear()
     with run.saved_states():
         run.restore_or_begin(init)
+        directory.begin(config, dataset.features, fitted(dataset))
         with _failure_written(run), Signals() as signals:
             status, reason = run.steps(signals)
-        return run.finish(status, reason, time.perf_counter() - began)
+        return run.finish(status, reason, began)
 
 
 def make_clock(config: ml_collections.ConfigDict, num_examples: int) -> Clock:
@@ -143,7 +145,7 @@ class _Run:
         self.intervals = _Intervals(
             log=clock.every(settings_.log_every, "train.log_every"),
             evaluate=clock.every(settings_.evaluate_every, "train.evaluate_every"),
-            checkpoint=clock.every(settings_.checkpoint_every, "train.checkpoint_every"),
+            checkpoint=clock.every(settings_.checkpoint_every, "train.checkpoint_every", wall_time=True),
         )
         self.patience = clock.every(settings_.patience, "train.patience").steps
         objective = program.objective
@@ -225,7 +227,7 @@ class _Run:
                 self.stopwatch.stop(self.step, self.execution.compile_seconds)
                 batches.close()
 
-    def finish(self, status: str, reason: str, total_seconds: float) -> dict[str, Any]:
+    def finish(self, status: str, reason: str, began: float) -> dict[str, Any]:
         """The last evaluation, with the best parameters, and the summary."""
         best = self.best or Best(step=self.step, value=float("nan"), state=self.state.inference())
         metrics = {"train": self.directory.last_metrics("train")}
@@ -240,7 +242,7 @@ class _Run:
             "metrics": metrics,
             **self.stopwatch.figures(self.config.train.batch_size),
             "compile_seconds": self.execution.compile_seconds,
-            "total_seconds": total_seconds,
+            "total_seconds": time.perf_counter() - began,
             "parameters": num_parameters(self.state.params),
             "devices": [str(device) for device in self.mesh.devices.flat],
             "execution": dataclasses.asdict(self.plan),

@@ -1,9 +1,8 @@
 """The run directory: the files that whatever makes a run writes, and every later command reads.
 
-`config.json` (resolved), `features.json` (what an example is), `fitted.npz` (arrays fitted
-on the training rows), `execution.json` (how steps are dispatched),
-`status.json`, `metrics.jsonl`, `summary.json`, `tensorboard/`, `checkpoints/` (whole train states) and `best/` (the
-parameters that were best on the validation split).
+`config.json` (resolved), `features.json` (what an example is), `fitted.npz` (arrays fitted on the training rows),
+`execution.json` (how steps are dispatched), `status.json`, `metrics.jsonl`, `summary.json`, `tensorboard/` and
+`checkpoints/` (whole train states, with the parameters that were best on the validation split).
 """
 
 import json
@@ -26,6 +25,18 @@ from plumbline.files import replaced, write_text
 # Fields that a resumed run may change: they say where and how it works, not what it computes.
 _OPERATIONAL = ("data.cache_dir", "data.tfds_dir", "data.workers", "execution.compilation_cache", "train.tensorboard")
 
+_FOLDERS = ("checkpoints", "tensorboard")
+# `config.json` is deleted last: a checkpoint must never lie there without the config it belongs to.
+_FILES = (
+    "features.json",
+    "fitted.npz",
+    "execution.json",
+    "status.json",
+    "metrics.jsonl",
+    "summary.json",
+    "config.json",
+)
+
 
 class RunDirectory:
     """One run's files. Whole files are replaced atomically; `metrics.jsonl` grows by whole lines."""
@@ -33,7 +44,6 @@ class RunDirectory:
     def __init__(self, path: str | os.PathLike):
         self.path = pathlib.Path(path).absolute()
         self.checkpoints = self.path / "checkpoints"
-        self.best = self.path / "best"
         self.tensorboard = self.path / "tensorboard"
 
     def check(self, config: ml_collections.ConfigDict, *, overwrite: bool) -> None:
@@ -55,31 +65,28 @@ class RunDirectory:
         if (self.path / "config.json").exists():
             if not overwrite:
                 self._check_same(config)
-        elif any(self.path.iterdir()):
+        elif any(entry.name not in (*_FILES, *_FOLDERS) for entry in self.path.iterdir()):
             raise UserError(f"--workdir: '{self.path}' holds files but no run; choose an empty or a new folder")
 
-    def begin(
-        self,
-        config: ml_collections.ConfigDict,
-        features: Features,
-        fitted: Mapping[str, np.ndarray],
-        *,
-        overwrite: bool,
-    ) -> None:
-        """Makes the directory a run of `config`, new or continued.
+    def begin(self, config: ml_collections.ConfigDict, features: Features, fitted: Mapping[str, np.ndarray]) -> None:
+        """Writes what the run is, new or continued.
 
         Args:
           config: the resolved config.
           features: what an example is.
           fitted: arrays fitted on the training rows.
-          overwrite: delete what another run left there.
         """
-        if overwrite:
-            self._clear()
         write_text(self.path / "config.json", _json(config.to_dict()))
         write_text(self.path / "features.json", _json(features.to_json()))
         with replaced(self.path / "fitted.npz") as temporary:
             np.savez(temporary, **fitted)
+
+    def clear(self) -> None:
+        """Deletes what a run wrote, and only that: a mistaken --workdir=~ must not empty a home directory."""
+        for name in _FOLDERS:
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for name in _FILES:
+            (self.path / name).unlink(missing_ok=True)
 
     def config(self) -> ml_collections.ConfigDict:
         """The run's config.
@@ -165,15 +172,6 @@ class RunDirectory:
                 f"--workdir: '{self.path}' holds a run of another config ({shown}{more}); "
                 "give another --workdir, or --overwrite to delete that run"
             )
-
-    def _clear(self) -> None:
-        # Only what a run writes: a mistaken --workdir=~ must not empty a home directory.
-        for name in ("config", "features", "execution", "status", "summary"):
-            (self.path / f"{name}.json").unlink(missing_ok=True)
-        for name in ("metrics.jsonl", "fitted.npz"):
-            (self.path / name).unlink(missing_ok=True)
-        for folder in (self.checkpoints, self.best, self.tensorboard):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -71,7 +71,7 @@ def test_training_stops_when_validation_has_not_improved_for_the_patience(tmp_pa
 
 def test_the_best_parameters_are_those_of_the_best_evaluation(tmp_path):
     config = quick(optimizer__name="sgd", optimizer__learning_rate=30.0, train__evaluate_every="1 steps")
-    config.train.duration = "12 steps"
+    config.train.update(duration="12 steps", best_metric="accuracy")
     summary = train(config, tmp_path)
     by_step = {
         line["step"]: line["accuracy"] for line in RunDirectory(tmp_path).metrics() if line["split"] == "validation"
