@@ -3,9 +3,9 @@
 It does the arithmetic of the config: the same augmentation and mixup, dropout and stochastic depth, label smoothing,
 clipping, AdamW with warmup and cosine, weight decay on kernels only, and the moving average of the parameters. The
 functions that compute (the model, the augmentation) are the project's own, as theirs is not the cost of a framework.
-All else is by hand: every hyperparameter is a Python number in the program, the optimizer and the schedule come straight
-from Optax, and there are no metrics, no gradient norm, no guard against NaN, no example weights, no masks, no input
-pipeline, no logging and no checkpoints.
+All else is by hand: every hyperparameter is a Python number in the program, the optimizer and the schedule come from
+Optax as they are, and there are no metrics, no guard against NaN, no example weights, no input pipeline, no logging and
+no checkpoints.
 """
 
 import functools

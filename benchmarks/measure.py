@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import itertools
 import os
 import platform
 import statistics
@@ -71,7 +72,7 @@ def in_turns(
     for _ in range(rounds):
         own.append(ours())
         others.append(other())
-    ratios = [o / statistics.mean(pair) for o, pair in zip(own, zip(others, others[1:], strict=False), strict=True)]
+    ratios = [o / statistics.mean(pair) for o, pair in zip(own, itertools.pairwise(others), strict=True)]
     return ratios, own, others
 
 

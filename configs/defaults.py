@@ -182,10 +182,11 @@ def get_config() -> ml_collections.ConfigDict:
     train.accumulation_steps = 1
     # Decay of the moving average of the parameters that evaluation uses; 0 means none.
     train.ema_decay = 0.0
-    # How often training metrics are written, the validation split is evaluated, and a checkpoint is saved.
+    # How often training metrics are written and the validation split is evaluated.
     train.log_every = "1 epochs"
     train.evaluate_every = "1 epochs"
-    train.checkpoint_every = "10 percent"
+    # How often a checkpoint is saved, in wall time or in steps; besides, one is saved at the end.
+    train.checkpoint_every = "1 minutes"
     # Checkpoints that are kept, newest first; the best on the validation split is kept besides.
     train.keep_checkpoints = 2
     # Metric that chooses the best checkpoint; "auto" means accuracy, or mse for regression. Without a validation split
@@ -203,7 +204,7 @@ def get_config() -> ml_collections.ConfigDict:
     # How steps are dispatched: "loop" (one at a time), "scan" (several in one program), or "auto": whichever is faster
     # on the first steps of the run. The choice is written to the run directory and repeated on resume.
     execution.mode = "auto"
-    # Steps in one dispatch of "scan".
+    # Most steps in one dispatch of "scan".
     execution.scan_steps = 32
     # Devices along the data axis; -1 means all.
     execution.devices = -1

@@ -16,8 +16,7 @@ def get_config():
     config.optimizer.weight_decay = 0.1
 
     config.train.duration = "100 epochs"
-    config.train.log_every = "5 epochs"
-    config.train.evaluate_every = "5 epochs"
-    config.train.checkpoint_every = "25 epochs"
+    config.train.log_every = "10 epochs"
+    config.train.evaluate_every = "10 epochs"
     config.train.best_metric = "loss"
     return config

@@ -12,16 +12,12 @@ def get_config():
 
     config.model.name = "mlp"
     config.model.mlp.hidden_sizes = (128, 128)
-    config.model.dropout = 0.2
 
-    config.augment.shift = 1
-
-    config.optimizer.learning_rate = 2e-3
-    config.optimizer.weight_decay = 0.01
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.weight_decay = 0.1
 
     config.train.duration = "100 epochs"
-    config.train.log_every = "5 epochs"
-    config.train.evaluate_every = "5 epochs"
-    config.train.checkpoint_every = "25 epochs"
+    config.train.log_every = "10 epochs"
+    config.train.evaluate_every = "10 epochs"
     config.train.best_metric = "loss"
     return config

@@ -13,8 +13,12 @@ _OPTIONS = ("target", "group", "weight", "task")
 
 
 def get_config(argument=""):
-    path, *options = argument.split(",")
-    options = dict(option.partition("=")[::2] for option in options)
+    # Options stand last; the path may have commas of its own.
+    path, options = argument, {}
+    while "," in path and "=" in path.rpartition(",")[2]:
+        path, _, option = path.rpartition(",")
+        name, value = option.split("=", 1)
+        options[name] = value
     unknown = [name for name in options if name not in _OPTIONS]
     if unknown or not path or not options.get("target"):
         problem = f"unknown option '{unknown[0]}'" if unknown else "path or target missing"

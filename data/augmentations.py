@@ -67,7 +67,8 @@ def mix(
     mixup takes share * x + (1 - share) * x', with the share from Beta(alpha, alpha), for inputs and targets (Zhang et
     al. 2018, mixup, section 2). CutMix pastes a box of x' that covers 1 - share of the image, and counts the pixels
     that the box really covers for the targets (Yun et al. 2019, CutMix, section 3.1). Where both are given, one of them
-    is drawn for the batch. Example weights are blended as the targets are.
+    is drawn for the batch. The weight of a blend is the blend of the weights, and each of the two counts for the target
+    by its part in that: an example of weight 0 lends no target.
 
     Args:
       key: of this batch.
@@ -99,11 +100,10 @@ def mix(
             share, kept = jnp.where(cut, mask.mean(), share), jnp.where(cut, mask[None, :, :, None], kept)
     # Where nothing is mixed, a partner's infinity times 0 must not come in as NaN.
     mixed = jnp.where(kept == 1.0, inputs, kept * inputs + (1.0 - kept) * inputs[partners])
-    return (
-        mixed,
-        share * targets + (1.0 - share) * targets[partners],
-        share * weight + (1.0 - share) * weight[partners],
-    )
+    own_weight, other_weight = share * weight, (1.0 - share) * weight[partners]
+    total = own_weight + other_weight
+    part = jnp.where(total > 0, own_weight / jnp.where(total > 0, total, 1.0), 1.0)[:, None]
+    return mixed, part * targets + (1.0 - part) * targets[partners], total
 
 
 def _gather_pixels(images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:

@@ -59,6 +59,9 @@ def load(config: ml_collections.ConfigDict, *, seed: int) -> Dataset:
         features, splits = _image_splits(source, assigned, config)
     else:
         features, splits = _table_splits(source, assigned, config)
+    for name, split in splits.items():
+        if not split.weights.any():
+            raise UserError(f"data.weight: no example of the {name} split has a weight above 0; mend the weights")
     return Dataset(
         features=features,
         splits=splits,
@@ -83,6 +86,9 @@ def _assign(source: Source, config: ml_collections.ConfigDict, seed: int) -> _As
     else:
         test = _whole(_test_part(source, config.test))
     validation = _validation(source, train, rows, config, seed)
+    for field, part in (("data.test", test[0]), ("data.validation", validation[0] if validation else None)):
+        if part is not None and part is not train and part.fingerprint == train.fingerprint:
+            raise UserError(f"{field}: holds the very rows that are trained on; name another file or 'N percent'")
     if validation is None:
         return {"train": (train, rows), "test": test}
     if validation[0] is train:

@@ -1,7 +1,6 @@
 """Inputs to predict: image files, folders of them, or tables, read as in training."""
 
 import dataclasses
-import logging
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,6 @@ import numpy as np
 
 from data import images, tables
 from data.features import Features
-from data.split import too_many_corrupt
 from plumbline import UserError
 
 # Images in one chunk, so that a folder of any size can be predicted.
@@ -48,8 +46,8 @@ def read_inputs(
       The inputs, in the order of the paths; folders by name.
 
     Raises:
-      UserError: a path does not exist or holds nothing that fits the model, an input column is missing, or more images
-        are corrupt than `config.max_corrupt` allows.
+      UserError: a path does not exist or holds nothing that fits the model, an input column is missing, or an image is
+        corrupt.
     """
     paths = [os.fspath(path) for path in paths]
     for path in paths:
@@ -62,17 +60,13 @@ def _read_images(features: Features, config: ml_collections.ConfigDict, paths: l
     files = [file for path in paths for file in _image_files(pathlib.Path(path))]
     # The shape is settled by now, so an image of another one is brought to it even if training had none.
     image_format = images.ImageFormat(shape=features.shape, resize=config.resize)
-    num_corrupt = 0
     for start in range(0, len(files), _CHUNK):
         names, decoded = [], []
         for file in files[start : start + _CHUNK]:
             try:
                 decoded.append(images.decode(file.read_bytes(), f"'{file}'", image_format))
             except images.CorruptImageError as error:
-                num_corrupt += 1
-                if num_corrupt > config.max_corrupt:
-                    raise too_many_corrupt(f"'{file}'", num_corrupt, config.max_corrupt) from None
-                logging.warning("%s is corrupt (%s) and is left out.", file, error)
+                raise UserError(f"inputs: '{file}' is corrupt ({error}); replace it, or leave it out") from None
             else:
                 names.append(str(file))
         if names:

@@ -66,7 +66,7 @@ def fit_images(features: Features, chunks: Iterable[np.ndarray], *, normalize: s
         count += flat.size // channels
     mean = total / max(count, 1) / 255.0
     variance = np.maximum(squares / max(count, 1) / 255.0**2 - mean**2, 0.0)
-    return {"mean": mean.astype(np.float32), "std": _deviation(np.sqrt(variance))}
+    return {"mean": mean.astype(np.float32), "std": _deviation(np.sqrt(variance), mean)}
 
 
 def apply(
@@ -119,7 +119,12 @@ def _fit_columns(features: Features, inputs: np.ndarray, normalize: str) -> dict
     for column, offset in enumerate(_offsets(features)):
         known = np.unique(codes[:, column])
         slots[offset + known] = known
-    return {"fill": fill.astype(np.float32), "mean": mean.astype(np.float32), "std": _deviation(std), "slots": slots}
+    return {
+        "fill": fill.astype(np.float32),
+        "mean": mean.astype(np.float32),
+        "std": _deviation(std, mean),
+        "slots": slots,
+    }
 
 
 def _fit_labels(features: Features, labels: np.ndarray, normalize: str) -> dict[str, np.ndarray]:
@@ -128,13 +133,13 @@ def _fit_labels(features: Features, labels: np.ndarray, normalize: str) -> dict[
     if normalize == "none" or not len(labels):
         return {"label_mean": np.asarray(0, np.float32), "label_std": np.asarray(1, np.float32)}
     labels = labels.astype(np.float64)
-    return {"label_mean": np.asarray(labels.mean(), np.float32), "label_std": _deviation(labels.std())}
+    return {"label_mean": np.asarray(labels.mean(), np.float32), "label_std": _deviation(labels.std(), labels.mean())}
 
 
-def _deviation(std: np.ndarray | np.floating) -> np.ndarray:
-    """Deviations as float32, with 1 for what is constant up to rounding."""
+def _deviation(std: np.ndarray | np.floating, mean: np.ndarray | np.floating) -> np.ndarray:
+    """Deviations as float32, with 1 for what is constant up to the rounding of numbers as large as its mean."""
     std = np.asarray(std)
-    return np.where(std > 1e-7, std, 1.0).astype(np.float32)
+    return np.where(std > 1e-7 * np.abs(mean), std, 1.0).astype(np.float32)
 
 
 def _offsets(features: Features) -> np.ndarray:

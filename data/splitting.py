@@ -63,6 +63,8 @@ def held_out(
         strata = np.zeros(num_rows, np.int32)
     counts = np.bincount(strata)
     taken = _apportioned(counts, share, wanted)
+    if not taken.any():
+        raise UserError(f"{field}: every class has a single row, so none can be held out; is the target an identifier?")
     # In a random order of all rows, the first of each class are taken.
     shuffled = random.permutation(num_rows)
     by_class = shuffled[np.argsort(strata[shuffled], kind="stable")]

@@ -13,6 +13,11 @@ from data.features import FIRST_CATEGORY, MISSING, UNSEEN, Column
 from plumbline import UserError, unknown_name
 
 # Texts of a boolean column, in lower case.
+PARQUET_EXTENSIONS = (".parquet", ".pq")
+# Share of values from which on a column of text is taken for something else that it nearly is.
+_MOSTLY = 0.9
+# Rows below which a column with another text in each may well be one of categories.
+_ENOUGH_ROWS = 50
 _BOOLEANS = {"false": 0.0, "true": 1.0}
 # Dates as 2024-05-01, 1/5/2024 or 1.5.24, times as 14:30, or both.
 _DATE_OR_TIME = (
@@ -49,7 +54,7 @@ class Table:
 
 
 def read(path: str, missing_values: Collection[str], field: str) -> Table:
-    """Reads a CSV file with a header (may end in .gz) or, if the name ends in .parquet, a Parquet file.
+    """Reads a CSV file with a header (may end in .gz) or, if the name ends in .parquet or .pq, a Parquet file.
 
     Args:
       path: of the file.
@@ -66,11 +71,13 @@ def read(path: str, missing_values: Collection[str], field: str) -> Table:
         raise UserError(f"{field}: no such file '{path}'; give the path of a CSV or Parquet file")
     if file.stat().st_size == 0:
         raise UserError(f"{field}: '{path}' is empty; give a file with a header and rows")
-    parquet = file.suffix == ".parquet"
+    parquet = file.suffix in PARQUET_EXTENSIONS
     try:
         table = _read_parquet(file) if parquet else _read_csv(file, field)
     except (pyarrow.ArrowException, OSError, EOFError, UnicodeError) as error:
         reason = " ".join(str(error).split())[:200]
+        if "UTF8" in reason or isinstance(error, UnicodeError):
+            raise UserError(f"{field}: '{path}' is not encoded as UTF-8 ({reason}); save it as UTF-8") from None
         form = "Parquet" if parquet else "CSV"
         raise UserError(f"{field}: '{path}' cannot be read as {form} ({reason}); mend or replace it") from None
     if table.num_rows == 0:
@@ -167,8 +174,9 @@ def encode(table: Table, columns: Iterable[Column]) -> np.ndarray:
     encoded = []
     for expected in columns:
         if expected.name not in table.columns:
-            error = unknown_name(f"{table.name}: input column", expected.name, table.columns)
-            raise UserError(str(error))
+            known = ", ".join(table.columns)
+            hint = "; is it separated by ';'?" if len(table.columns) == 1 and ";" in known else ""
+            raise UserError(f"{table.name}: lacks the input column '{expected.name}'; it has {known}{hint}")
         array = table.columns[expected.name]
         if expected.kind == "categorical":
             encoded.append(_codes(table, expected, array))
@@ -282,8 +290,29 @@ def _infer_column(table: Table, name: str, array, categorical: bool) -> Column:
             f"data.source: {table.name} column '{name}' is of type {kind}, which is not read; leave it out by "
             "data.ignore"
         )
+    _refuse_mistaken_categories(table, name, array)
     categories = sorted_values(array.drop_null().unique().to_pylist())
     return Column(name=name, kind="categorical", categories=categories, has_missing=has_missing)
+
+
+def _refuse_mistaken_categories(table: Table, name: str, array) -> None:
+    """Raises for text that is no categories: numbers with a slip among them, or a name for each row."""
+    import pyarrow.compute
+
+    present = array.drop_null()
+    are_numbers = pyarrow.compute.match_substring_regex(present, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+    share = pyarrow.compute.mean(are_numbers).as_py()
+    if not table.typed and _MOSTLY <= share < 1:
+        first = present.filter(pyarrow.compute.invert(are_numbers))[0]
+        raise UserError(
+            f"data.source: {table.name} column '{name}' holds numbers but for '{first}' and the like; mend it, add it "
+            "to data.missing_values, or put the column into data.categorical"
+        )
+    if len(present) >= _ENOUGH_ROWS and len(present.unique()) >= _MOSTLY * len(present):
+        raise UserError(
+            f"data.source: {table.name} column '{name}' has another text in almost every row, as names and identifiers "
+            "do; leave it out by data.ignore, or put it into data.categorical"
+        )
 
 
 def _codes(table: Table, expected: Column, array) -> np.ndarray:

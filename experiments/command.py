@@ -4,6 +4,7 @@
 again); 1 anything else, with a traceback.
 """
 
+import os
 import pathlib
 import re
 import sys
@@ -14,7 +15,7 @@ from ml_collections import config_flags
 
 from plumbline import UserError
 
-DONE, USER_ERROR, DIVERGED, PREEMPTED = 0, 2, 3, 42
+DONE, USER_ERROR, DIVERGED, PREEMPTED, INTERRUPTED = 0, 2, 3, 42, 130
 
 
 def run(main: Callable[[list[str]], int | None]) -> None:
@@ -51,6 +52,13 @@ def _guarded(main: Callable[[list[str]], int | None], words: list[str]) -> int:
         return main(words) or DONE
     except UserError as error:
         return fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has had enough, as `| head` does. What is left must not be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:
@@ -84,5 +92,6 @@ def _clearer(message: str) -> str:
     """ML Collections' message without its traceback and its listing of every other field."""
     if unknown := re.search(r'Did you mean "(.+?)" instead of "(.+?)"', message):
         return f"--config: unknown field '{unknown[2]}'; did you mean '{unknown[1]}'?"
+    message = re.sub(r"^flag --config=.*?: Error whilst parsing config file:", "--config:", message)
     message = re.sub(r"Traceback \(most recent call last\):.*\n(?=\S)", "", message.strip(), flags=re.DOTALL)
     return re.sub(r"Other fields present: \".*", "", message, flags=re.DOTALL)

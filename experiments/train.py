@@ -12,6 +12,8 @@ Exit codes: 0 done, 2 an error you can mend, 3 diverged, 42 preempted after a sa
 """
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -30,21 +32,32 @@ def main(words: list[str]) -> int:
     command.refuse(words)
     command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
     # JAX takes a moment to import: a wrong flag should not have to wait for it.
-    from trainers.evaluation import overall
     from trainers.loop import train
-    from trainers.progress import print_table
 
     summary = train(_CONFIG.value, _WORKDIR.value, overwrite=_OVERWRITE.value)
     status = summary["status"]
     if status == "done":
-        columns = {name: overall(metrics) for name, metrics in summary["metrics"].items()}
-        # Of the training's own metrics, those that the other splits have as well.
-        columns["train"] = {name: value for name, value in columns["train"].items() if name in columns["test"]}
-        print_table(f"step {summary['step']} (best: step {summary['best_step']})", columns)
-        print(f"{status}: {_WORKDIR.value}" + (f" ({summary['reason']})" if summary["reason"] else ""))
+        _print_summary(summary)
     else:
         print(f"{status}: {summary['reason']}", file=sys.stderr)
     return _EXIT_CODES[status]
+
+
+def _print_summary(summary: Mapping[str, Any]) -> None:
+    from trainers.evaluation import overall
+    from trainers.progress import print_table
+
+    columns = {name: overall(metrics) for name, metrics in summary["metrics"].items()}
+    # Of the training's own metrics, those that the other splits have as well.
+    columns["train"] = {name: value for name, value in columns["train"].items() if name in columns["test"]}
+    columns = {name: {"examples": summary["examples"][name], **metrics} for name, metrics in columns.items()}
+    print_table(
+        f"Parameters of step {summary['best_step']}; train: during the last steps, up to {summary['step']}", columns
+    )
+    remarks = [summary["reason"]] if summary["reason"] else []
+    if skipped := summary["skipped_updates"]:
+        remarks.append(f"{skipped} updates skipped, as loss or gradient was not finite")
+    print(f"done: {_WORKDIR.value}" + (f" ({'; '.join(remarks)})" if remarks else ""))
 
 
 if __name__ == "__main__":

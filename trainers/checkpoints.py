@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import os
 import pathlib
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -79,10 +80,20 @@ class Checkpoints:
         }
         if best:
             items["best"] = ocp.args.StandardSave(best.state)
-        self._manager.save(int(checkpoint.state.step), args=ocp.args.Composite(**items))
+        step = int(checkpoint.state.step)
+        if not self._manager.save(step, args=ocp.args.Composite(**items)):
+            raise RuntimeError(f"the checkpoint of step {step} was not saved, as a newer one is there")
+
+    def wait(self) -> None:
+        """Returns once everything is on disk.
+
+        Raises:
+          Exception: a save in the background failed; whatever it failed with.
+        """
+        self._manager.wait_until_finished()
 
     def restore(self, state: TrainState, running: Tree) -> Checkpoint | None:
-        """The newest whole checkpoint, or None if there is none at all.
+        """The newest whole checkpoint, or None if there is none at all; damaged newer ones are moved aside.
 
         Args:
           state: shapes, types and shardings of the train state, as `abstract` gives them.
@@ -103,7 +114,10 @@ class Checkpoints:
                 state=items["state"], running=items["running"], best=best, fingerprint=about["fingerprint"]
             )
 
-        return self._newest(read)
+        found = self._newest(read)
+        if found:
+            self._move_aside_after(int(found.state.step))
+        return found
 
     def restore_inference(self, state: TrainState, which: str) -> tuple[int, InferenceState, str] | None:
         """What answers at the "best" evaluation or at the "last" step; without any evaluation the last is the best.
@@ -147,6 +161,15 @@ class Checkpoints:
                 "put one back from a copy, or start again with --overwrite"
             )
         return None
+
+    def _move_aside_after(self, step: int) -> None:
+        """Renames damaged checkpoints: Orbax would refuse to save below them, and count them among those to keep."""
+        damaged = [newer for newer in self._manager.all_steps() if newer > step]
+        for newer in damaged:
+            folder = pathlib.Path(self._manager.directory)
+            os.replace(folder / str(newer), folder / f"damaged-{newer}-{time.time_ns()}")
+        if damaged:
+            self._manager.reload()
 
     def _read(self, step: int, **items: Any) -> Any:
         return self._manager.restore(step, args=ocp.args.Composite(**items))

@@ -7,6 +7,7 @@ between two events of the run (a log line, an evaluation, a checkpoint) are alwa
 
 import collections
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,8 +28,12 @@ MODES = ("auto", "loop", "scan")
 _IN_FLIGHT = 4
 # A mode is timed for this long.
 _TRIAL_SECONDS = 0.3
-# Python costs tens of microseconds a dispatch: above this time of a step there is nothing to win.
-_LONGEST_STEP_SECONDS = 5e-3
+# Above this time of a step, what a dispatch costs is nothing beside it.
+_LONGEST_STEP_SECONDS = 0.05
+# The batches of a scan lie on the device together; more than this is not tried.
+_LARGEST_STACK_BYTES = 2**28
+# A trial costs a compilation and maybe some slow steps: the rest of the run has to be this many times as long.
+_WORTH_COMPILATIONS = 5
 
 
 @dataclasses.dataclass
@@ -47,13 +52,14 @@ class Plan:
 
     @property
     def mode(self) -> str:
-        """The mode in force."""
+        """The mode that goes on to the end."""
         return self.segments[-1][1]
 
-    @property
-    def since(self) -> int:
-        """The step at which it came into force."""
-        return self.segments[-1][0]
+    def at(self, step: int) -> tuple[int, str, int | float]:
+        """First step, mode and end of the segment that `step` lies in; the last segment ends at infinity."""
+        number = max(index for index, (first, _) in enumerate(self.segments) if first <= step)
+        ends = [first for first, _ in self.segments[number + 1 :]] + [math.inf]
+        return *self.segments[number], ends[0]
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Plan":
@@ -74,7 +80,8 @@ def make_plan(mode: str, scan_steps: int, shortest_interval: int) -> Plan:
     """
     if mode not in MODES:
         raise unknown_name("execution.mode", mode, MODES)
-    scan_steps = max(1, min(scan_steps, shortest_interval))
+    # As few dispatches as possible, of such a length that next to nothing is left over for single steps.
+    scan_steps = shortest_interval // math.ceil(shortest_interval / scan_steps)
     return Plan([(0, "scan" if mode == "scan" else "loop")], scan_steps, decided=mode != "auto" or scan_steps == 1)
 
 
@@ -129,43 +136,48 @@ class Execution:
           window: steps of the last event and of the next, which a dispatch does not reach across.
 
         Returns:
-          The new state, sums and steps taken, and how many updates in a row had been skipped some dispatches ago.
+          The new state, sums and steps taken, and the most updates that were skipped in a row, some dispatches ago.
         """
-        start, end = window
-        anchor, count = max(start, self.plan.since), self.plan.scan_steps
-        fits = (step - anchor) % count == 0 and step + count <= end
-        mode = "scan" if self.plan.mode == "scan" and fits else "loop"
+        since, planned, until = self.plan.at(step)
+        start, end, count = max(window[0], since), min(window[1], until), self.plan.scan_steps
+        fits = (step - start) % count == 0 and step + count <= end
+        mode = "scan" if planned == "scan" and fits else "loop"
+        length = count if mode == "scan" else 1
+        # Only the last segment is on trial: a run that was resumed before it repeats what it did.
+        on_trial = not self.plan.decided and until == math.inf
+        timed = on_trial and mode == planned and mode in self._compiled
+        if timed and not self._trials[mode].under_way:
+            jax.block_until_ready(state)
+            self._trials[mode].begin(step)
         batch = self._batches.read(step, count) if mode == "scan" else self._batches.read(step)
 
         began = time.perf_counter()
         state, running, token = self._programs[mode](state, running, batch)
-        new_step = step + count if mode == "scan" else step + 1
+        new_step = step + length
         self._tokens.append(token)
         if mode not in self._compiled:
             jax.block_until_ready(token)
             self._compiled.add(mode)
             self.compile_seconds += time.perf_counter() - began
-        elif not self.plan.decided:
-            self._time(mode, new_step, end, token)
+        elif timed:
+            stack_bytes = sum(leaf.nbytes for leaf in batch.values()) // length * count
+            self._time(mode, new_step, token, stack_bytes, last=new_step + length > end)
         skipped = int(self._tokens.popleft()) if len(self._tokens) > _IN_FLIGHT else 0
         return state, running, new_step, skipped
 
     def drain(self) -> int:
-        """Waits for all dispatches; returns how many updates in a row had been skipped at the end."""
-        skipped = int(self._tokens[-1]) if self._tokens else 0
+        """Waits for all dispatches; returns the most updates that were skipped in a row in those not yet asked for."""
+        skipped = max(map(int, self._tokens), default=0)
         self._tokens.clear()
         return skipped
 
-    def _time(self, mode: str, new_step: int, end: int, token: jax.Array) -> None:
-        """Times the plan's mode on its own whole windows, and changes or settles the plan when it has seen enough."""
+    def _time(self, mode: str, new_step: int, token: jax.Array, stack_bytes: int, *, last: bool) -> None:
+        """Times the plan's mode until its last dispatch of a window, and changes or settles the plan in the end.
+
+        What follows in the window (single steps that fill it up, the events) is left out.
+        """
         trial = self._trials[mode]
-        if mode != self.plan.mode:
-            trial.interrupt()  # A remainder of single steps between scans says nothing of either.
-            return
-        if not trial.under_way:
-            jax.block_until_ready(token)
-            trial.begin(new_step)
-        if new_step < end and trial.age() < _TRIAL_SECONDS:
+        if not last and trial.age() < _TRIAL_SECONDS:
             return
         jax.block_until_ready(token)
         trial.end(new_step)
@@ -173,10 +185,15 @@ class Execution:
             return
         if mode == "loop":
             left = (self._total_steps - new_step) * trial.seconds_per_step
-            worthwhile = trial.seconds_per_step < _LONGEST_STEP_SECONDS and left > 2 * self.compile_seconds
+            worthwhile = (
+                trial.seconds_per_step < _LONGEST_STEP_SECONDS
+                and stack_bytes <= _LARGEST_STACK_BYTES
+                and left > _WORTH_COMPILATIONS * self.compile_seconds
+            )
             self._change(new_step, "scan" if worthwhile else "loop", decided=not worthwhile)
         else:
-            loop_is_faster = self._trials["loop"].seconds_per_step < trial.seconds_per_step
+            loop = self._trials["loop"]  # Not timed in this process if the run was resumed during the scan's trial.
+            loop_is_faster = loop.steps > 0 and loop.seconds_per_step < trial.seconds_per_step
             self._change(new_step, "loop" if loop_is_faster else "scan", decided=True)
 
     def _change(self, step: int, mode: str, *, decided: bool) -> None:
@@ -207,9 +224,6 @@ class _Trial:
     def age(self) -> float:
         return time.perf_counter() - self._began[1]
 
-    def interrupt(self) -> None:
-        self._began = None
-
     def end(self, step: int) -> None:
         self.steps += step - self._began[0]
         self.seconds += self.age()
@@ -225,12 +239,14 @@ def _one_step(train_step: TrainStep) -> Callable[[TrainState, Metrics, Batch], t
 
 
 def _many_steps(train_step: TrainStep) -> Callable[[TrainState, Metrics, Batch], tuple[TrainState, Metrics, jax.Array]]:
-    def many_steps(state: TrainState, running: Metrics, batches: Batch) -> tuple[TrainState, Metrics, jax.Array]:
-        def body(carry: tuple[TrainState, Metrics], batch: Batch) -> tuple[tuple[TrainState, Metrics], None]:
-            state, metrics = train_step(carry[0], batch)
-            return (state, jax.tree.map(jnp.add, carry[1], metrics)), None
+    one_step = _one_step(train_step)
 
-        (state, running), _ = jax.lax.scan(body, (state, running), batches)
-        return state, running, state.skipped
+    def many_steps(state: TrainState, running: Metrics, batches: Batch) -> tuple[TrainState, Metrics, jax.Array]:
+        def body(carry: tuple[TrainState, Metrics], batch: Batch) -> tuple[tuple[TrainState, Metrics], jax.Array]:
+            state, running, skipped = one_step(*carry, batch)
+            return (state, running), skipped
+
+        (state, running), skipped = jax.lax.scan(body, (state, running), batches)
+        return state, running, jnp.max(skipped)
 
     return many_steps

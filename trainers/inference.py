@@ -61,7 +61,8 @@ class FinishedRun:
             restored = opened.restore_inference(state, checkpoint)
             opened.close()
         if restored is None:
-            raise UserError(f"--workdir: '{workdir}' has no checkpoint yet; let experiments.train reach its first one")
+            status = directory.status().get("status", "not begun")
+            raise UserError(f"--workdir: '{workdir}' has no checkpoint; the run is {status}, and none was saved yet")
         self.step, self.state, self._fingerprint = restored
         self._outputs = jax.jit(make_outputs(self.program))
 
@@ -92,6 +93,8 @@ class FinishedRun:
         names = self.features.class_names
         for start in range(0, len(examples), size):
             positions = np.arange(start, min(start + size, len(examples)))
+            if self.features.kind == "image":
+                positions = positions[examples.weights[positions] > 0]  # Corrupt ones are zeros.
             labels = examples.labels[positions].tolist()
             yield from self._predict_chunk(
                 Chunk(

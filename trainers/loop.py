@@ -55,27 +55,29 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike, *, over
     began = time.perf_counter()
     settings.check(config)
     directory = RunDirectory(workdir)
-    directory.check(config, overwrite=overwrite)
-    if not overwrite and directory.status().get("status") == "done":
-        return directory.summary()
+    with directory.held(), Signals() as signals:
+        directory.check(config, overwrite=overwrite)
+        if not overwrite and directory.status().get("status") == "done":
+            print(f"'{directory.path}' is done already; --overwrite trains anew", file=sys.stderr)
+            return directory.summary()
 
-    # Everything that can be wrong is found out before anything is deleted, written or compiled.
-    compilation.keep_programs(config.execution.compilation_cache, config.data.cache_dir)
-    mesh = make_mesh(config.execution.devices)
-    check_batch(mesh, config.train.batch_size, config.train.accumulation_steps)
-    dataset = data.load(config.data, seed=config.seed)
-    clock = make_clock(config, len(dataset.splits["train"]))
-    program, init = build_program(config, dataset.features, clock)
-    run = _Run(config, directory, dataset, program, mesh, clock)
+        # Everything that can be wrong is found out before anything is deleted, written or compiled.
+        compilation.keep_programs(config.execution.compilation_cache, config.data.cache_dir)
+        mesh = make_mesh(config.execution.devices)
+        check_batch(mesh, config.train.batch_size, config.train.accumulation_steps)
+        dataset = data.load(config.data, seed=config.seed)
+        clock = make_clock(config, len(dataset.splits["train"]))
+        program, init = build_program(config, dataset.features, clock)
+        run = _Run(config, directory, dataset, program, init, mesh, clock)
 
-    if overwrite:
-        directory.clear()
-    with run.saved_states():
-        run.restore_or_begin(init)
-        directory.begin(config, dataset.features, fitted(dataset))
-        with _failure_written(run), Signals() as signals:
-            status, reason = run.steps(signals)
-        return run.finish(status, reason, began)
+        if overwrite:
+            directory.clear()
+        with run.saved_states():
+            run.restore_or_begin()
+            directory.begin(config, dataset.features, fitted(dataset))
+            with _failure_written(run):
+                status, reason = run.steps(signals)
+                return run.finish(status, reason, began)
 
 
 def make_clock(config: ml_collections.ConfigDict, num_examples: int) -> Clock:
@@ -136,6 +138,7 @@ class _Run:
         directory: RunDirectory,
         dataset: data.Dataset,
         program: Program,
+        init: Init,
         mesh: Mesh,
         clock: Clock,
     ):
@@ -152,7 +155,17 @@ class _Run:
         self.metric = objective.best_metric if settings_.best_metric == "auto" else settings_.best_metric
         self.sign = 1 if objective.higher_is_better(self.metric) else -1
         self.evaluate = make_evaluate(program, mesh)
+        self.plan = make_plan(
+            config.execution.mode, config.execution.scan_steps, self.intervals.shortest(self.total_steps)
+        )
         self.stopwatch = _Stopwatch()
+
+        self.init_arguments = jnp.uint32(config.seed), hyperparameters.from_config(config), fitted(dataset)
+        # Compiled once and run once: on CPU most of LLVM's work on it would be wasted.
+        on_cpu = mesh.devices.flat[0].platform == "cpu"
+        quickly = {"xla_backend_optimization_level": 1} if on_cpu else None
+        self.init = jax.jit(init, out_shardings=replicated(mesh), compiler_options=quickly)
+        self.abstract_state = checkpoints.abstract(jax.eval_shape(self.init, *self.init_arguments), replicated(mesh))
 
     # ---- Phases, in the order `train` calls them.
 
@@ -164,17 +177,10 @@ class _Run:
         finally:
             self.checkpoints.close()
 
-    def restore_or_begin(self, init: Init) -> None:
+    def restore_or_begin(self) -> None:
         whole = replicated(self.mesh)
-        arguments = (
-            jnp.uint32(self.config.seed),
-            hyperparameters.from_config(self.config),
-            fitted(self.dataset),
-        )
-        jitted = jax.jit(init, out_shardings=whole)
-        state = checkpoints.abstract(jax.eval_shape(jitted, *arguments), whole)
-        running = checkpoints.abstract(jax.eval_shape(lambda: zero_metrics(self.program)), whole)
-        restored = self.checkpoints.restore(state, running)
+        running = jax.eval_shape(lambda: zero_metrics(self.program))
+        restored = self.checkpoints.restore(self.abstract_state, checkpoints.abstract(running, whole))
         if restored:
             if restored.fingerprint != self.dataset.fingerprint:
                 raise UserError(
@@ -182,19 +188,13 @@ class _Run:
                     "bring those back, or start anew with another --workdir or --overwrite"
                 )
             self.state, self.running, self.best = restored.state, restored.running, restored.best
+            if plan := self.directory.execution():
+                self.plan = Plan.from_json(plan)
         else:
-            self.state = jitted(*arguments)
+            self.state = self.init(*self.init_arguments)
             self.running, self.best = jax.device_put(zero_metrics(self.program), whole), None
         self.step = self.first_step = int(self.state.step)
         self.directory.forget_metrics_after(self.step)
-        plan = self.directory.execution() if self.step else None
-        self.plan = (
-            Plan.from_json(plan)
-            if plan
-            else make_plan(
-                self.config.execution.mode, self.config.execution.scan_steps, self.intervals.shortest(self.total_steps)
-            )
-        )
 
     def steps(self, signals: Signals) -> tuple[str, str]:
         """Takes all steps that are left; returns status and reason."""
@@ -221,10 +221,11 @@ class _Run:
             Progress(self.total_steps, config.batch_size, self.step) as self.progress,
         ):
             try:
-                return self._steps(signals)
-            finally:
+                ending = self._steps(signals)
                 jax.block_until_ready(self.state)
                 self.stopwatch.stop(self.step, self.execution.compile_seconds)
+                return ending
+            finally:
                 batches.close()
 
     def finish(self, status: str, reason: str, began: float) -> dict[str, Any]:
@@ -239,6 +240,8 @@ class _Run:
             "reason": reason,
             "step": self.step,
             "best_step": best.step,
+            "skipped_updates": sum(int(line.get("skipped", 0)) for line in self.directory.metrics()),
+            "examples": {name: int((split.weights > 0).sum()) for name, split in self.dataset.splits.items()},
             "metrics": metrics,
             **self.stopwatch.figures(self.config.train.batch_size),
             "compile_seconds": self.execution.compile_seconds,
@@ -248,6 +251,8 @@ class _Run:
             "execution": dataclasses.asdict(self.plan),
             "versions": {"plumbline": __version__} | {name: importlib.metadata.version(name) for name in _PACKAGES},
         }
+        # Nothing may be called done, or saved, before it is on disk.
+        self.checkpoints.wait()
         if status == "done":
             self.directory.write_summary(summary)
         self.directory.write_status(status, self.step, reason)
@@ -259,9 +264,12 @@ class _Run:
         config, train_split = self.config, self.dataset.splits["train"]
         devices = self.mesh.devices.flat
         verb = f"going on at step {self.step}" if self.step else "starting"
+        without_weight = int((train_split.weights == 0).sum())
+        left_out = f" ({without_weight} of weight 0 or corrupt)" if without_weight else ""
         print(
             f"{config.model.name}, {num_parameters(self.state.params):,} parameters; {config.data.source}, "
-            f"{len(train_split):,} training examples; {self.total_steps:,} steps of {config.train.batch_size}; "
+            f"{len(train_split):,} training examples{left_out}; "
+            f"{self.total_steps:,} steps of {config.train.batch_size}; "
             f"{len(devices)} {devices[0].device_kind} device{'s' * (len(devices) > 1)}, mesh "
             f"{dict(self.mesh.shape)}; execution {config.execution.mode}; {verb}",
             file=sys.stderr,
@@ -272,6 +280,9 @@ class _Run:
         limit = self.config.train.max_skipped
         window = self.intervals.window(self.step, self.total_steps)
         while self.step < self.total_steps and not self._patience_is_over():
+            if signals.received:
+                self._save()
+                return "preempted", f"{signals.received} at step {self.step}; run again, without --overwrite, to go on"
             self.state, self.running, self.step, skipped = self.execution.advance(
                 self.state, self.running, self.step, window
             )
@@ -283,15 +294,12 @@ class _Run:
             if at_event := self.step == window[1]:
                 skipped = max(skipped, self.execution.drain())
             if skipped >= limit:
-                return "diverged", f"loss or gradient not finite in {skipped} steps in a row, up to step {self.step}"
+                return "diverged", f"loss or gradient not finite in {skipped} steps in a row before step {self.step}"
             if at_event:
                 self._events()
                 window = self.intervals.window(self.step, self.total_steps)
             elif self._checkpoint_is_overdue():
                 self._save()
-            if signals.received:
-                self._save()
-                return "preempted", f"{signals.received} at step {self.step}; run the same command again to go on"
         self._save()
         if self.step < self.total_steps:
             return "done", f"no better {self.metric} than {self.best.value:.4g} since step {self.best.step}"
@@ -306,11 +314,13 @@ class _Run:
             self._follow_best()
         if self.intervals.checkpoint.at(self.step) or self._checkpoint_is_overdue():
             self._save()
+        self.progress.show(self.step)
 
     def _log(self) -> None:
         pairs = jax.device_get(self.running)
         # What was never measured (all updates skipped) has no mean.
         metrics = {name: float(total / weight) for name, (total, weight) in pairs.items() if weight > 0}
+        metrics["skipped"] = float(pairs["skipped"][0])  # A count, not a mean.
         self._write("train", metrics, shown=("loss",))
         self.running = jax.device_put(zero_metrics(self.program), replicated(self.mesh))
 
@@ -320,18 +330,26 @@ class _Run:
         metrics = overall(self.evaluate(state, self.dataset.splits["validation"]))
         self._write("validation", metrics, shown=(self.metric,))
         value = metrics[self.metric]
-        if np.isfinite(value) and (self.best is None or self.sign * value > self.sign * self.best.value):
+        # Outputs that are not finite still have an accuracy.
+        if np.isfinite([value, metrics["loss"]]).all() and (
+            self.best is None or self.sign * value > self.sign * self.best.value
+        ):
             # The next step uses up the buffers of the state; what is best must stay.
             self.best = Best(step=self.step, value=value, state=jax.tree.map(jnp.copy, state))
-        self.stopwatch.evaluation_seconds += time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        if not self.stopwatch.evaluation_seconds:
+            self.progress.leave_out(seconds)  # The first evaluation compiles, and says nothing of the rest.
+        self.stopwatch.evaluation_seconds += seconds
 
     def _write(self, split: str, metrics: dict[str, float], shown: Sequence[str]) -> None:
         self.directory.append_metrics(self.step, split, metrics)
         self.write_scalars(self.step, split, metrics)
-        self.progress.metrics(self.step, split, {name: metrics[name] for name in shown if name in metrics})
+        self.progress.metrics(split, {name: metrics[name] for name in shown if name in metrics})
 
     def _patience_is_over(self) -> bool:
-        return bool(self.patience and self.best) and self.step - self.best.step >= self.patience
+        # Of the last evaluation, not of this step: a run must not be stopped between two of them.
+        evaluated = self.intervals.evaluate.last_until(self.step)
+        return bool(self.patience and self.best) and evaluated - self.best.step >= self.patience
 
     def _checkpoint_is_overdue(self) -> bool:
         seconds = self.intervals.checkpoint.seconds
@@ -346,6 +364,7 @@ class _Run:
         )
         self.saved_step, self.saved_at = self.step, time.monotonic()
         self.stopwatch.checkpoint_seconds += time.perf_counter() - began
+        self.directory.write_status("running", self.step)
 
 
 class _Stopwatch:
@@ -379,6 +398,6 @@ class _Stopwatch:
 def _failure_written(run: _Run) -> Iterator[None]:
     try:
         yield
-    except BaseException as error:
+    except Exception as error:
         run.directory.write_status("failed", run.step, f"{type(error).__name__}: {error}")
         raise

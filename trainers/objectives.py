@@ -135,7 +135,7 @@ class CrossEntropy(Objective):
         return {
             "accuracy": _mean(totals["accuracy"]),
             "loss": _mean(totals["loss"]),
-            "calibration_error": float(np.abs(error).sum() / weight.sum()),
+            "calibration_error": _mean((np.abs(error).sum(), weight.sum())),
             **_named("accuracy/class", totals, self.features.class_names),
             **_named("accuracy/group", totals, self.features.group_names),
         }

@@ -60,18 +60,25 @@ class Progress:
         if self._bar and time.monotonic() - self._last_refresh >= _SECONDS_BETWEEN_REFRESHES:
             self._refresh(step)
 
-    def metrics(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-        """Shows figures of a split, as they stand after `step`."""
-        self._metrics |= {f"{split} {name}": value for name, value in metrics.items()}
+    def leave_out(self, seconds: float) -> None:
+        """Leaves a time that will not come again out of speed and time left."""
+        self._began += seconds
+
+    def metrics(self, split: str, metrics: Mapping[str, float]) -> None:
+        """Takes the newest figures of a split, which `show` shows."""
+        kept = {name: value for name, value in self._metrics.items() if not name.startswith(f"{split} ")}
+        self._metrics = kept | {f"{split} {name}": value for name, value in metrics.items()}
+
+    def show(self, step: int) -> None:
+        """Shows the figures as they stand after `step`."""
         now = time.monotonic()
         if self._bar:
             self._refresh(step)
         elif now - self._last_line >= _SECONDS_BETWEEN_LINES or step == self._total:
             self._last_line = now
             left = (self._total - step) * (now - self._began) / max(1, step - self._initial)
-            print(
-                f"step {step}/{self._total}  {self._description(step)}  {left:.0f} s left", file=sys.stderr, flush=True
-            )
+            text = f"step {step}/{self._total}  {self._description(step)}  {left:.0f} s left"
+            print(text, file=sys.stderr, flush=True)
 
     def _refresh(self, step: int) -> None:
         self._last_refresh = time.monotonic()
@@ -91,5 +98,11 @@ def print_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
         table.add_column(name, justify="right")
     for metric in dict.fromkeys(metric for column in columns.values() for metric in column):
         cells = (column.get(metric) for column in columns.values())
-        table.add_row(metric, *("" if value is None else f"{value:.4f}" for value in cells))
+        table.add_row(metric, *map(_cell, cells))
     rich.console.Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

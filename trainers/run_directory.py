@@ -5,14 +5,17 @@
 `checkpoints/` (whole train states, with the parameters that were best on the validation split).
 """
 
+import fcntl
 import json
+import logging
 import math
 import os
 import pathlib
 import shutil
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import ml_collections
@@ -25,15 +28,17 @@ from plumbline.files import replaced, write_text
 # Fields that a resumed run may change: they say where and how it works, not what it computes.
 _OPERATIONAL = ("data.cache_dir", "data.tfds_dir", "data.workers", "execution.compilation_cache", "train.tensorboard")
 
+_LOCK = ".lock"
 _FOLDERS = ("checkpoints", "tensorboard")
-# `config.json` is deleted last: a checkpoint must never lie there without the config it belongs to.
+# In the order in which they are deleted: a run that says it is done must have its checkpoints, and a checkpoint must
+# never lie there without the config it belongs to.
 _FILES = (
+    "status.json",
+    "summary.json",
     "features.json",
     "fitted.npz",
     "execution.json",
-    "status.json",
     "metrics.jsonl",
-    "summary.json",
     "config.json",
 )
 
@@ -46,6 +51,35 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Makes the directory if need be and keeps other trainings out of it while the block runs.
+
+        Raises:
+          UserError: the directory cannot be written, or another process is training in it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / _LOCK).open("a")
+        except OSError as error:
+            raise UserError(f"--workdir: cannot write to '{self.path}': {error.strerror}; choose another") from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"--workdir: another process is training in '{self.path}'; wait for it, or choose another"
+                ) from None
+            except OSError as error:  # Some network file systems have no locks; then there is no guard.
+                logging.warning("No lock on %s (%s): keep other trainings out of it.", self.path, error)
+            try:
+                yield
+            finally:
+                # What was never begun leaves no trace.
+                if [entry.name for entry in self.path.iterdir()] == [_LOCK]:
+                    (self.path / _LOCK).unlink()
+                    self.path.rmdir()
+
     def check(self, config: ml_collections.ConfigDict, *, overwrite: bool) -> None:
         """Checks that a run of `config` can begin or continue here; changes nothing that is there.
 
@@ -54,18 +88,12 @@ class RunDirectory:
           overwrite: what another run left may be deleted.
 
         Raises:
-          UserError: the directory cannot be written, or holds something else: another config's run, or no run at all.
+          UserError: the directory holds something else: another config's run, or no run at all.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / ".writable").touch()
-            (self.path / ".writable").unlink()
-        except OSError as error:
-            raise UserError(f"--workdir: cannot write to '{self.path}': {error.strerror}; choose another") from None
         if (self.path / "config.json").exists():
             if not overwrite:
                 self._check_same(config)
-        elif any(entry.name not in (*_FILES, *_FOLDERS) for entry in self.path.iterdir()):
+        elif any(entry.name not in (*_FILES, *_FOLDERS) for entry in self.path.iterdir() if entry.name[0] != "."):
             raise UserError(f"--workdir: '{self.path}' holds files but no run; choose an empty or a new folder")
 
     def begin(self, config: ml_collections.ConfigDict, features: Features, fitted: Mapping[str, np.ndarray]) -> None:
@@ -83,10 +111,15 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Deletes what a run wrote, and only that: a mistaken --workdir=~ must not empty a home directory."""
-        for name in _FOLDERS:
-            shutil.rmtree(self.path / name, ignore_errors=True)
-        for name in _FILES:
-            (self.path / name).unlink(missing_ok=True)
+        for name in (*_FILES[:2], *_FOLDERS, *_FILES[2:]):
+            path = self.path / name
+            try:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                raise UserError(f"--workdir: cannot delete '{path}': {error.strerror}; delete it yourself") from None
 
     def config(self) -> ml_collections.ConfigDict:
         """The run's config.
@@ -163,15 +196,31 @@ class RunDirectory:
             raise UserError(f"--workdir: {self.path / name} is damaged ({error})") from None
 
     def _check_same(self, config: ml_collections.ConfigDict) -> None:
-        old, new = _flat(self._read("config.json")), _flat(json.loads(_json(config.to_dict())))
-        differing = sorted(name for name in old | new if old.get(name) != new.get(name) and name not in _OPERATIONAL)
+        old, new = _compared(self._read("config.json")), _compared(json.loads(_json(config.to_dict())))
+        differing = sorted(name for name in old | new if old.get(name) != new.get(name))
         if differing:
-            shown = ", ".join(f"{name} is {old.get(name)!r} there, {new.get(name)!r} here" for name in differing[:5])
+            shown = ", ".join(f"{n} is {_shown(old, n)} there, {_shown(new, n)} here" for n in differing[:5])
             more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
             raise UserError(
                 f"--workdir: '{self.path}' holds a run of another config ({shown}{more}); "
                 "give another --workdir, or --overwrite to delete that run"
             )
+
+
+def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that make a run what it is: not the operational ones, nor those of models that it does not use."""
+    model = config["model"]
+    sections = {f"model.{name}." for name, value in model.items() if isinstance(value, dict) and name != model["name"]}
+    fields = _flat(config)
+    return {
+        name: value
+        for name, value in fields.items()
+        if name not in _OPERATIONAL and not name.startswith(tuple(sections))
+    }
+
+
+def _shown(fields: Mapping[str, Any], name: str) -> str:
+    return repr(fields[name]) if name in fields else "no field"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Learning-rate schedules: the share of the peak rate at each step."""
 
+import collections
 from collections.abc import Callable
 
 import jax
@@ -46,9 +47,11 @@ def _after_warmup(config: ml_collections.ConfigDict, clock: Clock, warmup: int) 
     if config.name == "linear":
         return optax.linear_schedule(1.0, config.end, length)
     if config.name == "step":
-        boundaries = [clock.steps(text, "schedule.step_at") - warmup for text in config.step_at]
-        return optax.piecewise_constant_schedule(1.0, dict.fromkeys(boundaries, config.step_factor))
+        boundaries = collections.Counter(clock.steps(text, "schedule.step_at") - warmup for text in config.step_at)
+        factors = {boundary: config.step_factor**count for boundary, count in boundaries.items()}
+        return optax.piecewise_constant_schedule(1.0, factors)
     if config.name == "rsqrt":
-        timescale = clock.steps(config.rsqrt_timescale or config.warmup, "schedule.rsqrt_timescale") or 1
+        text = config.rsqrt_timescale or config.warmup or "1 step"
+        timescale = max(1, clock.steps(text, "schedule.rsqrt_timescale"))
         return lambda step: jax.lax.rsqrt(1.0 + jnp.asarray(step, jnp.float32) / timescale)
     return optax.constant_schedule(1.0)

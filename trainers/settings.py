@@ -53,6 +53,8 @@ def check(config: ml_collections.ConfigDict) -> None:
         value = attrgetter(field)(config)
         if not holds(value):
             raise UserError(f"{field}: {value} given; it must be {wanted}")
+    if config.train.patience and config.data.validation == "none":
+        raise UserError("train.patience: there is no validation split to watch; set data.validation, or patience to ''")
 
 
 def check_task(config: ml_collections.ConfigDict, features: Features) -> None:

@@ -1,6 +1,7 @@
 """SIGTERM and SIGINT as a wish to stop, which the loop grants after the step at hand."""
 
 import signal
+import sys
 from types import FrameType
 
 
@@ -21,6 +22,7 @@ class Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number).name
+        print(f"{self.received}: saving after this step; once more to stop at once", file=sys.stderr, flush=True)
         self._give_back()
 
     def _give_back(self) -> None:

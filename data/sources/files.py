@@ -13,9 +13,9 @@ def open_source(name: str, config: ml_collections.ConfigDict) -> TableSource:
     parquet = config.source.startswith("parquet:")
 
     def read(path: str, field: str) -> Table:
-        if path.endswith(".parquet") != parquet:
+        if path.endswith(tables.PARQUET_EXTENSIONS) != parquet:
             wanted = "should" if parquet else "should not"
-            raise UserError(f"{field}: '{path}' {wanted} end in .parquet, as data.source is '{config.source}'")
+            raise UserError(f"{field}: '{path}' {wanted} end in .parquet or .pq, as data.source is '{config.source}'")
         return tables.read(path, config.missing_values, field)
 
     return TableSource(

@@ -36,7 +36,7 @@ class FolderSource:
 
     def __init__(self, path: pathlib.Path, config: ml_collections.ConfigDict):
         if not path.is_dir():
-            raise UserError(f"data.source: no such folder '{path}'; expected {path}/train/<class>/*.png or *.jpg")
+            raise UserError(f"data.source: no such folder '{path}'; expected {_expected(path)}")
         folders = _folders(path)
         has_splits = not any(_has_images(folder) for folder in folders) and any(
             _has_images(inner) for folder in folders for inner in _folders(folder)
@@ -50,7 +50,7 @@ class FolderSource:
         if len(self.class_names) < 2:
             raise UserError(
                 f"data.source: '{self._paths['train']}' has {len(self.class_names)} class folder(s), and there must be "
-                f"at least 2; expected {path}/train/<class>/*.png or *.jpg"
+                f"at least 2; expected {_expected(path)}"
             )
 
     def part(self, name: str) -> Part:
@@ -90,6 +90,10 @@ class FileRecords:
 
     def _path(self, row: int) -> str:
         return f"{self._root}/{os.fsdecode(self._names[row])}"
+
+
+def _expected(path: pathlib.Path) -> str:
+    return f"{path}/train/<class>/*.png or *.jpg, or {path}/<class>/*.png without splits"
 
 
 def _read_part(path: pathlib.Path, class_names: tuple[str, ...], field: str) -> Part:

@@ -58,12 +58,23 @@ def test_color_keeps_to_its_range_and_leaves_images_alone_at_0():
 def _mix(mixup, cutmix, key=0):
     inputs = jnp.asarray(_IMAGES, jnp.float32)
     # Targets that name the example, so that they tell its partner and the share.
-    targets, weight = jnp.eye(64), jnp.arange(64.0)
+    targets, weight = jnp.eye(64), jnp.ones(64)
     mixed = jax.jit(augmentations.mix)(jax.random.key(key), inputs, targets, weight, mixup=mixup, cutmix=cutmix)
     inputs, targets, weight = (np.asarray(one) for one in mixed)
     np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)
-    np.testing.assert_allclose(weight, targets @ np.arange(64.0), rtol=1e-5)
+    np.testing.assert_allclose(weight, 1, rtol=1e-5)
     return inputs, targets
+
+
+@pytest.mark.parametrize(("mixup", "cutmix"), [(1.0, None), (None, 1.0), (1.0, 1.0)])
+def test_an_example_counts_in_a_blend_by_its_share_and_its_weight(mixup, cutmix):
+    weight = np.arange(64.0, dtype=np.float32) % 3  # A third of the examples must lend no target.
+    _, shares = _mix(mixup, cutmix)
+    _, targets, total = augmentations.mix(
+        jax.random.key(0), jnp.asarray(_IMAGES), jnp.eye(64), jnp.asarray(weight), mixup=mixup, cutmix=cutmix
+    )
+    np.testing.assert_allclose(total, shares @ weight, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(total[:, None] * targets, shares * weight, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("key", range(3))

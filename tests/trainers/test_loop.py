@@ -1,6 +1,7 @@
 """What a run does at its steps, in this process."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -180,3 +181,100 @@ def test_other_data_than_the_checkpoint_saw_are_an_error(tmp_path):
     write(2.0)
     with pytest.raises(UserError, match="holds other data than when this run began"):
         train(config, tmp_path / "run")
+
+
+def test_a_step_is_taken_in_the_mode_the_plan_has_for_it_after_a_resume_too(tmp_path):
+    config = quick(execution__mode="auto", train__checkpoint_every="10 steps", train__duration="40 steps")
+    config.train.keep_checkpoints = 4
+    train(config, tmp_path)
+    # As if the run had been killed after step 10, in a scan's trial that began at step 20.
+    for step in (20, 30, 40):
+        shutil.rmtree(tmp_path / "checkpoints" / str(step), ignore_errors=True)
+    (tmp_path / "status.json").unlink()
+    directory = RunDirectory(tmp_path)
+    directory.write_execution({"segments": [[0, "loop"], [20, "scan"]], "scan_steps": 10, "decided": False})
+    assert train(config, tmp_path)["step"] == 40
+    assert directory.execution()["segments"][:2] == [[0, "loop"], [20, "scan"]]
+
+
+def test_what_is_saved_after_a_damaged_checkpoint_is_saved(tmp_path):
+    train(quick(train__checkpoint_every="10 steps"), tmp_path)
+    (tmp_path / "status.json").unlink()
+    for file in (tmp_path / "checkpoints" / "30" / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    train(quick(train__checkpoint_every="10 steps"), tmp_path)
+    kept = {path.name.partition("-")[0] for path in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {"20", "30", "damaged"}
+    (tmp_path / "status.json").unlink()
+    assert train(quick(train__checkpoint_every="10 steps"), tmp_path)["step"] == 30
+
+
+def test_a_refused_resume_leaves_every_file_as_it_was(tmp_path):
+    table = tmp_path / "table.csv"
+
+    def write(names):
+        rows = [f"{n / 10},{names[n % 3]}" for n in range(90)]
+        table.write_text("\n".join(["a,fruit", *rows]) + "\n")
+
+    write(["apple", "banana", "cherry"])
+    config = quick(breast_cancer_mlp, data__source=f"csv:{table}", data__target="fruit")
+    train(config, tmp_path / "run")
+    (tmp_path / "run" / "status.json").unlink()
+    write(["banana", "cherry", "damson"])
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="holds other data"):
+        train(config, tmp_path / "run")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("optimizer.name", "adm"), ("execution.mode", "fast"), ("model.name", "x"), ("data.test", "x")]
+)
+def test_overwriting_with_a_wrong_config_deletes_nothing(tmp_path, field, value):
+    train(quick(), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=field):
+        train(quick(**{field.replace(".", "__"): value}), tmp_path, overwrite=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_overwriting_takes_nothing_over_through_a_link(tmp_path):
+    workdir = tmp_path / "run"
+    train(quick(), workdir)
+    (workdir / "checkpoints").rename(tmp_path / "elsewhere")
+    (workdir / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    summary = train(quick(optimizer__learning_rate=0.1), workdir, overwrite=True)
+    assert len(RunDirectory(workdir).metrics()) == 6
+    assert summary["step"] == 30
+    assert (tmp_path / "elsewhere" / "30").exists()
+
+
+def test_two_trainings_in_one_directory_are_kept_apart(tmp_path):
+    with RunDirectory(tmp_path).held(), pytest.raises(UserError, match="another process is training in"):
+        train(quick(), tmp_path)
+
+
+def test_patience_waits_for_the_next_evaluation(tmp_path):
+    # Evaluated every 10 steps with a patience of 2: the run may not stop at step 12 without looking again.
+    summary = train(quick(train__patience="2 steps", train__log_every="1 steps"), tmp_path)
+    assert summary["step"] % 10 == 0
+
+
+def test_patience_without_a_validation_split_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"train.patience: there is no validation split"):
+        train(quick(train__patience="5 steps", data__validation="none"), tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["loop", "scan"])
+def test_so_many_skipped_updates_in_a_row_end_a_run_in_every_mode(tmp_path, mode):
+    config = quick(optimizer__name="sgd", optimizer__learning_rate=1e38, train__max_skipped=5, execution__mode=mode)
+    assert train(config, tmp_path)["status"] == "diverged"
+
+
+def test_a_model_added_to_the_defaults_does_not_lock_runs_of_other_models(tmp_path):
+    train(quick(), tmp_path)
+    config = quick()
+    with config.unlocked():
+        config.model.two_towers = {"width": 32}
+    assert train(config, tmp_path)["status"] == "done"
