@@ -27,5 +27,7 @@ def get_config():
     config.train.duration = "60 epochs"
     config.train.batch_size = 64
     config.train.ema_decay = 0.99
+    config.train.log_every = "5 epochs"
+    config.train.evaluate_every = "5 epochs"
     config.train.best_metric = "loss"
     return config

@@ -24,13 +24,16 @@ from trainers.step import Batch, Metrics, TrainStep
 
 MODES = ("auto", "loop", "scan")
 
-# Dispatches that may be under way before the host waits for the oldest, which bounds the batches held in memory.
-_IN_FLIGHT = 4
+# Dispatches under way at which the host waits, and how many it then leaves: dispatching in bursts disturbs the
+# arithmetic less than waking up for every step, where both share a few cores.
+_MOST_IN_FLIGHT, _LEFT_IN_FLIGHT = 16, 2
+# What a step reads of a batch; the rest need not be moved to the device.
+_READ_BY_STEPS = ("inputs", "labels", "weight")
 # A mode is timed for this long.
 _TRIAL_SECONDS = 0.3
 # Above this time of a step, what a dispatch costs is nothing beside it.
 _LONGEST_STEP_SECONDS = 0.05
-# The batches of a scan lie on the device together; more than this is not tried.
+# The batches of a scan, and those in flight, are in memory together; more than this is not tried.
 _LARGEST_STACK_BYTES = 2**28
 # A trial costs a compilation and maybe some slow steps: the rest of the run has to be this many times as long.
 _WORTH_COMPILATIONS = 5
@@ -150,6 +153,8 @@ class Execution:
             jax.block_until_ready(state)
             self._trials[mode].begin(step)
         batch = self._batches.read(step, count) if mode == "scan" else self._batches.read(step)
+        batch = {name: batch[name] for name in _READ_BY_STEPS}
+        batch_bytes = sum(leaf.nbytes for leaf in batch.values())
 
         began = time.perf_counter()
         state, running, token = self._programs[mode](state, running, batch)
@@ -160,16 +165,20 @@ class Execution:
             self._compiled.add(mode)
             self.compile_seconds += time.perf_counter() - began
         elif timed:
-            stack_bytes = sum(leaf.nbytes for leaf in batch.values()) // length * count
-            self._time(mode, new_step, token, stack_bytes, last=new_step + length > end)
-        skipped = int(self._tokens.popleft()) if len(self._tokens) > _IN_FLIGHT else 0
-        return state, running, new_step, skipped
+            self._time(mode, new_step, token, batch_bytes // length * count, last=new_step + length > end)
+        return state, running, new_step, self._wait(batch_bytes)
 
     def drain(self) -> int:
         """Waits for all dispatches; returns the most updates that were skipped in a row in those not yet asked for."""
         skipped = max(map(int, self._tokens), default=0)
         self._tokens.clear()
         return skipped
+
+    def _wait(self, batch_bytes: int) -> int:
+        """Waits if too much is under way; returns the most updates that were skipped in a row in what has ended."""
+        most = max(_LEFT_IN_FLIGHT, min(_MOST_IN_FLIGHT, _LARGEST_STACK_BYTES // batch_bytes))
+        ended = len(self._tokens) - _LEFT_IN_FLIGHT if len(self._tokens) > most else 0
+        return max((int(self._tokens.popleft()) for _ in range(ended)), default=0)
 
     def _time(self, mode: str, new_step: int, token: jax.Array, stack_bytes: int, *, last: bool) -> None:
         """Times the plan's mode until its last dispatch of a window, and changes or settles the plan in the end.
