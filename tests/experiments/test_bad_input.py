@@ -50,7 +50,7 @@ def images(folder, classes=("cat", "dog"), splits=("train", "test"), count=12):
         ([MLP, "--config.data.source=sklearn:iriss"], "did you mean 'sklearn:iris'?"),
         ([MLP, "--config.data.source=tfds:no_such_set"], "data.source"),
         ([MLP, "--config.data.source=folder:/no/such"], "data.source: no such folder '/no/such'"),
-        ([MLP, "--config.augment.cutmix=1.0", "--config.data.source=sklearn:iris"], "augment.shift: is for images"),
+        ([MLP, "--config.augment.cutmix=1.0", "--config.data.source=sklearn:iris"], "augment.cutmix: is for images"),
         ([MLP, "--confg.seed=1"], "Unknown command line flag 'confg.seed'"),
         (["--config=configs/no_such.py"], "--config: no file 'configs/no_such.py'"),
         (["--config=configs/table.py"], "configs/table.py: path or target missing"),
