@@ -64,38 +64,8 @@ def test_every_field_of_the_defaults_has_a_comment_over_it():
         commented = line.strip().startswith("#") or (commented and bool(line.strip()))
 
 
-@pytest.mark.parametrize("name", BY_SHAPE)
-def test_large_recipes_build_and_take_one_step_on_data_of_their_shape(name):
-    config = load(name)
-    num_examples, num_classes, size, parameters = BY_SHAPE[name]
-    features = Features(
-        kind="image",
-        shape=(size, size, 3),
-        dtype="uint8",
-        task="classification",
-        class_names=tuple(map(str, range(num_classes))),
-    )
-    program, init = build_program(config, features, make_clock(config, num_examples))
-    fitted = preprocessing.fit(features, np.zeros((1, size, size, 3), np.uint8), np.zeros(1), normalize="imagenet")
-    arguments = jnp.uint32(0), hyperparameters.from_config(config), jax.tree.map(jnp.asarray, fitted)
-    assert num_parameters(jax.eval_shape(init, *arguments).params) == parameters
-
-    # The whole batch by its shape; a real step on the smallest of batches where the model is small enough for that.
-    step = make_train_step(program)
-    batch = {
-        "inputs": jax.ShapeDtypeStruct((config.train.batch_size, size, size, 3), jnp.uint8),
-        "labels": jax.ShapeDtypeStruct((config.train.batch_size,), jnp.int32),
-        "weight": jax.ShapeDtypeStruct((config.train.batch_size,), jnp.float32),
-        "index": jax.ShapeDtypeStruct((config.train.batch_size,), jnp.int32),
-    }
-    state, metrics = jax.eval_shape(step, jax.eval_shape(init, *arguments), batch)
-    assert state.step.shape == ()
-    assert metrics["loss"][0].dtype == jnp.float32
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", BY_SHAPE)
-def test_large_recipes_take_a_real_step(name):
+def by_shape(name):
+    """Config, program, init and its arguments for examples of the recipe's shape."""
     config = load(name)
     num_examples, num_classes, size, _ = BY_SHAPE[name]
     features = Features(
@@ -106,18 +76,40 @@ def test_large_recipes_take_a_real_step(name):
         class_names=tuple(map(str, range(num_classes))),
     )
     program, init = build_program(config, features, make_clock(config, num_examples))
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (4, size, size, 3), dtype=np.uint8)
-    fitted = preprocessing.fit(features, images, np.zeros(4), normalize="imagenet")
-    state = jax.jit(init)(jnp.uint32(0), hyperparameters.from_config(config), jax.tree.map(jnp.asarray, fitted))
+    fitted = preprocessing.fit(features, np.zeros((1, size, size, 3), np.uint8), np.zeros(1), normalize="imagenet")
+    return (
+        config,
+        program,
+        init,
+        (jnp.uint32(0), hyperparameters.from_config(config), jax.tree.map(jnp.asarray, fitted)),
+    )
+
+
+@pytest.mark.parametrize("name", BY_SHAPE)
+def test_large_recipes_build_and_trace_a_step_at_their_full_batch(name):
+    config, program, init, arguments = by_shape(name)
+    _, _, size, parameters = BY_SHAPE[name]
+    state = jax.eval_shape(init, *arguments)
+    assert num_parameters(state.params) == parameters
     batch = {
-        "inputs": jnp.asarray(images),
-        "labels": jnp.arange(4, dtype=jnp.int32),
-        "weight": jnp.ones(4),
-        "index": jnp.arange(4, dtype=jnp.int32),
+        "inputs": jax.ShapeDtypeStruct((config.train.batch_size, size, size, 3), jnp.uint8),
+        "labels": jax.ShapeDtypeStruct((config.train.batch_size,), jnp.int32),
+        "weight": jax.ShapeDtypeStruct((config.train.batch_size,), jnp.float32),
     }
-    new_state, metrics = jax.jit(make_train_step(program))(state, batch)
-    assert int(new_state.step) == 1
+    new_state, metrics = jax.eval_shape(make_train_step(program), state, batch)
+    assert jax.tree.leaves(new_state) == jax.tree.leaves(state)
+    assert metrics["loss"][0].dtype == jnp.float32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BY_SHAPE)
+def test_large_recipes_take_a_real_step(name):
+    _, program, init, arguments = by_shape(name)
+    _, num_classes, size, _ = BY_SHAPE[name]
+    images = np.random.default_rng(0).integers(0, 256, (4, size, size, 3), dtype=np.uint8)
+    batch = {"inputs": jnp.asarray(images), "labels": jnp.arange(4, dtype=jnp.int32), "weight": jnp.ones(4)}
+    state, metrics = jax.jit(make_train_step(program))(jax.jit(init)(*arguments), batch)
+    assert int(state.step) == 1
     assert metrics["skipped"][0] == 0
     # Nothing learnt yet: the loss is about that of guessing.
     assert abs(float(metrics["loss"][0]) / 4 - np.log(num_classes)) < 1.5
