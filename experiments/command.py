@@ -1,7 +1,7 @@
 """What all commands share: flags, one-line errors and exit codes.
 
 0 done; 2 a usage, config or data error, told in one line; 3 diverged; 42 preempted after a save (run the same command
-again); 1 anything else, with a traceback.
+again); 130 interrupted before there was anything to save; 1 anything else, with a traceback.
 """
 
 import os

@@ -193,7 +193,7 @@ class _Run:
         else:
             self.state = self.init(*self.init_arguments)
             self.running, self.best = jax.device_put(zero_metrics(self.program), whole), None
-        self.step = self.first_step = int(self.state.step)
+        self.step = int(self.state.step)
         self.directory.forget_metrics_after(self.step)
 
     def steps(self, signals: Signals) -> tuple[str, str]:
@@ -215,7 +215,7 @@ class _Run:
         self.execution = Execution(
             make_train_step(self.program), self.mesh, batches, self.plan, self.total_steps, write_plan
         )
-        self.saved_step, self.saved_at = self.step if self.first_step else None, time.monotonic()
+        self.saved_step, self.saved_at = self.step or None, time.monotonic()
         with (
             scalar_writer(self.directory.tensorboard, self.step, enabled=config.tensorboard) as self.write_scalars,
             Progress(self.total_steps, config.batch_size, self.step) as self.progress,
