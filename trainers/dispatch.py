@@ -96,7 +96,9 @@ class Dispatch:
           batch: this process's rows: leaves (B_local, ...) or, for "scan", (count, B_local, ...).
           wish: of this process; not looked at where it is the only one.
         """
-        return self.programs[mode](state, running, self._placed(batch, mode), self._wishes.get(wish))
+        done = self.programs[mode](state, running, self._placed(batch, mode), self._wishes.get(wish))
+        # Of several processes, each gets what `pmap` gives back on its own devices only, though all have the same.
+        return jax.tree.map(self._whole, done) if self._is_pmap and jax.process_count() > 1 else done
 
     def _jitted(self, shardings: TrainState, function: _Function, *, stacked: bool) -> Any:
         whole, everywhere = replicated(self.mesh), NamedSharding(self.mesh, PartitionSpec(axes.AXES))
@@ -128,6 +130,10 @@ class Dispatch:
         return {
             name: leaf.reshape(*leaf.shape[:dim], devices, -1, *leaf.shape[dim + 1 :]) for name, leaf in batch.items()
         }
+
+    def _whole(self, leaf: jax.Array) -> jax.Array:
+        copies = [shard.data for shard in leaf.addressable_shards]
+        return jax.make_array_from_single_device_arrays(leaf.shape, replicated(self.mesh), copies)
 
     def _spread(self, wish: Wish) -> jax.Array | np.ndarray:
         """The wish once for each device: those of this process, in an array over all."""

@@ -71,18 +71,21 @@ class Goodput:
         own = self._own()
         return {name: self._earlier[name] + own[name] for name in self._earlier}
 
-    def figures(self, step: int, *, flops_per_step: float, peak_flops: float | None) -> dict[str, Any]:
-        """Goodput so far, and model FLOP/s and MFU since the last call.
+    def figures(
+        self, step: int, *, flops_per_step: float, peak_flops: float | None, whole_call: bool = False
+    ) -> dict[str, Any]:
+        """Goodput so far, and model FLOP/s and MFU since these were last asked for.
 
         Args:
           step: steps taken.
           flops_per_step: model FLOPs of a step, over all devices.
           peak_flops: FLOP/s that all devices together could do; None if that is not known.
+          whole_call: FLOP/s and MFU of all steps of this call of `train`.
         """
         seconds = self.seconds()
         figures: dict[str, Any] = {"goodput": _ratio(seconds["steps"], sum(seconds.values())), "seconds": seconds}
-        if self._logged is not None:
-            (since, before), own = self._logged, self._own()
+        if self._first is not None and self._logged is not None:
+            (since, before), own = self._first if whole_call else self._logged, self._own()
             rate = _ratio((step - since) * flops_per_step, own["steps"] - before["steps"])
             figures |= {"model_flops_per_second": rate, "mfu": rate / peak_flops if rate and peak_flops else None}
             self._logged = step, own

@@ -204,6 +204,7 @@ class _Run:
         # Compiled once and run once: on CPU most of LLVM's work on it would be wasted.
         self.on_cpu = mesh.devices.flat[0].platform == "cpu"
         quickly = {"xla_backend_optimization_level": 1} if self.on_cpu else None
+        self.zeros = jax.jit(lambda: zero_metrics(program), out_shardings=replicated(mesh))
         self.copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=self.best_shardings)
         self.init = jax.jit(init, out_shardings=self.shardings, compiler_options=quickly)
 
@@ -298,7 +299,7 @@ class _Run:
             "checkpoint_seconds": seconds["checkpoint"],
             "compile_seconds": seconds["compile"],
             "total_seconds": sum(seconds.values()),
-            "goodput": self._figures(),
+            "goodput": self._figures(whole_call=True),
             "parameters": num_parameters(self.state.params),
             "devices": [str(device) for device in self.mesh.devices.flat],
             "mesh": dict(self.mesh.shape),
@@ -327,7 +328,7 @@ class _Run:
             self.state, self.running, self.best = restored.state, restored.running, restored.best
         else:
             self.state = self.init(*self.init_arguments)
-            self.running, self.best = jax.device_put(zero_metrics(self.program), replicated(self.mesh)), None
+            self.running, self.best = self.zeros(), None
         self.step = int(self.state.step)
         self.directory.forget_metrics_after(self.step)
 
@@ -426,7 +427,7 @@ class _Run:
         self.batches.close()
         with self.goodput.during("restart"):
             self._take_over(self._restore(at_most=diverged_at))
-            none = jax.device_put(jnp.int32(0), replicated(self.mesh))
+            none = jax.jit(lambda: jnp.int32(0), out_shardings=replicated(self.mesh))()
             self.state = dataclasses.replace(self.state, skipped=none)
         self.checkpoints.move_aside(self.step, "diverged")
         self.rollback = {"step": self.step, "batches": diverged_at - self.step, "reason": reason}
@@ -458,18 +459,20 @@ class _Run:
         metrics = {name: float(total / weight) for name, (total, weight) in pairs.items() if weight > 0}
         metrics["skipped"] = float(pairs["skipped"][0])  # A count, not a mean.
         self._write("train", metrics, shown=("loss",))
-        self.running = jax.device_put(zero_metrics(self.program), replicated(self.mesh))
+        self.running = self.zeros()
         figures = self._figures()
         self.directory.append_goodput(self.step, figures)
         self.write_scalars(self.step, "run", {n: figures[n] for n in ("goodput", "mfu") if figures.get(n) is not None})
 
-    def _figures(self) -> dict[str, Any]:
+    def _figures(self, *, whole_call: bool = False) -> dict[str, Any]:
         """Goodput and MFU, with what they are made of."""
         device = self.mesh.devices.flat[0]
         peak = hardware.peak_flops(device.device_kind, self.config.model.dtype)
         peak = peak and peak * self.mesh.size
         return {
-            **self.goodput.figures(self.step, flops_per_step=self.flops_per_step, peak_flops=peak),
+            **self.goodput.figures(
+                self.step, flops_per_step=self.flops_per_step, peak_flops=peak, whole_call=whole_call
+            ),
             "flops_per_step": self.flops_per_step,
             "peak_flops": peak,
             "rule": flops.RULE,
