@@ -99,7 +99,7 @@ def train(
 
         if overwrite:
             directory.clear()
-        with run.saved_states():
+        with run.saved_states(), processes.fail_together():
             run.restore_or_begin()
             processes.agree({"step": run.step, "execution": dataclasses.asdict(run.plan)})
             directory.begin(config, dataset.features, fitted(dataset))
