@@ -93,7 +93,8 @@ class Checkpoints:
             async_options=ocp.options.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
         handlers = {"state": arrays(), "running": arrays(), "best": arrays(), "about": ocp.JsonCheckpointHandler()}
-        logging.getLogger("absl").addFilter(_without_errors_of_orbax)
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).addFilter(_without_errors_of_orbax)
         self._folder, self._read_only = pathlib.Path(path).absolute(), read_only
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
         self._is_first = jax.process_index() == 0
@@ -414,4 +415,6 @@ def _in_all_processes(fine: bool) -> bool:
 
 def _without_errors_of_orbax(record: logging.LogRecord) -> bool:
     """Leaves out its tracebacks: what fails in its threads is raised where a save is waited for, and told once."""
-    return record.levelno != logging.ERROR or "orbax" not in pathlib.Path(record.pathname).parts
+    return record.levelno != logging.ERROR or not any(
+        "orbax" in text for text in (record.pathname, record.getMessage())
+    )
