@@ -60,7 +60,10 @@ def damage(folder: pathlib.Path, *, may_lack: Collection[str] = ()) -> list[str]
         sums = _read(folder)
     except (OSError, ValueError) as error:
         return [f"{NAME} cannot be read ({error})"]
-    there = set(_files(folder))
+    try:
+        there = set(_files(folder))
+    except OSError as error:  # Another process is deleting it, say.
+        return [f"its files cannot be listed ({error})"]
     phrases = [f"{name} is missing" for name in sorted(sums.keys() - there)]
     phrases += [f"{name} does not belong there" for name in sorted(there - sums.keys() - set(may_lack))]
     both = sorted(sums.keys() & there)
