@@ -145,6 +145,8 @@ def poisoned(tmp_path):
             writer.writerow([1e38 if row == 137 else a, b, a - b])
     return (
         f"--config=configs/table.py:{path},target=y",
+        # By this seed the row comes in the middle of the first epoch of 36 steps.
+        "--config.seed=6",
         "--config.data.normalize=none",
         "--config.data.validation=none",
         "--config.train.patience=",
@@ -161,7 +163,9 @@ def poisoned(tmp_path):
 def failing_step(command, arguments, workdir):
     """The step whose batch holds the row that overflows."""
     command("train", *arguments, "--config.train.duration=36 steps", f"--workdir={workdir}", code=3)
-    return RunDirectory(workdir).status()["step"]
+    step = RunDirectory(workdir).status()["step"]
+    assert 8 < step < 24
+    return step
 
 
 def test_divergence_stops_with_exit_3_and_the_last_good_checkpoint(command, runs, poisoned, tmp_path):
@@ -175,14 +179,14 @@ def test_a_rollback_goes_back_once_and_passes_over_the_batches_that_failed(comma
     failed = failing_step(command, poisoned, tmp_path / "stopped")
     workdir = tmp_path / "run"
     # Short of the next epoch, in which the same row would come again.
-    arguments = (*poisoned, "--config.train.on_divergence=rollback", "--config.train.duration=32 steps")
+    arguments = (*poisoned, "--config.train.on_divergence=rollback", "--config.train.duration=30 steps")
     finished = command("train", *arguments, f"--workdir={workdir}")
     rollback = RunDirectory(workdir).rollback()
     good = (failed - 1) // 4 * 4
     assert (rollback["step"], rollback["batches"]) == (good, failed - good)
     assert f"back to step {good}, and on with the batches after those of step {failed}" in finished.stderr
     lines = [line for line in RunDirectory(workdir).metrics() if line["split"] == "train"]
-    assert [line["step"] for line in lines] == list(range(1, 33))
+    assert [line["step"] for line in lines] == list(range(1, 31))
     assert sum(line["skipped"] for line in lines) == 0
 
 
