@@ -437,7 +437,7 @@ class _Run:
         self.saved_step, self.saved_at = self.step or None, time.monotonic()
         if processes.process_index() == 0:
             print(
-                f"{reason}: back to step {self.step}, and on with the batches after those of that step {diverged_at}",
+                f"{reason}: back to step {self.step}, and on with the batches after those of step {diverged_at}",
                 file=sys.stderr,
                 flush=True,
             )
