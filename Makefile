@@ -1,6 +1,6 @@
 # `make train` and `make test` need nothing but Python 3.11 and make: each sets up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format bench clean
+.PHONY: help install train test test-slow test-launchers lint format bench clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ WORKDIR ?= runs/digits_resnet
 PYTEST := JAX_PLATFORMS=cpu $(BIN)/python -m pytest -q --durations=10 -n 2 --dist=worksteal
 
 help:  ## Show the targets.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 install: $(VENV)/.installed  ## Set up .venv; nothing is done when nothing changed.
 
@@ -23,10 +23,18 @@ train: install  ## Train the quickstart on handwritten digits, then predict thre
 	$(BIN)/python -m experiments.predict --workdir=$(WORKDIR) --split=test --limit=3
 
 test: install  ## Run the suite, the slow tests left out.
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not launchers"
 
 test-slow: install  ## Run the slow tests: kills, several processes, long runs.
 	$(PYTEST) -m slow
+
+test-launchers: install .venv-launchers/.installed  ## Run job files through SkyPilot, xpk and a local Slurm (800 MB).
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -q -rs -m launchers tests/launchers
+
+.venv-launchers/.installed: Makefile
+	$(PYTHON) -m venv .venv-launchers
+	.venv-launchers/bin/python -m pip install --quiet skypilot==0.14.1 xpk==1.16.0
+	@touch $@
 
 lint: install  ## Check format and style.
 	$(BIN)/ruff check .
@@ -39,5 +47,5 @@ format: install  ## Mend format and what style can be mended by itself.
 bench: install  ## Run the benchmarks and print their ratios.
 	$(BIN)/python -m benchmarks
 
-clean:  ## Remove .venv; runs are left alone.
-	rm -rf $(VENV)
+clean:  ## Remove what was installed; runs are left alone.
+	rm -rf $(VENV) .venv-launchers
