@@ -12,7 +12,8 @@ import zlib
 from collections.abc import Mapping
 
 from plumbline import UserError
-from trainers.links import Links, call_roll, split_address
+from trainers.links import Links
+from trainers.roll_call import call_roll, split_address
 
 # A process that has given no sign of life for so long, or whose connection is closed, ends all others.
 SILENCE_SECONDS = 20.0
@@ -90,14 +91,14 @@ def join(joining: Joining) -> None:
     if place is None:
         return
     setting = "--coordinator" if joining.coordinator else f"{place.launcher}'s coordinator"
-    links = call_roll(
+    hosts, sockets = call_roll(
         place.coordinator,
         place.processes,
         place.process_id,
         timeout=joining.initialization_timeout,
-        silence=joining.silence,
         setting=setting,
     )
+    links = Links(place.process_id, hosts, sockets, joining.silence)
     _keep_stdout_for_python()
     _without_proxy(split_address(place.coordinator)[0])
     import jax

@@ -80,7 +80,8 @@ class Watchdog:
     At the end of a block that went well, waits until every process has come to its end. Where it ends by an exception,
     tells the others and ends this process, without the minutes that JAX would wait for them: a `UserError` is printed
     in one line, exit code 2; anything else with its traceback, exit code 1. The others print the reason with the name
-    of this process and end with the same code. In a run of one process exceptions pass through.
+    of this process and end with the same code. A failure that another process' death has caused, as that of a
+    collective, is told by the name of that process instead. In a run of one process exceptions pass through.
     """
 
     def __enter__(self) -> "Watchdog":
@@ -97,11 +98,10 @@ class Watchdog:
             links.finish()
             return
         code, reason, shown = _ending(error)
-        if shown:
-            print(shown, file=sys.stderr, flush=True)
         if isinstance(error, _CommonError):
+            print(shown, file=sys.stderr, flush=True)
             links.part(code)
-        links.fail(code, reason)
+        links.fail(code, reason, shown)
 
 
 class _CommonError(UserError):
@@ -159,7 +159,7 @@ def _ending(error: BaseException) -> tuple[int, str, str]:
         case KeyboardInterrupt():
             return _INTERRUPTED, "interrupted", "interrupted"
         case SystemExit(code=int(code)):
-            return code, f"ended with exit code {code}", ""
+            return code, f"ended with exit code {code}", f"ended with exit code {code}"
         case SystemExit():
             return 1, str(error.code), str(error.code)
     return 1, reason, "".join(traceback.format_exception(error)).rstrip()

@@ -18,7 +18,7 @@ import pytest
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel")
 DAEMONS_PATH = "/usr/sbin:/sbin"
-TASKS = 1
+TASKS = 2
 
 CONFIGURATION = """
 ClusterName=plumbline
@@ -139,7 +139,7 @@ def test_a_job_of_two_tasks_preempted_twice_is_queued_again_and_finishes(cluster
     submitted = command(
         "launch",
         *("--on=slurm", "--config=configs/digits_mlp.py", f"--workdir={workdir}", "--accelerator=cpu"),
-        *("--config.train.duration=20000 steps", "--config.train.log_every=100 steps"),
+        *("--config.train.duration=6000 steps", "--config.train.log_every=100 steps"),
         *("--config.train.evaluate_every=1000 steps", "--config.train.tensorboard=False"),
         # So that what is there after a preemption was saved because of it.
         *("--config.train.checkpoint_every=1000000 steps", "--config.execution.mode=loop"),
@@ -178,9 +178,10 @@ def test_a_job_of_two_tasks_preempted_twice_is_queued_again_and_finishes(cluster
     train_on()
     cluster("sbatch", "--partition=urgent", f"--ntasks={TASKS}", "--output=/dev/null", "--wrap=sleep 2")
     second = is_queued_again(2)
-    assert 0 < first < second < 20000
-    wait_for(lambda: cluster.job(job)["JobState"] == "COMPLETED", told, seconds=300)
-    assert (status()["status"], status()["step"]) == ("done", 20000)
+    assert 0 < first < second < 6000
+    wait_for(lambda: cluster.job(job)["JobState"] == "COMPLETED", told, seconds=400)
+    assert (status()["status"], status()["step"]) == ("done", 6000)
     steps = [line["step"] for line in map(json.loads, lines()) if line["split"] == "train"]
-    assert steps == list(range(100, 20001, 100))
+    assert steps == list(range(100, 6001, 100))
     assert json.loads((workdir / "summary.json").read_text())["metrics"]["test"]["accuracy"] > 0.85
+    assert f"in {TASKS} processes" in (tmp_path / f"run-{job}.log").read_text()
