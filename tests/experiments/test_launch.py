@@ -1,12 +1,18 @@
 """Job files: what stands in them, that they end in the command a user would type, and what is refused."""
 
+import json
 import os
+import pathlib
 import re
 import shlex
+import socket
 import subprocess
+import sys
 
 import pytest
 import yaml
+
+CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 
 CONFIG = "--config=configs/digits_mlp.py"
 POD = "--accelerator=tpu-v5litepod-16"
@@ -201,3 +207,28 @@ def test_submitting_hands_the_file_over_and_passes_the_tools_exit_code_and_last_
     assert f"got {path}\n" in finished.stdout
     last = "error: sbatch ended with exit code 7: no partition" if code else "no partition"
     assert finished.stderr.splitlines()[-1] == last
+
+
+def free_port():
+    with socket.create_server(("localhost", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_the_commands_of_two_machines_run_side_by_side_are_one_run(command, job, tmp_path):
+    """What SkyPilot's file runs, with the variables that SkyPilot sets, as two processes of this machine."""
+    workdir = tmp_path / "run"
+    quick = ("--config.train.duration=30 steps", "--config.train.tensorboard=False")
+    machines = (f"--workdir={workdir}", "--accelerator=cpu", "--nodes=2")
+    run = yaml.safe_load(job("sky", *machines, *quick))["run"].replace(":8476", f":{free_port()}")
+    environment = command.environment | {"SKYPILOT_NODE_IPS": "127.0.0.1\n127.0.0.1", "SKYPILOT_NUM_NODES": "2"}
+    environment["PATH"] = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
+    processes = [
+        subprocess.Popen(
+            ["bash", "-c", "source() { :; }\n" + run], cwd=CHECKOUT, env=environment | {"SKYPILOT_NODE_RANK": str(rank)}
+        )
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    assert json.loads((workdir / "status.json").read_text())["status"] == "done"
+    assert json.loads((workdir / "summary.json").read_text())["processes"] == 2
