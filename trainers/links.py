@@ -108,8 +108,7 @@ class Links:
         """
         if self.process_id:
             return self._value(0, what, timeout)
-        for peer in self._sockets:
-            self._send(peer, {"kind": "value", "what": what, "value": value})
+        self._send_all({"kind": "value", "what": what, "value": value})
         return value
 
     def finish(self) -> None:

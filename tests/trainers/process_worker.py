@@ -5,6 +5,7 @@
 Prints "ready" on stdout once it has joined, and has computed with the others.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -46,6 +47,13 @@ def fails_alone(me):
     if me == 1:
         raise ValueError("a wheel came off")
     steps_for_ever()
+
+
+def fails_inside_a_wait(me):
+    with contextlib.ExitStack() as stack:
+        stack.callback(time.sleep, 60)
+        with processes.fail_together():
+            fails_alone(me)
 
 
 def first_fails_alone(me):
@@ -91,13 +99,17 @@ def is_slow(me):
 
 
 def agrees(me):
-    processes.agree({"config": {"seed": 3, "shape": (8, 8)}, "data": "abc"})
+    processes.agree({"config": {"seed": 3, "shape": (8, 8), "none": None, "nan": float("nan")}, "data": "abc"})
     assert processes.broadcast({"began": 7 + me}) == {"began": 7}
     assert processes.broadcast([me]) == [0]
 
 
 def differs(me):
     processes.agree({"config": {"seed": 3, "rate": 0.1 * (1 + me)}, "data": "abc"})
+
+
+def lacks_a_fact(me):
+    processes.agree({"data": "abc", "step": None} if me == 0 else {"data": "abc"})
 
 
 def finds_an_error(me):

@@ -136,7 +136,9 @@ def test_a_frozen_process_ends_the_other_in_the_stated_time(start, role, victim)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("role", "culprit"), [("fails_alone", 1), ("first_fails_alone", 0)])
+@pytest.mark.parametrize(
+    ("role", "culprit"), [("fails_alone", 1), ("first_fails_alone", 0), ("fails_inside_a_wait", 1)]
+)
 def test_an_exception_in_one_process_ends_both_and_is_told_by_both(start, role, culprit):
     began = time.monotonic()
     ends = start(role, 2).ended()
@@ -153,6 +155,13 @@ def test_a_user_error_in_one_process_ends_both_with_exit_code_2(start):
     assert (met[0], met[2]) == (2, "error: data.source: no such folder")
     assert told[0] == 2
     assert told[2].splitlines()[-1] == f"error: {name(1, 2)}: data.source: no such folder"
+
+
+@pytest.mark.slow
+def test_a_missing_fact_is_a_difference(start):
+    for code, _, stderr in start("lacks_a_fact", 2).ended():
+        assert code == 2
+        assert stderr.startswith(f"error: {name(1, 2)}: step is missing, process 0's is null; ")
 
 
 @pytest.mark.slow
