@@ -81,6 +81,11 @@ class Cluster:
             return subprocess.Popen([program, *words], env=self.environment, stdout=output, stderr=output)
 
     def stop(self):
+        # A test that failed leaves its job running.
+        self("scancel", "--quiet", "--signal=KILL", "--full", f"--user={getpass.getuser()}")
+        wait_for(
+            lambda: not self("squeue", "--noheader", "--states=RUNNING,COMPLETING"), lambda: logs(self), seconds=60
+        )
         for daemon in reversed(self.daemons):
             daemon.terminate()
             daemon.wait(timeout=30)
