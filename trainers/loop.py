@@ -59,6 +59,7 @@ def train(
     settings.check(config)
     directory = RunDirectory(workdir, writes=processes.process_index() == 0)
     with directory.held(), Signals() as signals:
+        directory.check_shared(processes.broadcast(directory.mark))
         directory.check(config, overwrite=overwrite)
         if processes.broadcast(not overwrite and directory.status().get("status") == "done"):
             print(f"'{directory.path}' is done already; --overwrite trains anew", file=sys.stderr)

@@ -179,7 +179,6 @@ class Run:
             train_step, self.mesh, self.shardings, batch_size=config.batch_size, mode=self.config.parallel.mode
         )
         self._prepare_execution()
-        self.saved_step, self.saved_at = self.step or None, time.monotonic()
         first, folder = processes.process_index() == 0, self.directory.tensorboard
         with (
             scalar_writer(folder, self.step, enabled=config.tensorboard and first) as self.write_scalars,
@@ -248,6 +247,7 @@ class Run:
             self.state = self.init(*self.init_arguments)
             self.running, self.best = self.zeros(), None
         self.step = int(self.state.step)
+        self.saved_step, self.saved_at = self.step if restored else None, time.monotonic()
         self.directory.forget_metrics_after(self.step)
 
     def _prepare_execution(self) -> None:
@@ -352,7 +352,6 @@ class Run:
         self.directory.write_rollback(self.rollback)
         self._prepare_execution()
         self.goodput.go_back(self.step)
-        self.saved_step, self.saved_at = self.step or None, time.monotonic()
         if processes.process_index() == 0:
             print(
                 f"{reason}: back to step {self.step}, and on with the batches after those of step {diverged_at}",
