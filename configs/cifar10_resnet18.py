@@ -12,6 +12,8 @@ from configs import defaults
 def get_config():
     config = defaults.get_config()
     config.data.source = "tfds:cifar10"
+    config.data.num_examples = 50_000
+    config.data.num_classes = 10
     config.data.validation = "2 percent"
 
     config.model.name = "resnet"

@@ -29,6 +29,9 @@ def get_config() -> ml_collections.ConfigDict:
     data.validation = "10 percent"
     # Folder for decoded caches and prepared sets; "" means $PLUMBLINE_CACHE, or else ~/.cache/plumbline.
     data.cache_dir = ""
+    # Training examples and classes of the source; 0: as the source says. Planning takes these where it is not at hand.
+    data.num_examples = 0
+    data.num_classes = 0
     # Largest decoded set, in GiB, that is kept in a memory-mapped cache; a larger one is streamed by worker processes.
     data.cache_limit_gib = 8.0
     # Worker processes that decode a streamed set; -1 means one a core.
@@ -90,8 +93,9 @@ def get_config() -> ml_collections.ConfigDict:
     model.dropout = 0.0
     # Share of residual branches dropped in the last block, growing linearly from the first (Huang et al. 2016).
     model.stochastic_depth = 0.0
-    # Recompute activations in the backward pass block by block, to save memory (ViT).
-    model.remat = False
+    # Activations that are recomputed in the backward pass, block by block, to save memory (ResNet, ViT): "none", "full"
+    # (all of a block), "dots" (all but matrix products) or "dots_without_batch" (the products of attention as well).
+    model.remat = "none"
 
     model.linear = ml_collections.ConfigDict()
 
@@ -196,8 +200,34 @@ def get_config() -> ml_collections.ConfigDict:
     train.patience = ""
     # Updates in a row that may be skipped for a loss or gradient that is not finite before the run stops as diverged.
     train.max_skipped = 20
+    # Then: "stop" (exit 3, the last good checkpoint is kept) or "rollback" (once: back to that checkpoint, and on with
+    # the batches that follow those of the failure; should it diverge again, stop).
+    train.on_divergence = "stop"
+    # Trace for TensorBoard and Perfetto of so many steps, from this step on; 0 steps: none.
+    train.profile = profile = ml_collections.ConfigDict()
+    profile.start = 10
+    profile.steps = 0
     # Metrics for TensorBoard as well.
     train.tensorboard = True
+
+    # ---- Devices --------------------------------------------------------------------------------------------------
+    # A run may go on with another mesh, on another number of devices: the batches stay the same.
+    config.mesh = mesh = ml_collections.ConfigDict()
+    # Devices along each axis; they multiply to all there are, and one may be -1: what the others leave over. Examples
+    # are split over `data` and `fsdp`, parameters and optimizer state over `fsdp` and `tensor`.
+    mesh.data = -1
+    mesh.fsdp = 1
+    mesh.tensor = 1
+
+    config.parallel = parallel = ml_collections.ConfigDict()
+    # "jit": one program over the whole mesh. "pmap": the same step on each device's part of a batch; data axis only.
+    parallel.mode = "jit"
+    # How parameters are split: (regular expression over the path, an entry for each dimension: an axis, a tuple of axes
+    # or None), the first that is found wins. What none matches goes by the model's rules for `tensor`, and over `fsdp`
+    # along the largest dimension that it divides.
+    parallel.rules = ()
+    # Parameters of fewer numbers are left whole by the rule for `fsdp`.
+    parallel.fsdp_min_size = 4096
 
     # ---- Execution ------------------------------------------------------------------------------------------------
     config.execution = execution = ml_collections.ConfigDict()
@@ -206,8 +236,6 @@ def get_config() -> ml_collections.ConfigDict:
     execution.mode = "auto"
     # Most steps in one dispatch of "scan".
     execution.scan_steps = 32
-    # Devices along the data axis; -1 means all.
-    execution.devices = -1
     # Keep compiled programs between runs, in this folder; "" means the one of `data.cache_dir`, "none" keeps none.
     execution.compilation_cache = ""
 

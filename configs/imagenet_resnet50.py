@@ -13,6 +13,8 @@ from configs import defaults
 def get_config():
     config = defaults.get_config()
     config.data.source = "tfds:imagenet2012"
+    config.data.num_examples = 1_281_167
+    config.data.num_classes = 1000
     config.data.test = "split:validation"
     config.data.validation = "1 percent"
     config.data.image_size = 224

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, UInt8
 
+from plumbline import axes
+
 # Luma weights of ITU-R BT.601, by which a colour is turned to grey.
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -39,14 +41,14 @@ def augment_images(
         rows = jnp.broadcast_to(jnp.arange(height)[None, :], (batch, height))
         columns = jnp.broadcast_to(jnp.arange(width)[None, :], (batch, width))
         if flip:
-            mirrored = jax.random.bernoulli(flip_key, 0.5, (batch, 1))
+            mirrored = axes.draw(lambda size: jax.random.bernoulli(flip_key, 0.5, (size, 1)), batch)
             columns = jnp.where(mirrored, width - 1 - columns, columns)
         if shift:
-            moves = jax.random.randint(shift_key, (batch, 2), -shift, shift + 1)
+            moves = _draw_moves(shift_key, batch, shift)
             rows = jnp.clip(rows + moves[:, :1], 0, height - 1)
             columns = jnp.clip(columns + moves[:, 1:], 0, width - 1)
         if crop_padding:
-            moves = jax.random.randint(crop_key, (batch, 2), -crop_padding, crop_padding + 1)
+            moves = _draw_moves(crop_key, batch, crop_padding)
             rows, columns = rows + moves[:, :1], columns + moves[:, 1:]
         images = _gather_pixels(images, rows, columns)
     images = images.astype(jnp.float32)
@@ -82,7 +84,10 @@ def mix(
     if mixup is None and cutmix is None:
         return inputs, targets, weight
     choice_key, mixup_key, cutmix_key, partner_key = jax.random.split(key, 4)
-    partners = jax.random.permutation(partner_key, inputs.shape[0])
+    partners = axes.draw(lambda size: jax.random.permutation(partner_key, size), inputs.shape[0])
+    other_inputs, other_targets, other_weight = (
+        axes.whole_batch(values)[partners] for values in (inputs, targets, weight)
+    )
     share = jnp.ones((), jnp.float32)
     # Part of each pixel that stays: a number for mixup, a mask over height and width for CutMix.
     kept = share.reshape((1,) * inputs.ndim)
@@ -99,11 +104,16 @@ def mix(
             cut = jax.random.bernoulli(choice_key)
             share, kept = jnp.where(cut, mask.mean(), share), jnp.where(cut, mask[None, :, :, None], kept)
     # Where nothing is mixed, a partner's infinity times 0 must not come in as NaN.
-    mixed = jnp.where(kept == 1.0, inputs, kept * inputs + (1.0 - kept) * inputs[partners])
-    own_weight, other_weight = share * weight, (1.0 - share) * weight[partners]
+    mixed = jnp.where(kept == 1.0, inputs, kept * inputs + (1.0 - kept) * other_inputs)
+    own_weight, other_weight = share * weight, (1.0 - share) * other_weight
     total = own_weight + other_weight
     part = jnp.where(total > 0, own_weight / jnp.where(total > 0, total, 1.0), 1.0)[:, None]
-    return mixed, part * targets + (1.0 - part) * targets[partners], total
+    return mixed, part * targets + (1.0 - part) * other_targets, total
+
+
+def _draw_moves(key: jax.Array, batch: int, most: int) -> jax.Array:
+    """Pixels down and to the right (B, 2), each from -most to most."""
+    return axes.draw(lambda size: jax.random.randint(key, (size, 2), -most, most + 1), batch)
 
 
 def _gather_pixels(images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
@@ -119,7 +129,9 @@ def _gather_pixels(images: jax.Array, rows: jax.Array, columns: jax.Array) -> ja
 
 def _jitter_color(key: jax.Array, images: jax.Array, color: jax.Array) -> jax.Array:
     """Brightness, contrast and saturation, each by a factor uniform in 1 - color to 1 + color (never below 0)."""
-    uniform = jax.random.uniform(key, (3, images.shape[0], 1, 1, 1), minval=-1.0, maxval=1.0)
+    uniform = axes.draw(
+        lambda size: jax.random.uniform(key, (3, size, 1, 1, 1), minval=-1.0, maxval=1.0), images.shape[0], dim=1
+    )
     brightness, contrast, saturation = jnp.maximum(1.0 + color * uniform, 0.0)
     images = jnp.clip(images * brightness, 0.0, 255.0)
     mean = _grey(images).mean(axis=(1, 2, 3), keepdims=True)

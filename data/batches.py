@@ -6,12 +6,13 @@ import numpy as np
 
 from data import streaming
 from data.split import Split
-from plumbline import UserError
 
 Batch = dict[str, np.ndarray]
 
 # `index` of the examples that only fill up the last batch of an evaluation.
 PADDING = -1
+
+ALL_ROWS = slice(None)
 
 
 class TrainBatches:
@@ -24,12 +25,10 @@ class TrainBatches:
       split: of the examples.
       batch_size: examples of one global batch.
       seed: of the order.
-      process_index: of this process.
-      process_count: processes that share a global batch; each reads one contiguous slice of it.
+      rows: of each global batch, those to read, in ascending order; all of them by default. Processes that share a
+        batch each read their own.
+      passed_over: (step, count): from that step on, so many batches are passed over.
       workers: processes that decode a streamed split; 0 decodes in this one, -1 means one a core.
-
-    Raises:
-      UserError: the batch size is not a positive multiple of the number of processes.
     """
 
     def __init__(
@@ -38,13 +37,12 @@ class TrainBatches:
         *,
         batch_size: int,
         seed: int,
-        process_index: int = 0,
-        process_count: int = 1,
+        rows: streaming.Rows = ALL_ROWS,
+        passed_over: tuple[int, int] = (0, 0),
         workers: int = -1,
     ):
-        local = _local_slice(batch_size, process_index, process_count, "train.batch_size")
         self._split = split
-        self._schedule = streaming.TrainSchedule(len(split), batch_size, seed, local)
+        self._schedule = streaming.TrainSchedule(len(split), batch_size, seed, rows, passed_over)
         self._stream = None if split.in_memory else streaming.Stream(split.reader, self._schedule, workers)
 
     def read(self, step: int, count: int | None = None) -> Batch:
@@ -76,7 +74,7 @@ class TrainBatches:
 
 
 def evaluation_batches(
-    split: Split, *, batch_size: int, process_index: int = 0, process_count: int = 1, workers: int = -1
+    split: Split, *, batch_size: int, rows: streaming.Rows = ALL_ROWS, workers: int = -1
 ) -> Iterator[Batch]:
     """All examples in the order of their source, each exactly once over all processes.
 
@@ -86,18 +84,17 @@ def evaluation_batches(
     Args:
       split: of the examples.
       batch_size: examples of one global batch.
-      process_index: of this process.
-      process_count: processes that share a global batch; each reads one contiguous slice of it.
+      rows: of each global batch, those to read, in ascending order; all of them by default. Processes that share a
+        batch each read their own.
       workers: processes that decode a streamed split; 0 decodes in this one, -1 means one a core.
 
     Yields:
       Leaves (B_local, ...).
 
     Raises:
-      UserError: the batch size does not divide by the number of processes, or too many images are corrupt.
+      UserError: too many images are corrupt.
     """
-    local = _local_slice(batch_size, process_index, process_count, "evaluation.batch_size")
-    schedule = streaming.EvaluationSchedule(len(split), batch_size, local)
+    schedule = streaming.EvaluationSchedule(len(split), batch_size, rows)
     stream = None if split.in_memory else streaming.Stream(split.reader, schedule, workers)
     return _evaluate(split, schedule, stream)
 
@@ -134,12 +131,3 @@ def _batch(split: Split, positions: np.ndarray, inputs: np.ndarray) -> Batch:
     if split.groups is not None:
         batch["group"] = np.take(split.groups, positions)
     return batch
-
-
-def _local_slice(batch_size: int, process_index: int, process_count: int, field: str) -> slice:
-    if batch_size < 1 or batch_size % process_count:
-        raise UserError(
-            f"{field}: {batch_size} examples do not divide over {process_count} process(es); choose a multiple"
-        )
-    size = batch_size // process_count
-    return slice(process_index * size, (process_index + 1) * size)

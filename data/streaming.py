@@ -9,6 +9,9 @@ import numpy as np
 from data import order
 from data.split import Reader
 
+Rows = np.ndarray | slice
+"""Which rows of a global batch."""
+
 # Batches that each worker keeps ready.
 BATCHES_AHEAD = 2
 # Steps a training stream is laid out for: no run reaches it, and a slice of it is still an index of 64 bits.
@@ -23,19 +26,23 @@ class TrainSchedule:
       num_examples: of the split.
       batch_size: of one global batch.
       seed: of the order.
-      local: the part of each global batch that this process reads.
+      rows: of each global batch, those that this process reads.
+      passed_over: (step, count): from that step on, so many batches are passed over.
     """
 
     num_examples: int
     batch_size: int
     seed: int
-    local: slice
+    rows: Rows
+    passed_over: tuple[int, int] = (0, 0)
 
     num_steps = _ENDLESS
 
     def positions(self, step: int) -> np.ndarray:
         """(B_local,) positions in the split."""
-        return order.positions(self.num_examples, self.batch_size, self.seed, step)[self.local]
+        first, count = self.passed_over
+        step = step + count if step >= first else step
+        return order.positions(self.num_examples, self.batch_size, self.seed, step)[self.rows]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +52,12 @@ class EvaluationSchedule:
     Attributes:
       num_examples: of the split.
       batch_size: of one global batch.
-      local: the part of each global batch that this process reads.
+      rows: of each global batch, those that this process reads.
     """
 
     num_examples: int
     batch_size: int
-    local: slice
+    rows: Rows
 
     @property
     def num_steps(self) -> int:
@@ -67,7 +74,7 @@ class EvaluationSchedule:
 
     def _unbounded(self, step: int) -> np.ndarray:
         start = step * self.batch_size
-        return np.arange(start, start + self.batch_size)[self.local]
+        return np.arange(start, start + self.batch_size)[self.rows]
 
 
 class Stream:

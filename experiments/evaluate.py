@@ -7,33 +7,40 @@ Flags:
     --split=NAME                 train, validation or test (the default)
     --checkpoint=best|last       which parameters; the best on the validation split by default
     --output=FILE                write the metrics as JSON as well
+    --distributed=auto|off|explicit   whether to join other processes; see experiments/distribution.py
+    --coordinator=HOST:PORT --processes=N --process-id=I --initialization-timeout=SECONDS
 """
 
 import json
 
 from absl import flags
 
-from experiments import command
+from experiments import command, distribution
 from plumbline.files import write_text
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
 _SPLIT = flags.DEFINE_string("split", "test", "Split.")
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which parameters.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the metrics.")
+distribution.define_flags("auto")
 
 
 def main(words: list[str]) -> None:
     """Evaluates and prints."""
     command.refuse(words)
     command.require(workdir=_WORKDIR.value)
-    from trainers.inference import FinishedRun
-    from trainers.progress import print_table
+    with distribution.joined():
+        from trainers import processes
+        from trainers.inference import FinishedRun
+        from trainers.progress import print_table
 
-    run = FinishedRun(_WORKDIR.value, checkpoint=_CHECKPOINT.value)
-    metrics = run.evaluate(_SPLIT.value)
-    if _OUTPUT.value:
-        write_text(_OUTPUT.value, json.dumps(metrics, indent=2) + "\n")
-    print_table(f"{_WORKDIR.value}, {_CHECKPOINT.value} parameters (step {run.step})", {_SPLIT.value: metrics})
+        run = FinishedRun(_WORKDIR.value, checkpoint=_CHECKPOINT.value)
+        metrics = run.evaluate(_SPLIT.value)
+        if processes.process_index() > 0:
+            return
+        if _OUTPUT.value:
+            write_text(_OUTPUT.value, json.dumps(metrics, indent=2) + "\n")
+        print_table(f"{_WORKDIR.value}, {_CHECKPOINT.value} parameters (step {run.step})", {_SPLIT.value: metrics})
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ Flags:
     --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
     --workdir=DIR              the run directory: new, empty, or that of the same config
     --overwrite                delete what another run left in DIR
+    --distributed=auto|off|explicit   whether to join other processes; see experiments/distribution.py
+    --coordinator=HOST:PORT --processes=N --process-id=I --initialization-timeout=SECONDS
 
 Exit codes: 0 done, 2 an error you can mend, 3 diverged, 42 preempted after a save (run the same command again).
 """
@@ -18,11 +20,12 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import command
+from experiments import command, distribution
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete what another run left in the run directory.")
+distribution.define_flags("auto")
 
 _EXIT_CODES = {"done": command.DONE, "diverged": command.DIVERGED, "preempted": command.PREEMPTED}
 
@@ -31,15 +34,19 @@ def main(words: list[str]) -> int:
     """Trains, prints the metrics, and returns the exit code."""
     command.refuse(words)
     command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
-    # JAX takes a moment to import: a wrong flag should not have to wait for it.
-    from trainers.loop import train
+    with distribution.joined():
+        # JAX takes a moment to import: a wrong flag should not have to wait for it.
+        from trainers import processes
+        from trainers.loop import train
 
-    summary = train(_CONFIG.value, _WORKDIR.value, overwrite=_OVERWRITE.value)
-    status = summary["status"]
-    if status == "done":
-        _print_summary(summary)
-    else:
-        print(f"{status}: {summary['reason']}", file=sys.stderr)
+        summary = train(_CONFIG.value, _WORKDIR.value, overwrite=_OVERWRITE.value)
+        status = summary["status"]
+        if processes.process_index() > 0:
+            pass
+        elif status == "done":
+            _print_summary(summary)
+        else:
+            print(f"{status}: {summary['reason']}", file=sys.stderr)
     return _EXIT_CODES[status]
 
 
@@ -57,7 +64,16 @@ def _print_summary(summary: Mapping[str, Any]) -> None:
     remarks = [summary["reason"]] if summary["reason"] else []
     if skipped := summary["skipped_updates"]:
         remarks.append(f"{skipped} updates skipped, as loss or gradient was not finite")
+    print(_goodput(summary["goodput"]))
     print(f"done: {_WORKDIR.value}" + (f" ({'; '.join(remarks)})" if remarks else ""))
+
+
+def _goodput(figures: Mapping[str, Any]) -> str:
+    """Where the time went, and MFU with the rule it was counted by."""
+    went = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in figures["seconds"].items())
+    mfu = f"{figures['mfu']:.1%} of {figures['peak_flops']:.3g} FLOP/s" if figures.get("mfu") else "peak not known"
+    speed = f"{figures['model_flops_per_second']:.3g} FLOP/s" if figures.get("model_flops_per_second") else "no steps"
+    return f"goodput {figures['goodput']:.1%} ({went}); MFU: {mfu}, at {speed} ({figures['rule']})"
 
 
 if __name__ == "__main__":

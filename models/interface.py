@@ -6,10 +6,15 @@ The common arguments of a model's constructor, all keyword-only; the rest are th
     categories: vocabulary sizes of the categorical columns, which are the last ones of a table; () without any.
     num_outputs: classes, or numbers to predict.
     dtype: type of the arithmetic. Parameters, statistics of norms, features and logits are float32 whatever it is.
-    remat: recompute activations in the backward pass; a model that has no use for it ignores it.
+    remat: which activations are recomputed in the backward pass, a key of `REMAT`; a model that has no use for it
+      ignores it.
     rngs: source of initial parameters; not kept.
 """
 
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -19,6 +24,20 @@ from plumbline import UserError
 
 Scalar = Float[ArrayLike, ""]
 
+# What of a block is kept for the backward pass; the rest is recomputed in it.
+REMAT: dict[str, Callable[..., Any] | None] = {
+    # Everything: nothing is recomputed.
+    "none": None,
+    # Nothing but the block's input.
+    "full": jax.checkpoint_policies.nothing_saveable,
+    # The results of matrix products.
+    "dots": jax.checkpoint_policies.dots_saveable,
+    # The same, less those with a batch dimension: of attention, whose size grows with the square of the tokens.
+    "dots_without_batch": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+PartitionRules = tuple[tuple[str, tuple[str | None, ...]], ...]
+
 
 class Model(nnx.Module):
     """Abstract. A tree of modules whose variables are `nnx.Param` and `nnx.BatchStat` and nothing else.
@@ -27,6 +46,14 @@ class Model(nnx.Module):
     """
 
     head: nnx.Linear
+
+    # How parameters may be split: (regular expression over the path, an entry for each dimension), the first that is
+    # found wins. "tensor": over that axis of the mesh; "layers": never, as a loop runs along it; None: left to FSDP.
+    partition_rules: ClassVar[PartitionRules] = ()
+
+    def tensor_units(self) -> dict[str, int]:
+        """What the tensor axis of a mesh has to divide: sizes, by the config field that sets them."""
+        return {}
 
     def __call__(
         self,

@@ -25,7 +25,7 @@ class Linear(Model):
         categories: tuple[int, ...],
         num_outputs: int,
         dtype: DTypeLike = jnp.float32,
-        remat: bool = False,
+        remat: str = "none",
         rngs: nnx.Rngs,
     ):
         """Arguments as in `models/interface.py`; `remat` is ignored. It starts from zero: its loss is convex."""

@@ -1,6 +1,7 @@
 """Multilayer perceptron, for tables and for small images; categories are embedded."""
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -13,7 +14,7 @@ from jaxtyping import Float, Float32, PRNGKeyArray
 from models.interface import Model, Scalar, require_positive
 from models.regularization import Regularization
 from models.tables import count_numeric, split_columns
-from plumbline import unknown_name
+from plumbline import axes, unknown_name
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "silu": jax.nn.silu}
 
@@ -29,6 +30,14 @@ class Mlp(Model):
     head: nnx.Linear
     activation: str
 
+    # Layers in pairs: the first is split by its units, the second by its inputs, so that only its result is summed over
+    # the devices (Shoeybi et al. 2019, "Megatron-LM", section 3).
+    partition_rules = (
+        (r"^hidden/\d*[02468]/kernel$", (None, "tensor")),
+        (r"^hidden/\d*[02468]/bias$", ("tensor",)),
+        (r"^hidden/\d*[13579]/kernel$", ("tensor", None)),
+    )
+
     def __init__(
         self,
         *,
@@ -39,7 +48,7 @@ class Mlp(Model):
         embedding_size: int = 0,
         activation: str = "relu",
         dtype: DTypeLike = jnp.float32,
-        remat: bool = False,
+        remat: str = "none",
         rngs: nnx.Rngs,
     ):
         """Arguments besides those of `models/interface.py`, of which `remat` is ignored.
@@ -68,6 +77,11 @@ class Mlp(Model):
         self.head = nnx.Linear(sizes[-1], num_outputs, rngs=rngs)
         self.activation = activation
 
+    def tensor_units(self) -> dict[str, int]:
+        """Units of the layers that are split by them."""
+        units = (layer.out_features for layer in self.hidden[::2])
+        return {"model.mlp.hidden_sizes": math.gcd(*units)} if self.hidden else {}
+
     def features(
         self,
         inputs: Float[Array, "batch ..."],
@@ -86,5 +100,6 @@ class Mlp(Model):
         values = jnp.concatenate(columns, axis=1)
         for layer, dense in enumerate(self.hidden):
             values = ACTIVATIONS[self.activation](dense(values))
+            values = axes.constrain(values, axes.BATCH, axes.TENSOR if layer % 2 == 0 else None)
             values = regularization.drop_units(values, layer)
         return values.astype(jnp.float32)

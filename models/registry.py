@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 from flax import nnx
 
-from models.interface import Model
+from models.interface import REMAT, Model
 from models.linear import Linear
 from models.mlp import Mlp
 from models.resnet import ResNet
@@ -46,6 +46,8 @@ def build(
         raise unknown_name("model.name", name, REGISTRY)
     if options["dtype"] not in DTYPES:
         raise unknown_name("model.dtype", options["dtype"], DTYPES)
+    if options["remat"] not in REMAT:
+        raise unknown_name("model.remat", options["remat"], REMAT)
     return REGISTRY[name](
         **options[name],
         input_shape=tuple(input_shape),

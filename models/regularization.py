@@ -8,6 +8,7 @@ from jax import Array
 from jaxtyping import Float, Int, PRNGKeyArray
 
 from models.interface import Scalar
+from plumbline import axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _keep_share(
     values: Float[Array, "..."], rate: Scalar, key: PRNGKeyArray, mask_shape: tuple[int, ...]
 ) -> Float[Array, "..."]:
     keep_rate = 1.0 - jnp.asarray(rate, jnp.float32)
-    keep = jax.random.bernoulli(key, keep_rate, mask_shape)
+    keep = axes.draw(lambda size: jax.random.bernoulli(key, keep_rate, (size, *mask_shape[1:])), mask_shape[0])
     # A rate of 1 keeps nothing; without the lower bound it would be 0 / 0. The scale is applied in float32, because
     # rounding it to bfloat16 would shift the expectation by up to 0.4 percent.
     kept = jnp.where(keep, values, jnp.zeros_like(values)).astype(jnp.float32)

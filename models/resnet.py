@@ -13,9 +13,9 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Float32, PRNGKeyArray
 
-from models.interface import Model, Scalar, require_images, require_positive
+from models.interface import REMAT, Model, Scalar, require_images, require_positive
 from models.regularization import Regularization, depth_share
-from plumbline import unknown_name
+from plumbline import axes, unknown_name
 
 # Below this height or width, in pixels, the "auto" stem keeps the resolution.
 SMALL_IMAGE = 64
@@ -31,6 +31,10 @@ class ResNet(Model):
     stages: nnx.List
     head: nnx.Linear
     small_stem: bool
+    remat: str
+
+    # By output channels.
+    partition_rules = ((r"(^|/)conv\d?/kernel$", (None, None, None, "tensor")),)
 
     def __init__(
         self,
@@ -43,10 +47,10 @@ class ResNet(Model):
         norm: str = "batch",
         stem: str = "auto",
         dtype: DTypeLike = jnp.float32,
-        remat: bool = False,
+        remat: str = "none",
         rngs: nnx.Rngs,
     ):
-        """Arguments besides those of `models/interface.py`, of which `remat` is ignored.
+        """Arguments besides those of `models/interface.py`, `remat` works block by block.
 
         Args:
           depth: layers: 18 or 34 (basic blocks), 50 or 101 (bottlenecks).
@@ -58,6 +62,7 @@ class ResNet(Model):
           UserError: for inputs that are no images, an unknown depth, norm or stem, or a width below 1.
         """
         height, image_width, channels = require_images("resnet", input_shape)
+        self.remat = remat
         if depth not in ARCHITECTURES:
             raise unknown_name("model.resnet.depth", depth, [str(known) for known in ARCHITECTURES])
         if norm not in NORMS:
@@ -101,12 +106,22 @@ class ResNet(Model):
         if not self.small_stem:
             values = nnx.max_pool(values, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         blocks = [block for stage in self.stages for block in stage]
+        policy = REMAT[self.remat]
+        run = nnx.remat(_run_block, static_argnums=(2,), policy=policy) if policy else _run_block
         for index, block in enumerate(blocks):
-            shortcut, branch = block(values, training)
+            shortcut, branch = run(block, values, training)
             branch = regularization.drop_branch(branch, index, depth_share(index, len(blocks)))
-            values = jax.nn.relu(shortcut + branch)
+            values = axes.constrain(jax.nn.relu(shortcut + branch), axes.BATCH, None, None, None)
         pooled = values.astype(jnp.float32).mean(axis=(1, 2))
         return regularization.drop_units(pooled, 0)
+
+
+def _run_block(
+    block: "BasicBlock | Bottleneck", values: Float[Array, "batch height width channels"], training: bool
+) -> tuple[
+    Float[Array, "batch new_height new_width new_channels"], Float[Array, "batch new_height new_width new_channels"]
+]:
+    return block(values, training)
 
 
 class ConvolutionAndNorm(nnx.Module):
@@ -251,6 +266,8 @@ def _normalize(
 ) -> Float[Array, "*shape"]:
     """Applies a norm; batch norm in training by the statistics of this batch, which it records."""
     if isinstance(norm, nnx.BatchNorm):
+        # Where devices see parts of a batch only, the statistics are still those of all of it.
+        norm.axis_name = axes.mapped_axis()
         normalized = norm(values, use_running_average=not training)
     else:
         normalized = norm(values)

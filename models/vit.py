@@ -17,9 +17,9 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Float32, Int, PRNGKeyArray
 
-from models.interface import Model, Scalar, require_images, require_positive
+from models.interface import REMAT, Model, Scalar, require_images, require_positive
 from models.regularization import Regularization, depth_share
-from plumbline import UserError, unknown_name
+from plumbline import UserError, axes, unknown_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +63,20 @@ class VisionTransformer(Model):
     norm: nnx.LayerNorm
     head: nnx.Linear
     patch_size: int
-    depth: int
-    remat: bool
+    sizes: Sizes
+    remat: str
     dtype: DTypeLike
+
+    # Shoeybi et al. 2019, "Megatron-LM", section 3: heads and hidden units are dealt out, and each sublayer's result is
+    # summed over the devices.
+    partition_rules = (
+        (r"^blocks/attention/(query|key|value)/kernel$", ("layers", None, "tensor")),
+        (r"^blocks/attention/(query|key|value)/bias$", ("layers", "tensor")),
+        (r"^blocks/mlp/hidden/kernel$", ("layers", None, "tensor")),
+        (r"^blocks/mlp/hidden/bias$", ("layers", "tensor")),
+        (r"^blocks/(attention|mlp)/out/kernel$", ("layers", "tensor", None)),
+        (r"^blocks/", ("layers",)),
+    )
 
     def __init__(
         self,
@@ -82,10 +93,10 @@ class VisionTransformer(Model):
         pooling: str = "token",
         positions: str = "learned",
         dtype: DTypeLike = jnp.float32,
-        remat: bool = False,
+        remat: str = "none",
         rngs: nnx.Rngs,
     ):
-        """Arguments besides those of `models/interface.py`; `remat` recomputes each block in the backward pass.
+        """Arguments besides those of `models/interface.py`; `remat` works block by block.
 
         Args:
           variant: "Ti", "S", "B", "L", "H", or "custom", which takes `width`, `depth`, `heads` and `mlp_size`.
@@ -120,9 +131,13 @@ class VisionTransformer(Model):
         # From zero, as in Dosovitskiy et al.'s and Beyer et al.'s code: the first predictions are uniform.
         self.head = nnx.Linear(sizes.width, num_outputs, kernel_init=nnx.initializers.zeros, rngs=rngs)
         self.patch_size = patch_size
-        self.depth = sizes.depth
+        self.sizes = sizes
         self.remat = remat
         self.dtype = dtype
+
+    def tensor_units(self) -> dict[str, int]:
+        """Heads of attention and hidden units."""
+        return {"model.vit.heads": self.sizes.heads, "model.vit.mlp_size": self.sizes.mlp_size}
 
     def features(
         self,
@@ -164,14 +179,15 @@ class VisionTransformer(Model):
         def run_block(tokens, indexed):
             index, variables = indexed
             block = nnx.merge(graphdef, variables)
-            return block(tokens, regularization, index, depth_share(index, self.depth)), None
+            tokens = block(tokens, regularization, index, depth_share(index, self.sizes.depth))
+            return axes.constrain(tokens, axes.BATCH, None, None), None
 
-        if self.remat:
+        unroll = self.sizes.depth <= MAX_UNROLLED_DEPTH
+        if policy := REMAT[self.remat]:
             # A loop keeps the compiler from merging the recomputation with the forward pass; straight code would need
             # the barrier that is left out here.
-            run_block = jax.checkpoint(run_block, prevent_cse=False)
-        unroll = self.depth <= MAX_UNROLLED_DEPTH and not self.remat
-        tokens, _ = jax.lax.scan(run_block, tokens, (jnp.arange(self.depth), stacked), unroll=unroll)
+            run_block, unroll = jax.checkpoint(run_block, prevent_cse=False, policy=policy), False
+        tokens, _ = jax.lax.scan(run_block, tokens, (jnp.arange(self.sizes.depth), stacked), unroll=unroll)
         return tokens
 
 
@@ -237,9 +253,10 @@ class Attention(nnx.Module):
         """Lets every token attend to every token."""
         batch_size, num_tokens, width = tokens.shape
         by_head = (batch_size, num_tokens, self.heads, width // self.heads)
-        query = self.query(tokens).reshape(by_head)
-        key = self.key(tokens).reshape(by_head)
-        value = self.value(tokens).reshape(by_head)
+        query, key, value = (
+            axes.constrain(dense(tokens).reshape(by_head), axes.BATCH, None, axes.TENSOR, None)
+            for dense in (self.query, self.key, self.value)
+        )
         # The softmax is taken in float32: in bfloat16 its sum over many tokens would lose the small weights.
         similarity = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
         weights = jax.nn.softmax(similarity / (width // self.heads) ** 0.5, axis=-1)
@@ -261,7 +278,8 @@ class BlockMlp(nnx.Module):
 
     def __call__(self, tokens: Float[Array, "batch tokens units"]) -> Float[Array, "batch tokens width"]:
         """Transforms each token by itself."""
-        return self.out(jax.nn.gelu(self.hidden(tokens), approximate=False))
+        hidden = axes.constrain(self.hidden(tokens), axes.BATCH, None, axes.TENSOR)
+        return self.out(jax.nn.gelu(hidden, approximate=False))
 
 
 def extract_patches(

@@ -3,37 +3,61 @@
 from collections.abc import Callable, Mapping
 
 import jax
+import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
 from data import Split
 from data.batches import evaluation_batches
 from plumbline import UserError
-from trainers.mesh import replicated, sharded_batch
+from trainers.dispatch import on_mesh
+from trainers.mesh import global_batch, in_flight, local_rows, num_batch_shards, replicated, sharded_batch
 from trainers.state import InferenceState, Program
 from trainers.step import make_evaluation_step
 
 
-def make_evaluate(program: Program, mesh: Mesh) -> Callable[[InferenceState, Split], dict[str, float]]:
+def make_evaluate(
+    program: Program, mesh: Mesh, shardings: InferenceState
+) -> Callable[[InferenceState, Split], dict[str, float]]:
     """The function `(inference state, split) -> metrics by name`, compiled once for all calls.
+
+    Args:
+      program: of the run.
+      mesh: devices.
+      shardings: of the inference state.
 
     Raises:
       UserError: the evaluation batch cannot be shared out evenly over the devices.
     """
-    config = program.config
-    batch_size = config.evaluation.batch_size or config.train.batch_size
-    if batch_size % mesh.size:
-        raise UserError(f"evaluation.batch_size: {batch_size} is not divisible over {mesh.size} devices")
-    step = jax.jit(make_evaluation_step(program), in_shardings=(replicated(mesh), sharded_batch(mesh)))
+    batch_size, parts = evaluation_batch_size(program.config), num_batch_shards(mesh)
+    if batch_size % parts:
+        raise UserError(
+            f"evaluation.batch_size: {batch_size} is not divisible over {parts} parts (mesh.data x mesh.fsdp); "
+            f"take a multiple of {parts}"
+        )
+    step = jax.jit(
+        on_mesh(mesh, make_evaluation_step(program)),
+        in_shardings=(shardings, sharded_batch(mesh)),
+        out_shardings=replicated(mesh),
+    )
+    rows, (most_in_flight, _) = local_rows(mesh, batch_size), in_flight(mesh)
 
     def evaluate(state: InferenceState, split: Split) -> dict[str, float]:
-        batches = evaluation_batches(split, batch_size=batch_size, workers=config.data.workers)
+        batches = evaluation_batches(split, batch_size=batch_size, rows=rows, workers=program.config.data.workers)
         # Batches are added up in float64 on the host, so that their number does not matter.
-        pending = [step(state, batch) for batch in batches]
+        pending = []
+        for batch in batches:
+            pending.append(step(state, global_batch(mesh, batch, batch_size)))
+            jax.block_until_ready(pending[-most_in_flight - 1 : -most_in_flight])
         totals = jax.tree.map(lambda *parts: np.sum(np.asarray(parts, np.float64), axis=0), *jax.device_get(pending))
         return program.objective.metrics(totals, state.preprocessing)
 
     return evaluate
+
+
+def evaluation_batch_size(config: ml_collections.ConfigDict) -> int:
+    """Examples in one batch of evaluation: that of training, unless the config says otherwise."""
+    return config.evaluation.batch_size or config.train.batch_size
 
 
 def overall(metrics: Mapping[str, float]) -> dict[str, float]:

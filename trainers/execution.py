@@ -13,22 +13,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax.sharding import Mesh
 
 from data.batches import TrainBatches
 from plumbline import unknown_name
-from trainers.mesh import replicated, sharded_batch
+from trainers.dispatch import READ_BY_STEPS, Dispatch, Token, Wish
+from trainers.goodput import Goodput
+from trainers.mesh import in_flight
 from trainers.state import TrainState
-from trainers.step import Batch, Metrics, TrainStep
+from trainers.step import Metrics
 
 MODES = ("auto", "loop", "scan")
 
-# Dispatches under way at which the host waits, and how many it then leaves: dispatching in bursts disturbs the
-# arithmetic less than waking up for every step, where both share a few cores.
-_MOST_IN_FLIGHT, _LEFT_IN_FLIGHT = 16, 2
-# What a step reads of a batch; the rest need not be moved to the device.
-_READ_BY_STEPS = ("inputs", "labels", "weight")
 # A mode is timed for this long.
 _TRIAL_SECONDS = 0.3
 # Above this time of a step, what a dispatch costs is nothing beside it.
@@ -85,51 +80,64 @@ def make_plan(mode: str, scan_steps: int, shortest_interval: int) -> Plan:
         raise unknown_name("execution.mode", mode, MODES)
     # As few dispatches as possible, of such a length that next to nothing is left over for single steps.
     scan_steps = shortest_interval // math.ceil(shortest_interval / scan_steps)
-    return Plan([(0, "scan" if mode == "scan" else "loop")], scan_steps, decided=mode != "auto" or scan_steps == 1)
+    # Several processes would each measure something else.
+    decided = mode != "auto" or scan_steps == 1 or jax.process_count() > 1
+    return Plan([(0, "scan" if mode == "scan" else "loop")], scan_steps, decided)
+
+
+@dataclasses.dataclass
+class Notes:
+    """What has become known of dispatches since this was last asked for.
+
+    Attributes:
+      skipped: the most updates that were skipped in a row.
+      wish: the greatest wish of any process.
+    """
+
+    skipped: int = 0
+    wish: Wish = Wish.NONE
 
 
 class Execution:
-    """Takes steps by the plan, and makes the plan where it is still to be made."""
+    """Takes steps by the plan, and makes the plan where it is still to be made.
+
+    Attributes:
+      plan: the plan so far.
+      compile_seconds: spent on first dispatches, each of which compiles.
+    """
 
     def __init__(
         self,
-        train_step: TrainStep,
-        mesh: Mesh,
+        dispatch: Dispatch,
         batches: TrainBatches,
         plan: Plan,
         total_steps: int,
         on_plan: Callable[[Plan], None],
+        goodput: Goodput,
     ):
         """Nothing is compiled yet.
 
         Args:
-          train_step: `(state, batch) -> (state, metrics)`.
-          mesh: devices.
-          batches: what step `t` reads.
+          dispatch: the step's programs.
+          batches: what step `t` reads; this process's rows of it.
           plan: the plan so far.
           total_steps: of the training.
           on_plan: called whenever the plan changes.
+          goodput: the clock of the run.
         """
         self.plan = plan
         self.compile_seconds = 0.0
-        self._batches, self._total_steps, self._on_plan = batches, total_steps, on_plan
-        whole = replicated(mesh)
-        self._programs = {
-            mode: jax.jit(
-                function,
-                in_shardings=(whole, whole, sharded_batch(mesh, stacked=mode == "scan")),
-                out_shardings=(whole, whole, whole),
-                donate_argnums=(0, 1),
-            )
-            for mode, function in {"loop": _one_step(train_step), "scan": _many_steps(train_step)}.items()
-        }
+        self._goodput = goodput
+        self._dispatch, self._batches, self._total_steps, self._on_plan = dispatch, batches, total_steps, on_plan
         self._compiled: set[str] = set()
-        self._tokens: collections.deque[jax.Array] = collections.deque()
-        self._trials = {mode: _Trial() for mode in self._programs}
+        self._tokens: collections.deque[Token] = collections.deque()
+        self._notes = Notes()
+        self._trials = {mode: _Trial() for mode in Dispatch.modes}
+        self._most_in_flight, self._left_in_flight = in_flight(dispatch.mesh)
 
     def advance(
-        self, state: TrainState, running: Metrics, step: int, window: tuple[int, int]
-    ) -> tuple[TrainState, Metrics, int, int]:
+        self, state: TrainState, running: Metrics, step: int, window: tuple[int, int], wish: Wish = Wish.NONE
+    ) -> tuple[TrainState, Metrics, int]:
         """Makes one dispatch; the arguments `state` and `running` are used up.
 
         Args:
@@ -137,9 +145,10 @@ class Execution:
           running: sums of metrics that those of the new steps are added to.
           step: steps taken so far.
           window: steps of the last event and of the next, which a dispatch does not reach across.
+          wish: of this process; with one process it is not looked at.
 
         Returns:
-          The new state, sums and steps taken, and the most updates that were skipped in a row, some dispatches ago.
+          The new state, sums and steps taken.
         """
         since, planned, until = self.plan.at(step)
         start, end, count = max(window[0], since), min(window[1], until), self.plan.scan_steps
@@ -152,35 +161,53 @@ class Execution:
         if timed and not self._trials[mode].under_way:
             jax.block_until_ready(state)
             self._trials[mode].begin(step)
+        # While steps are under way, reading costs no time.
+        idle = not self._tokens or self._tokens[-1][0].is_ready()
+        began = time.perf_counter()
         batch = self._batches.read(step, count) if mode == "scan" else self._batches.read(step)
-        batch = {name: batch[name] for name in _READ_BY_STEPS}
+        batch = {name: batch[name] for name in READ_BY_STEPS}
         batch_bytes = sum(leaf.nbytes for leaf in batch.values())
+        if idle:
+            self._goodput.add("data", time.perf_counter() - began)
 
         began = time.perf_counter()
-        state, running, token = self._programs[mode](state, running, batch)
+        state, running, token = self._dispatch(mode, state, running, batch, wish)
         new_step = step + length
         self._tokens.append(token)
         if mode not in self._compiled:
             jax.block_until_ready(token)
             self._compiled.add(mode)
-            self.compile_seconds += time.perf_counter() - began
+            seconds = time.perf_counter() - began
+            self.compile_seconds += seconds
+            self._goodput.add("compile", seconds)
         elif timed:
             self._time(mode, new_step, token, batch_bytes // length * count, last=new_step + length > end)
-        return state, running, new_step, self._wait(batch_bytes)
+        self._wait(batch_bytes)
+        return state, running, new_step
 
-    def drain(self) -> int:
-        """Waits for all dispatches; returns the most updates that were skipped in a row in those not yet asked for."""
-        skipped = max(map(int, self._tokens), default=0)
-        self._tokens.clear()
-        return skipped
+    def drain(self) -> None:
+        """Waits for all dispatches."""
+        self._read_tokens(len(self._tokens))
 
-    def _wait(self, batch_bytes: int) -> int:
-        """Waits if too much is under way; returns the most updates that were skipped in a row in what has ended."""
-        most = max(_LEFT_IN_FLIGHT, min(_MOST_IN_FLIGHT, _LARGEST_STACK_BYTES // batch_bytes))
-        ended = len(self._tokens) - _LEFT_IN_FLIGHT if len(self._tokens) > most else 0
-        return max((int(self._tokens.popleft()) for _ in range(ended)), default=0)
+    def notes(self) -> Notes:
+        """What has become known since the last call; some dispatches may still be under way."""
+        notes, self._notes = self._notes, Notes()
+        return notes
 
-    def _time(self, mode: str, new_step: int, token: jax.Array, stack_bytes: int, *, last: bool) -> None:
+    def _wait(self, batch_bytes: int) -> None:
+        """Waits if too much is under way. The same on all processes, so that they learn of wishes at the same step."""
+        most = max(self._left_in_flight, min(self._most_in_flight, _LARGEST_STACK_BYTES // batch_bytes))
+        if len(self._tokens) > most:
+            self._read_tokens(len(self._tokens) - self._left_in_flight)
+
+    def _read_tokens(self, count: int) -> None:
+        for _ in range(count):
+            skipped, wish = self._tokens.popleft()
+            self._notes.skipped = max(self._notes.skipped, int(skipped))
+            if wish is not None:
+                self._notes.wish = max(self._notes.wish, Wish(int(wish)))
+
+    def _time(self, mode: str, new_step: int, token: Token, stack_bytes: int, *, last: bool) -> None:
         """Times the plan's mode until its last dispatch of a window, and changes or settles the plan in the end.
 
         What follows in the window (single steps that fill it up, the events) is left out.
@@ -237,25 +264,3 @@ class _Trial:
         self.steps += step - self._began[0]
         self.seconds += self.age()
         self._began = None
-
-
-def _one_step(train_step: TrainStep) -> Callable[[TrainState, Metrics, Batch], tuple[TrainState, Metrics, jax.Array]]:
-    def one_step(state: TrainState, running: Metrics, batch: Batch) -> tuple[TrainState, Metrics, jax.Array]:
-        state, metrics = train_step(state, batch)
-        return state, jax.tree.map(jnp.add, running, metrics), state.skipped
-
-    return one_step
-
-
-def _many_steps(train_step: TrainStep) -> Callable[[TrainState, Metrics, Batch], tuple[TrainState, Metrics, jax.Array]]:
-    one_step = _one_step(train_step)
-
-    def many_steps(state: TrainState, running: Metrics, batches: Batch) -> tuple[TrainState, Metrics, jax.Array]:
-        def body(carry: tuple[TrainState, Metrics], batch: Batch) -> tuple[tuple[TrainState, Metrics], jax.Array]:
-            state, running, skipped = one_step(*carry, batch)
-            return (state, running), skipped
-
-        (state, running), skipped = jax.lax.scan(body, (state, running), batches)
-        return state, running, jnp.max(skipped)
-
-    return many_steps

@@ -6,16 +6,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
+from jax.sharding import Mesh
 
 import data
 from data.prediction import Chunk, read_inputs
 from plumbline import UserError, unknown_name
 from trainers import checkpoints, compilation, hyperparameters, objectives
 from trainers.checkpoints import Checkpoints
-from trainers.evaluation import make_evaluate
-from trainers.mesh import make_mesh, replicated
+from trainers.evaluation import evaluation_batch_size, make_evaluate
+from trainers.mesh import data_mesh, make_mesh, num_batch_shards
 from trainers.run_directory import RunDirectory
+from trainers.sharding import state_shardings
 from trainers.state import make_program
 from trainers.step import make_outputs
 
@@ -50,11 +53,13 @@ class FinishedRun:
         self.program, init = make_program(
             self.config, self.features, objective, hyperparameters.used([self.config]), schedule=jnp.ones_like
         )
-        # Answers need no more than one device; evaluation takes all that share a batch evenly.
-        self._batch_size = self.config.evaluation.batch_size or self.config.train.batch_size
-        self._mesh = make_mesh(-1 if self._batch_size % jax.device_count() == 0 else 1)
+        self._batch_size = evaluation_batch_size(self.config)
+        self._mesh = _mesh_for(self.config, self._batch_size)
         arguments = jnp.uint32(0), hyperparameters.from_config(self.config), directory.fitted()
-        state = checkpoints.abstract(jax.eval_shape(init, *arguments), replicated(self._mesh))
+        shapes = jax.eval_shape(init, *arguments)
+        shardings = state_shardings(self.program, self._mesh, shapes)
+        self._shardings = shardings.inference()
+        state = checkpoints.abstract(shapes, shardings)
         restored = None
         if directory.checkpoints.exists():
             opened = Checkpoints(directory.checkpoints, read_only=True)
@@ -72,7 +77,7 @@ class FinishedRun:
         Raises:
           UserError: there is no such split, or the data are no longer what the run was trained on.
         """
-        return make_evaluate(self.program, self._mesh)(self.state, self._split(split))
+        return make_evaluate(self.program, self._mesh, self._shardings)(self.state, self._split(split))
 
     def predict(self, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Predicts files: images, folders of images, or tables with or without the target column.
@@ -138,3 +143,12 @@ class FinishedRun:
         if name not in dataset.splits:
             raise unknown_name("--split", name, dataset.splits)
         return dataset.splits[name]
+
+
+def _mesh_for(config: ml_collections.ConfigDict, batch_size: int) -> Mesh:
+    """The run's own mesh where it fits what is here; else all devices along the data axis, or one."""
+    try:
+        mesh = make_mesh(config.mesh)
+    except UserError:
+        mesh = data_mesh(jax.devices())
+    return mesh if batch_size % num_batch_shards(mesh) == 0 else data_mesh(jax.devices()[:1])

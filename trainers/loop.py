@@ -4,6 +4,7 @@ Read `train` first: it is the list of phases. What happens at a step (log, evalu
 """
 
 import dataclasses
+import functools
 import importlib.metadata
 import os
 import sys
@@ -21,29 +22,52 @@ from jax.sharding import Mesh
 import data
 from data.batches import TrainBatches
 from plumbline import UserError, __version__
-from trainers import checkpoints, compilation, hyperparameters, objectives, schedules, settings
+from trainers import (
+    checkpoints,
+    compilation,
+    flops,
+    hardware,
+    hyperparameters,
+    objectives,
+    preflight,
+    processes,
+    schedules,
+    settings,
+)
 from trainers.checkpoints import Best, Checkpoint, Checkpoints
+from trainers.dispatch import Dispatch, Wish, check_parallel_mode
 from trainers.durations import Clock, Every
 from trainers.evaluation import make_evaluate, overall
 from trainers.execution import Execution, Plan, make_plan
-from trainers.mesh import check_batch, make_mesh, replicated
+from trainers.goodput import Goodput
+from trainers.mesh import check_batch, local_rows, make_mesh, replicated
+from trainers.profiling import Profile
 from trainers.progress import Progress
-from trainers.run_directory import RunDirectory
+from trainers.run_directory import RunDirectory, compared
+from trainers.sharding import placements, state_shardings
 from trainers.signals import Signals
 from trainers.state import Init, Program, make_program, num_parameters
 from trainers.step import make_train_step, zero_metrics
 from trainers.tensorboard import scalar_writer
+from trainers.workload import model_flops
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike, *, overwrite: bool = False) -> dict[str, Any]:
+def train(
+    config: ml_collections.ConfigDict,
+    workdir: str | os.PathLike,
+    *,
+    overwrite: bool = False,
+    devices: Sequence[jax.Device] | None = None,
+) -> dict[str, Any]:
     """Trains by `config` in `workdir`; called again, goes on where the last call stopped.
 
     Args:
       config: the whole config, as `configs.defaults` describes it.
       workdir: the run directory; new, empty, or that of the same config.
       overwrite: delete what another run left in `workdir`.
+      devices: to train on; all there are by default.
 
     Returns:
       The summary, also in `summary.json` once the run is done. `status` is "done", "preempted" (SIGTERM or SIGINT;
@@ -52,32 +76,36 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike, *, over
     Raises:
       UserError: config, data or working directory are not right; the message says what to do.
     """
-    began = time.perf_counter()
+    goodput = Goodput(time.time())
     settings.check(config)
-    directory = RunDirectory(workdir)
+    directory = RunDirectory(workdir, writes=processes.process_index() == 0)
     with directory.held(), Signals() as signals:
         directory.check(config, overwrite=overwrite)
-        if not overwrite and directory.status().get("status") == "done":
+        if processes.broadcast(not overwrite and directory.status().get("status") == "done"):
             print(f"'{directory.path}' is done already; --overwrite trains anew", file=sys.stderr)
             return directory.summary()
 
         # Everything that can be wrong is found out before anything is deleted, written or compiled.
         compilation.keep_programs(config.execution.compilation_cache, config.data.cache_dir)
-        mesh = make_mesh(config.execution.devices)
+        mesh = make_mesh(config.mesh, devices)
+        check_parallel_mode(config.parallel.mode, mesh)
         check_batch(mesh, config.train.batch_size, config.train.accumulation_steps)
         dataset = data.load(config.data, seed=config.seed)
         clock = make_clock(config, len(dataset.splits["train"]))
         program, init = build_program(config, dataset.features, clock)
-        run = _Run(config, directory, dataset, program, init, mesh, clock)
+        run = _Run(config, directory, dataset, program, init, mesh, clock, goodput)
+        run.check_resources()
+        processes.agree({"config": compared(config.to_dict()), "data": dataset.fingerprint, "versions": versions()})
 
         if overwrite:
             directory.clear()
         with run.saved_states():
             run.restore_or_begin()
+            processes.agree({"step": run.step, "execution": dataclasses.asdict(run.plan)})
             directory.begin(config, dataset.features, fitted(dataset))
             with _failure_written(run):
                 status, reason = run.steps(signals)
-                return run.finish(status, reason, began)
+                return run.finish(status, reason)
 
 
 def make_clock(config: ml_collections.ConfigDict, num_examples: int) -> Clock:
@@ -103,6 +131,11 @@ def build_program(config: ml_collections.ConfigDict, features: data.Features, cl
     settings.check_task(config, features)
     schedule = schedules.build(config.schedule, clock)
     return make_program(config, features, objective, hyperparameters.used([config]), schedule)
+
+
+def versions() -> dict[str, str]:
+    """The versions of what figures in a result, by package."""
+    return {"plumbline": __version__} | {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
 def fitted(dataset: data.Dataset) -> dict[str, np.ndarray]:
@@ -141,9 +174,11 @@ class _Run:
         init: Init,
         mesh: Mesh,
         clock: Clock,
+        goodput: Goodput,
     ):
         settings_ = config.train
         self.config, self.directory, self.dataset, self.program, self.mesh = config, directory, dataset, program, mesh
+        self.goodput = goodput
         self.total_steps = clock.total_steps
         self.intervals = _Intervals(
             log=clock.every(settings_.log_every, "train.log_every"),
@@ -154,20 +189,44 @@ class _Run:
         objective = program.objective
         self.metric = objective.best_metric if settings_.best_metric == "auto" else settings_.best_metric
         self.sign = 1 if objective.higher_is_better(self.metric) else -1
-        self.evaluate = make_evaluate(program, mesh)
         self.plan = make_plan(
             config.execution.mode, config.execution.scan_steps, self.intervals.shortest(self.total_steps)
         )
-        self.stopwatch = _Stopwatch()
+        self.alone = processes.process_count() == 1
+        self.asked_to_save = self.has_evaluated = False
 
         self.init_arguments = jnp.uint32(config.seed), hyperparameters.from_config(config), fitted(dataset)
+        shapes = jax.eval_shape(init, *self.init_arguments)
+        self.shardings = state_shardings(program, mesh, shapes)
+        self.abstract_state = checkpoints.abstract(shapes, self.shardings)
+        self.abstract_best, self.best_shardings = self.abstract_state.inference(), self.shardings.inference()
+        self.evaluate = make_evaluate(program, mesh, self.best_shardings)
         # Compiled once and run once: on CPU most of LLVM's work on it would be wasted.
-        on_cpu = mesh.devices.flat[0].platform == "cpu"
-        quickly = {"xla_backend_optimization_level": 1} if on_cpu else None
-        self.init = jax.jit(init, out_shardings=replicated(mesh), compiler_options=quickly)
-        self.abstract_state = checkpoints.abstract(jax.eval_shape(self.init, *self.init_arguments), replicated(mesh))
+        self.on_cpu = mesh.devices.flat[0].platform == "cpu"
+        quickly = {"xla_backend_optimization_level": 1} if self.on_cpu else None
+        self.zeros = jax.jit(lambda: zero_metrics(program), out_shardings=replicated(mesh))
+        self.copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state), out_shardings=self.best_shardings)
+        self.init = jax.jit(init, out_shardings=self.shardings, compiler_options=quickly)
 
     # ---- Phases, in the order `train` calls them.
+
+    def check_resources(self) -> None:
+        """Finds out before anything is compiled whether disk and memory will do."""
+        state, params = (
+            placements(tree, shardings)
+            for tree, shardings in ((self.abstract_state, self.shardings), (self.abstract_best, self.best_shardings))
+        )
+        # One copy of this process's part for the save under way; on CPU, the device's own memory is the host's as well:
+        # the state, the best parameters, and a gradient.
+        local_devices = len(self.mesh.local_devices)
+        state_bytes, params_bytes = (local_devices * sum(p.device_bytes for p in group) for group in (state, params))
+        preflight.check(
+            self.directory.path,
+            state_bytes=sum(p.total_bytes for p in state),
+            best_bytes=sum(p.total_bytes for p in params),
+            keep=self.config.train.keep_checkpoints,
+            host_bytes=2 * state_bytes + 2 * params_bytes if self.on_cpu else state_bytes,
+        )
 
     @contextmanager
     def saved_states(self) -> Iterator[None]:
@@ -178,63 +237,55 @@ class _Run:
             self.checkpoints.close()
 
     def restore_or_begin(self) -> None:
-        whole = replicated(self.mesh)
-        running = jax.eval_shape(lambda: zero_metrics(self.program))
-        restored = self.checkpoints.restore(self.abstract_state, checkpoints.abstract(running, whole))
-        if restored:
-            if restored.fingerprint != self.dataset.fingerprint:
-                raise UserError(
-                    f"data.source: '{self.config.data.source}' holds other data than when this run began; "
-                    "bring those back, or start anew with another --workdir or --overwrite"
-                )
-            self.state, self.running, self.best = restored.state, restored.running, restored.best
-            if plan := self.directory.execution():
-                self.plan = Plan.from_json(plan)
-        else:
-            self.state = self.init(*self.init_arguments)
-            self.running, self.best = jax.device_put(zero_metrics(self.program), whole), None
-        self.step = int(self.state.step)
-        self.directory.forget_metrics_after(self.step)
+        # What process 0 reads counts, should it be written anew meanwhile.
+        plan, self.rollback = processes.broadcast([self.directory.execution(), self.directory.rollback()])
+        restored = self._restore()
+        if restored and restored.fingerprint != self.dataset.fingerprint:
+            raise UserError(
+                f"data.source: '{self.config.data.source}' holds other data than when this run began; "
+                "bring those back, or start anew with another --workdir or --overwrite"
+            )
+        self._take_over(restored)
+        if restored and plan:
+            self.plan = Plan.from_json(plan)
+        self.goodput.go_on_from(restored.extra if restored else {})
 
     def steps(self, signals: Signals) -> tuple[str, str]:
         """Takes all steps that are left; returns status and reason."""
         self._announce()
         config = self.config.train
-
-        def write_plan(plan: Plan) -> None:
-            self.directory.write_execution(dataclasses.asdict(plan))
-
-        write_plan(self.plan)
+        self._write_plan(self.plan)
         self.directory.write_status("running", self.step)
-        batches = TrainBatches(
-            self.dataset.splits["train"],
-            batch_size=config.batch_size,
-            seed=self.config.seed,
-            workers=self.config.data.workers,
+        train_step = make_train_step(self.program)
+        self.dispatch = Dispatch(
+            train_step, self.mesh, self.shardings, batch_size=config.batch_size, mode=self.config.parallel.mode
         )
-        self.execution = Execution(
-            make_train_step(self.program), self.mesh, batches, self.plan, self.total_steps, write_plan
-        )
+        self._prepare_execution()
         self.saved_step, self.saved_at = self.step or None, time.monotonic()
+        first, folder = processes.process_index() == 0, self.directory.tensorboard
         with (
-            scalar_writer(self.directory.tensorboard, self.step, enabled=config.tensorboard) as self.write_scalars,
-            Progress(self.total_steps, config.batch_size, self.step) as self.progress,
+            scalar_writer(folder, self.step, enabled=config.tensorboard and first) as self.write_scalars,
+            Progress(self.total_steps, config.batch_size, self.step, shown=first) as self.progress,
         ):
+            self.profile = Profile(config.profile, folder, self.step)
             try:
                 ending = self._steps(signals)
                 jax.block_until_ready(self.state)
-                self.stopwatch.stop(self.step, self.execution.compile_seconds)
+                self.rates = self.goodput.rates(self.step, config.batch_size)
                 return ending
             finally:
-                batches.close()
+                self.profile.close()
+                self.batches.close()
 
-    def finish(self, status: str, reason: str, began: float) -> dict[str, Any]:
+    def finish(self, status: str, reason: str) -> dict[str, Any]:
         """The last evaluation, with the best parameters, and the summary."""
         best = self.best or Best(step=self.step, value=float("nan"), state=self.state.inference())
         metrics = {"train": self.directory.last_metrics("train")}
         if status == "done":
             splits = {name: split for name, split in self.dataset.splits.items() if name != "train"}
-            metrics |= {name: self.evaluate(best.state, split) for name, split in splits.items()}
+            with self.goodput.during("evaluation"):
+                metrics |= {name: self.evaluate(best.state, split) for name, split in splits.items()}
+        seconds = self.goodput.seconds()
         summary = {
             "status": status,
             "reason": reason,
@@ -243,13 +294,18 @@ class _Run:
             "skipped_updates": sum(int(line.get("skipped", 0)) for line in self.directory.metrics()),
             "examples": {name: int((split.weights > 0).sum()) for name, split in self.dataset.splits.items()},
             "metrics": metrics,
-            **self.stopwatch.figures(self.config.train.batch_size),
-            "compile_seconds": self.execution.compile_seconds,
-            "total_seconds": time.perf_counter() - began,
+            **self.rates,
+            "evaluation_seconds": seconds["evaluation"],
+            "checkpoint_seconds": seconds["checkpoint"],
+            "compile_seconds": seconds["compile"],
+            "total_seconds": sum(seconds.values()),
+            "goodput": self._figures(whole_call=True),
             "parameters": num_parameters(self.state.params),
             "devices": [str(device) for device in self.mesh.devices.flat],
+            "mesh": dict(self.mesh.shape),
+            "processes": processes.process_count(),
             "execution": dataclasses.asdict(self.plan),
-            "versions": {"plumbline": __version__} | {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "versions": versions(),
         }
         # Nothing may be called done, or saved, before it is on disk.
         self.checkpoints.wait()
@@ -260,50 +316,131 @@ class _Run:
 
     # ---- Inside the phases.
 
+    def _restore(self, at_most: int | None = None) -> Checkpoint | None:
+        running = jax.eval_shape(lambda: zero_metrics(self.program))
+        return self.checkpoints.restore(
+            self.abstract_state, checkpoints.abstract(running, replicated(self.mesh)), at_most=at_most
+        )
+
+    def _take_over(self, restored: Checkpoint | None) -> None:
+        """Goes on from a checkpoint, or begins if there is none."""
+        if restored:
+            self.state, self.running, self.best = restored.state, restored.running, restored.best
+        else:
+            self.state = self.init(*self.init_arguments)
+            self.running, self.best = self.zeros(), None
+        self.step = int(self.state.step)
+        self.directory.forget_metrics_after(self.step)
+
+    def _prepare_execution(self) -> None:
+        """What hands out batches and takes steps from here on."""
+        config = self.config.train
+        passed_over = (self.rollback["step"], self.rollback["batches"]) if self.rollback else (0, 0)
+        self.batches = TrainBatches(
+            self.dataset.splits["train"],
+            batch_size=config.batch_size,
+            seed=self.config.seed,
+            rows=local_rows(self.mesh, config.batch_size),
+            passed_over=passed_over,
+            workers=self.config.data.workers,
+        )
+        self.execution = Execution(
+            self.dispatch, self.batches, self.plan, self.total_steps, self._write_plan, self.goodput
+        )
+
+    def _write_plan(self, plan: Plan) -> None:
+        self.directory.write_execution(dataclasses.asdict(plan))
+
     def _announce(self) -> None:
+        if processes.process_index() > 0:
+            return
         config, train_split = self.config, self.dataset.splits["train"]
         devices = self.mesh.devices.flat
         verb = f"going on at step {self.step}" if self.step else "starting"
         without_weight = int((train_split.weights == 0).sum())
         left_out = f" ({without_weight} of weight 0 or corrupt)" if without_weight else ""
+        count = processes.process_count()
         print(
             f"{config.model.name}, {num_parameters(self.state.params):,} parameters; {config.data.source}, "
             f"{len(train_split):,} training examples{left_out}; "
             f"{self.total_steps:,} steps of {config.train.batch_size}; "
-            f"{len(devices)} {devices[0].device_kind} device{'s' * (len(devices) > 1)}, mesh "
-            f"{dict(self.mesh.shape)}; execution {config.execution.mode}; {verb}",
+            f"{len(devices)} {devices[0].device_kind} device{'s' * (len(devices) > 1)}"
+            f"{f' in {count} processes' if count > 1 else ''}, mesh {dict(self.mesh.shape)} by {config.parallel.mode}; "
+            f"execution {config.execution.mode}; {verb}",
             file=sys.stderr,
             flush=True,
         )
 
     def _steps(self, signals: Signals) -> tuple[str, str]:
-        limit = self.config.train.max_skipped
         window = self.intervals.window(self.step, self.total_steps)
+        granted = Wish.NONE
         while self.step < self.total_steps and not self._patience_is_over():
-            if signals.received:
+            wish = self._wish(signals)
+            granted = wish if self.alone else granted
+            if granted == Wish.STOP:
+                self._save(even_while_skipping=True)
+                cause = signals.received or "a signal to another process"
+                return "preempted", f"{cause} at step {self.step}; run again, without --overwrite, to go on"
+            if granted == Wish.SAVE:
                 self._save()
-                return "preempted", f"{signals.received} at step {self.step}; run again, without --overwrite, to go on"
-            self.state, self.running, self.step, skipped = self.execution.advance(
-                self.state, self.running, self.step, window
+            self.state, self.running, self.step = self.execution.advance(
+                self.state, self.running, self.step, window, wish
             )
-            if self.stopwatch.started_at is None:
-                self.stopwatch.start(self.step, self.execution.compile_seconds)
+            if not self.goodput.stepping:
+                self.goodput.begin_stepping(self.step)
                 self.progress.restart_clock(self.step)
             self.progress.step(self.step)
+            self.profile.step(self.step, self.execution.drain)
 
             if at_event := self.step == window[1]:
-                skipped = max(skipped, self.execution.drain())
-            if skipped >= limit:
-                return "diverged", f"loss or gradient not finite in {skipped} steps in a row before step {self.step}"
-            if at_event:
+                self.execution.drain()
+            notes = self.execution.notes()
+            granted = notes.wish
+            if notes.skipped >= self.config.train.max_skipped:
+                reason = f"loss or gradient not finite in {notes.skipped} steps in a row before step {self.step}"
+                if self.rollback or self.config.train.on_divergence != "rollback":
+                    return "diverged", reason
+                self._roll_back(reason)
+                window = self.intervals.window(self.step, self.total_steps)
+            elif at_event:
                 self._events()
                 window = self.intervals.window(self.step, self.total_steps)
-            elif self._checkpoint_is_overdue():
-                self._save()
-        self._save()
+        self._save(even_while_skipping=True)
         if self.step < self.total_steps:
             return "done", f"no better {self.metric} than {self.best.value:.4g} since step {self.best.step}"
         return "done", ""
+
+    def _wish(self, signals: Signals) -> Wish:
+        """What this process asks for before the next dispatch; of several, only the first watches the clock."""
+        if signals.received:
+            return Wish.STOP
+        overdue = processes.process_index() == 0 and not self.asked_to_save and self._checkpoint_is_overdue()
+        # Once: of several processes, all save when they learn of it, some dispatches later.
+        self.asked_to_save = self.asked_to_save or (overdue and not self.alone)
+        return Wish.SAVE if overdue else Wish.NONE
+
+    def _roll_back(self, reason: str) -> None:
+        """Back to the last checkpoint, and on with the batches that follow those of the failure."""
+        self.execution.drain()
+        self.checkpoints.wait()
+        diverged_at = self.step
+        self.batches.close()
+        with self.goodput.during("restart"):
+            self._take_over(self._restore(at_most=diverged_at))
+            none = jax.jit(lambda: jnp.int32(0), out_shardings=replicated(self.mesh))()
+            self.state = dataclasses.replace(self.state, skipped=none)
+        self.checkpoints.move_aside(self.step, "diverged")
+        self.rollback = {"step": self.step, "batches": diverged_at - self.step, "reason": reason}
+        self.directory.write_rollback(self.rollback)
+        self._prepare_execution()
+        self.goodput.go_back(self.step)
+        self.saved_step, self.saved_at = self.step or None, time.monotonic()
+        if processes.process_index() == 0:
+            print(
+                f"{reason}: back to step {self.step}, and on with the batches after those of that step {diverged_at}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def _events(self) -> None:
         """What is due at this step, always in this order, so that a checkpoint holds what the others did."""
@@ -312,7 +449,7 @@ class _Run:
             self._log()
         if "validation" in self.dataset.splits and (last or self.intervals.evaluate.at(self.step)):
             self._follow_best()
-        if self.intervals.checkpoint.at(self.step) or self._checkpoint_is_overdue():
+        if self.intervals.checkpoint.at(self.step):
             self._save()
         self.progress.show(self.step)
 
@@ -322,7 +459,30 @@ class _Run:
         metrics = {name: float(total / weight) for name, (total, weight) in pairs.items() if weight > 0}
         metrics["skipped"] = float(pairs["skipped"][0])  # A count, not a mean.
         self._write("train", metrics, shown=("loss",))
-        self.running = jax.device_put(zero_metrics(self.program), replicated(self.mesh))
+        self.running = self.zeros()
+        figures = self._figures()
+        self.directory.append_goodput(self.step, figures)
+        self.write_scalars(self.step, "run", {n: figures[n] for n in ("goodput", "mfu") if figures.get(n) is not None})
+
+    def _figures(self, *, whole_call: bool = False) -> dict[str, Any]:
+        """Goodput and MFU, with what they are made of."""
+        device = self.mesh.devices.flat[0]
+        peak = hardware.peak_flops(device.device_kind, self.config.model.dtype)
+        peak = peak and peak * self.mesh.size
+        return {
+            **self.goodput.figures(
+                self.step, flops_per_step=self.flops_per_step, peak_flops=peak, whole_call=whole_call
+            ),
+            "flops_per_step": self.flops_per_step,
+            "peak_flops": peak,
+            "rule": flops.RULE,
+        }
+
+    @functools.cached_property
+    def flops_per_step(self) -> int:
+        """Model FLOPs of a step over all devices."""
+        with self.goodput.during("compile"):
+            return model_flops(self.program, self.abstract_state)
 
     def _follow_best(self) -> None:
         began = time.perf_counter()
@@ -335,11 +495,12 @@ class _Run:
             self.best is None or self.sign * value > self.sign * self.best.value
         ):
             # The next step uses up the buffers of the state; what is best must stay.
-            self.best = Best(step=self.step, value=value, state=jax.tree.map(jnp.copy, state))
+            self.best = Best(step=self.step, value=value, state=self.copy(state))
         seconds = time.perf_counter() - began
-        if not self.stopwatch.evaluation_seconds:
+        if not self.has_evaluated:
             self.progress.leave_out(seconds)  # The first evaluation compiles, and says nothing of the rest.
-        self.stopwatch.evaluation_seconds += seconds
+        self.has_evaluated = True
+        self.goodput.add("evaluation", seconds)
 
     def _write(self, split: str, metrics: dict[str, float], shown: Sequence[str]) -> None:
         self.directory.append_metrics(self.step, split, metrics)
@@ -355,43 +516,26 @@ class _Run:
         seconds = self.intervals.checkpoint.seconds
         return seconds is not None and time.monotonic() - self.saved_at >= seconds
 
-    def _save(self) -> None:
-        if self.saved_step == self.step:
+    def _save(self, *, even_while_skipping: bool = False) -> None:
+        """Saves, unless this step is saved or, normally, the last updates were skipped.
+
+        So the checkpoints that are kept are from before a failure that may be beginning.
+        """
+        self.asked_to_save, self.saved_at = False, time.monotonic()
+        if self.saved_step == self.step or (int(self.state.skipped) and not even_while_skipping):
             return
-        began = time.perf_counter()
-        self.checkpoints.save(
-            Checkpoint(state=self.state, running=self.running, best=self.best, fingerprint=self.dataset.fingerprint)
-        )
-        self.saved_step, self.saved_at = self.step, time.monotonic()
-        self.stopwatch.checkpoint_seconds += time.perf_counter() - began
+        with self.goodput.during("checkpoint"):
+            self.checkpoints.save(
+                Checkpoint(
+                    state=self.state,
+                    running=self.running,
+                    best=self.best,
+                    fingerprint=self.dataset.fingerprint,
+                    extra=self.goodput.to_save(),
+                )
+            )
+        self.saved_step = self.step
         self.directory.write_status("running", self.step)
-
-
-class _Stopwatch:
-    """Speed of the steps of one call, the first dispatch (which compiles) left out."""
-
-    def __init__(self):
-        self.started_at: float | None = None
-        self.evaluation_seconds = self.checkpoint_seconds = 0.0
-
-    def start(self, step: int, compile_seconds: float) -> None:
-        self.started_at, self._first_step, self._compiled_before = time.perf_counter(), step, compile_seconds
-
-    def stop(self, step: int, compile_seconds: float) -> None:
-        if self.started_at is not None:
-            self._steps = step - self._first_step
-            self._seconds = time.perf_counter() - self.started_at - (compile_seconds - self._compiled_before)
-
-    def figures(self, batch_size: int) -> dict[str, float]:
-        """Rates count logging and checkpoints, but neither compilation nor evaluation."""
-        seconds = self._seconds - self.evaluation_seconds if self.started_at is not None else 0.0
-        rate = self._steps / seconds if seconds > 0 else float("nan")
-        return {
-            "steps_per_second": rate,
-            "examples_per_second": rate * batch_size,
-            "evaluation_seconds": self.evaluation_seconds,
-            "checkpoint_seconds": self.checkpoint_seconds,
-        }
 
 
 @contextmanager

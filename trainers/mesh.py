@@ -1,26 +1,56 @@
-"""Devices, and how states and batches lie over them."""
+"""Devices in a mesh, and which examples of a batch each process reads for its own."""
+
+import math
+from collections.abc import Sequence
 
 import jax
+import ml_collections
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from plumbline import UserError
+from plumbline.axes import AXES, BATCH
+
+# Dispatches under way at which the host waits, and how many it then leaves: dispatching in bursts disturbs the
+# arithmetic less than waking up for every step, where both share a few cores.
+_IN_BURSTS = 16, 2
+# Several processes learn of each other's wishes by what has ended: soon, then.
+_OF_MANY_PROCESSES = 2, 1
+# Several devices in one CPU process share its threads: programs that wait for each other's parts could fill them all.
+_OF_MANY_CPU_DEVICES = 1, 0
 
 
-def make_mesh(num_devices: int) -> Mesh:
-    """A mesh with one axis, `data`, over which batches are split; parameters are held whole on every device.
+def make_mesh(config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh of a config.
 
     Args:
-      num_devices: how many of the devices to take; -1 means all.
+      config: the `mesh` section: the size of each axis, one of which may be -1: what the others leave over.
+      devices: to lay it over; all there are by default.
 
     Raises:
-      UserError: there are fewer devices.
+      UserError: the sizes do not multiply to the number of devices.
     """
-    available = jax.devices()
-    if num_devices < -1 or num_devices == 0 or num_devices > len(available):
-        raise UserError(f"execution.devices: {num_devices} asked, {len(available)} there; give 1 to that, or -1")
-    devices = available if num_devices == -1 else available[:num_devices]
-    return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
+    devices = jax.devices() if devices is None else list(devices)
+    shape = _shape({axis: config[axis] for axis in AXES}, len(devices))
+    # On a TPU, neighbours in the mesh are neighbours on the chip's network; elsewhere the order stays.
+    on_tpu = devices[0].platform == "tpu" and len(devices) > 1
+    grid = (
+        mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+        if on_tpu
+        else np.array(devices).reshape(shape)
+    )
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def data_mesh(devices: Sequence[jax.Device]) -> Mesh:
+    """A mesh of these devices along the data axis: every parameter whole on each."""
+    return make_mesh(ml_collections.ConfigDict(dict.fromkeys(AXES, 1) | {AXES[0]: -1}), devices)
+
+
+def num_batch_shards(mesh: Mesh) -> int:
+    """Parts that a batch is split into."""
+    return math.prod(mesh.shape[axis] for axis in BATCH)
 
 
 def check_batch(mesh: Mesh, batch_size: int, accumulation_steps: int) -> None:
@@ -29,11 +59,12 @@ def check_batch(mesh: Mesh, batch_size: int, accumulation_steps: int) -> None:
     Raises:
       UserError: it cannot.
     """
-    shares = mesh.size * accumulation_steps
-    if batch_size % shares:
+    parts = num_batch_shards(mesh)
+    if batch_size % (parts * accumulation_steps):
+        steps = f" times {accumulation_steps} accumulation steps" if accumulation_steps > 1 else ""
         raise UserError(
-            f"train.batch_size: {batch_size} is not divisible over {mesh.size} devices times {accumulation_steps} "
-            f"accumulation steps; take a multiple of {shares}"
+            f"train.batch_size: {batch_size} is not divisible over {parts} parts (mesh.data x mesh.fsdp){steps}; "
+            f"take a multiple of {parts * accumulation_steps}"
         )
 
 
@@ -43,5 +74,59 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def sharded_batch(mesh: Mesh, *, stacked: bool = False) -> NamedSharding:
-    """Split over the devices along the axis of examples: the first, or the second of several stacked batches."""
-    return NamedSharding(mesh, PartitionSpec(None, "data") if stacked else PartitionSpec("data"))
+    """Split over the devices along the dimension of examples: the first, or the second of several stacked batches."""
+    return NamedSharding(mesh, PartitionSpec(None, BATCH) if stacked else PartitionSpec(BATCH))
+
+
+def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """(B_local,) int64, rows of a global batch that this process's devices hold, in ascending order."""
+    parts = sharded_batch(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(batch_size)[part] for part in parts]))
+
+
+def global_batch(mesh: Mesh, batch: dict[str, np.ndarray], batch_size: int, *, stacked: bool = False) -> dict:
+    """Arrays over all processes of what each has read for its own rows; with one process, what was read.
+
+    Args:
+      mesh: devices.
+      batch: leaves (B_local, ...), or (count, B_local, ...) if stacked.
+      batch_size: rows of the global batch.
+      stacked: several batches, one after the other.
+    """
+    if jax.process_count() == 1:
+        return batch
+    sharding, rows = sharded_batch(mesh, stacked=stacked), local_rows(mesh, batch_size)
+    dim = int(stacked)
+
+    def spread(local: np.ndarray) -> jax.Array:
+        shape = (*local.shape[:dim], batch_size, *local.shape[dim + 1 :])
+
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            start, stop, _ = index[dim].indices(batch_size)
+            first = int(np.searchsorted(rows, start))
+            return local[(*index[:dim], slice(first, first + stop - start))]
+
+        return jax.make_array_from_callback(shape, sharding, part)
+
+    return {name: spread(leaf) for name, leaf in batch.items()}
+
+
+def in_flight(mesh: Mesh) -> tuple[int, int]:
+    """Dispatches under way at which the host should wait, and how many of them to leave."""
+    if mesh.devices.flat[0].platform == "cpu" and len(mesh.local_devices) > 1:
+        return _OF_MANY_CPU_DEVICES
+    return _OF_MANY_PROCESSES if jax.process_count() > 1 else _IN_BURSTS
+
+
+def _shape(sizes: dict[str, int], num_devices: int) -> tuple[int, ...]:
+    text = " x ".join(f"{axis}={size}" for axis, size in sizes.items())
+    fixed = math.prod(size for size in sizes.values() if size != -1)
+    open_axes = [axis for axis, size in sizes.items() if size == -1]
+    if len(open_axes) > 1 or any(size == 0 or size < -1 for size in sizes.values()):
+        raise UserError(f"mesh: {text} is no mesh; every size must be 1 or more, or one of them -1 (what is left over)")
+    if num_devices % fixed if open_axes else num_devices != fixed:
+        raise UserError(
+            f"mesh: {text} does not multiply to the {num_devices} device(s) there are; "
+            "change a size, or make one of them -1"
+        )
+    return tuple(num_devices // fixed if size == -1 else size for size in sizes.values())

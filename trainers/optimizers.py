@@ -109,16 +109,32 @@ def factors(params: Params, rules: Sequence[tuple[str, float]], field: str) -> F
     Raises:
       UserError: a parameter that no rule covers, a rule that is found in no parameter, or a bad expression.
     """
-    compiled = [(_compile(pattern, field), float(factor)) for pattern, factor in rules]
     paths = [path for path, _ in paths_and_leaves(params)]
-    for pattern, _ in compiled:
-        if not any(pattern.search(path) for path in paths):
-            raise UserError(f"{field}: '{pattern.pattern}' is found in no parameter; parameters are {_some(paths)}")
-    uncovered = [path for path in paths if not any(pattern.search(path) for pattern, _ in compiled)]
+    patterns = compile_patterns([pattern for pattern, _ in rules], paths, field)
+    uncovered = [path for path in paths if not any(pattern.search(path) for pattern in patterns)]
     if uncovered:
         raise UserError(f"{field}: no rule covers {_some(uncovered)}; add a last rule ('.', 1.0)")
+    compiled = [(pattern, float(factor)) for pattern, (_, factor) in zip(patterns, rules, strict=True)]
     chosen = [next(factor for pattern, factor in compiled if pattern.search(path)) for path in paths]
     return jax.tree.unflatten(jax.tree.structure(params), chosen)
+
+
+def compile_patterns(patterns: Sequence[str], paths: Sequence[str], field: str) -> list[re.Pattern]:
+    """Regular expressions over the paths of parameters.
+
+    Args:
+      patterns: as text.
+      paths: of all parameters.
+      field: the config field that holds the patterns, for errors.
+
+    Raises:
+      UserError: one is no regular expression, or is found in no parameter.
+    """
+    compiled = [_compile(pattern, field) for pattern in patterns]
+    for pattern in compiled:
+        if not any(pattern.search(path) for path in paths):
+            raise UserError(f"{field}: '{pattern.pattern}' is found in no parameter; parameters are {_some(paths)}")
+    return compiled
 
 
 def paths_and_leaves(params: Params) -> list[tuple[str, Any]]:

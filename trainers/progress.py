@@ -16,15 +16,17 @@ _SECONDS_BETWEEN_REFRESHES = 0.2
 class Progress:
     """A bar with step, loss, validation metric, examples per second and time left; or a line now and then."""
 
-    def __init__(self, total_steps: int, batch_size: int, initial_step: int = 0):
+    def __init__(self, total_steps: int, batch_size: int, initial_step: int = 0, *, shown: bool = True):
         """Shows nothing before it is entered.
 
         Args:
           total_steps: of the training.
           batch_size: examples in a step.
           initial_step: where the run begins or goes on.
+          shown: otherwise nothing is shown at all.
         """
         self._total, self._batch_size, self._initial = total_steps, batch_size, initial_step
+        self._shown = shown
         self._metrics: dict[str, float] = {}
         self._began = time.monotonic()
         self._last_line = self._last_refresh = 0.0
@@ -33,7 +35,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         """Shows the bar, if standard error is a terminal."""
         console = rich.console.Console(stderr=True)
-        if console.is_terminal:
+        if console.is_terminal and self._shown:
             self._bar = rich.progress.Progress(
                 rich.progress.TextColumn("step {task.completed:>6.0f}/{task.total:.0f}"),
                 rich.progress.BarColumn(),
@@ -74,7 +76,7 @@ class Progress:
         now = time.monotonic()
         if self._bar:
             self._refresh(step)
-        elif now - self._last_line >= _SECONDS_BETWEEN_LINES or step == self._total:
+        elif self._shown and (now - self._last_line >= _SECONDS_BETWEEN_LINES or step == self._total):
             self._last_line = now
             left = (self._total - step) * (now - self._began) / max(1, step - self._initial)
             text = f"step {step}/{self._total}  {self._description(step)}  {left:.0f} s left"

@@ -1,8 +1,9 @@
 """The run directory: the files that whatever makes a run writes, and every later command reads.
 
 `config.json` (resolved), `features.json` (what an example is), `fitted.npz` (arrays fitted on the training rows),
-`execution.json` (how steps are dispatched), `status.json`, `metrics.jsonl`, `summary.json`, `tensorboard/` and
-`checkpoints/` (whole train states, with the parameters that were best on the validation split).
+`execution.json` (how steps are dispatched), `rollback.json` (if it went back after diverging), `status.json`,
+`metrics.jsonl`, `goodput.jsonl` (where wall time went), `summary.json`, `tensorboard/` and `checkpoints/` (whole train
+states, with the parameters that were best on the validation split).
 """
 
 import fcntl
@@ -26,7 +27,24 @@ from plumbline import UserError
 from plumbline.files import replaced, write_text
 
 # Fields that a resumed run may change: they say where and how it works, not what it computes.
-_OPERATIONAL = ("data.cache_dir", "data.tfds_dir", "data.workers", "execution.compilation_cache", "train.tensorboard")
+_OPERATIONAL = (
+    "data.cache_dir",
+    "data.num_classes",
+    "data.num_examples",
+    "data.tfds_dir",
+    "data.workers",
+    "execution.compilation_cache",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.tensor",
+    "model.remat",
+    "parallel.fsdp_min_size",
+    "parallel.mode",
+    "parallel.rules",
+    "train.profile.start",
+    "train.profile.steps",
+    "train.tensorboard",
+)
 
 _LOCK = ".lock"
 _FOLDERS = ("checkpoints", "tensorboard")
@@ -38,16 +56,30 @@ _FILES = (
     "features.json",
     "fitted.npz",
     "execution.json",
+    "rollback.json",
     "metrics.jsonl",
+    "goodput.jsonl",
     "config.json",
 )
 
 
 class RunDirectory:
-    """One run's files. Whole files are replaced atomically; `metrics.jsonl` grows by whole lines."""
+    """One run's files. Whole files are replaced atomically; `metrics.jsonl` and `goodput.jsonl` grow by whole lines."""
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, *, writes: bool = True):
+        """Reads and writes nothing yet.
+
+        Args:
+          path: of the directory.
+          writes: otherwise what changes files does nothing; of several processes, one writes.
+        """
+        if "://" in os.fspath(path):
+            raise UserError(
+                f"--workdir: '{path}' is no path of a file system; mount the bucket (as `experiments.launch` does) and "
+                "give the path it is mounted at"
+            )
         self.path = pathlib.Path(path).absolute()
+        self._writes = writes
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
 
@@ -58,6 +90,9 @@ class RunDirectory:
         Raises:
           UserError: the directory cannot be written, or another process is training in it.
         """
+        if not self._writes:
+            yield
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / _LOCK).open("a")
@@ -90,6 +125,8 @@ class RunDirectory:
         Raises:
           UserError: the directory holds something else: another config's run, or no run at all.
         """
+        if not self._writes:
+            return
         if (self.path / "config.json").exists():
             if not overwrite:
                 self._check_same(config)
@@ -104,14 +141,16 @@ class RunDirectory:
           features: what an example is.
           fitted: arrays fitted on the training rows.
         """
-        write_text(self.path / "config.json", _json(config.to_dict()))
-        write_text(self.path / "features.json", _json(features.to_json()))
+        if not self._writes:
+            return
+        self._write("config.json", config.to_dict())
+        self._write("features.json", features.to_json())
         with replaced(self.path / "fitted.npz") as temporary:
             np.savez(temporary, **fitted)
 
     def clear(self) -> None:
         """Deletes what a run wrote, and only that: a mistaken --workdir=~ must not empty a home directory."""
-        for name in (*_FILES[:2], *_FOLDERS, *_FILES[2:]):
+        for name in (*_FILES[:2], *_FOLDERS, *_FILES[2:]) if self._writes else ():
             path = self.path / name
             try:
                 if path.is_dir() and not path.is_symlink():
@@ -149,27 +188,37 @@ class RunDirectory:
         """How the run's steps are dispatched, once that has been chosen."""
         return self._read("execution.json") if (self.path / "execution.json").exists() else None
 
+    def rollback(self) -> dict[str, Any] | None:
+        """From which step on how many batches are passed over, and why, if the run went back after diverging."""
+        return self._read("rollback.json") if (self.path / "rollback.json").exists() else None
+
     def summary(self) -> dict[str, Any]:
         """The summary of a finished run."""
         return self._read("summary.json")
 
     def write_execution(self, execution: Mapping[str, Any]) -> None:
         """Writes how steps are dispatched."""
-        write_text(self.path / "execution.json", _json(execution))
+        self._write("execution.json", execution)
+
+    def write_rollback(self, rollback: Mapping[str, Any]) -> None:
+        """Writes which batches are passed over: `{"step", "batches", "reason"}`."""
+        self._write("rollback.json", rollback)
 
     def write_status(self, status: str, step: int, reason: str = "") -> None:
         """Writes the status: running, done, preempted, diverged or failed."""
-        write_text(self.path / "status.json", _json({"status": status, "step": step, "reason": reason}))
+        self._write("status.json", {"status": status, "step": step, "reason": reason})
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes the summary."""
-        write_text(self.path / "summary.json", _json(summary))
+        self._write("summary.json", summary)
 
     def append_metrics(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
         """Adds one line: `{"step", "time" (Unix, s), "split", metric: value, ...}`; a value not finite becomes null."""
-        line = json.dumps(_finite({"step": step, "time": round(time.time(), 3), "split": split, **metrics}))
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        self._append("metrics.jsonl", {"step": step, "time": round(time.time(), 3), "split": split, **metrics})
+
+    def append_goodput(self, step: int, figures: Mapping[str, Any]) -> None:
+        """Adds one line: `{"step", "time" (Unix, s), figure: value, ...}`; those of earlier starts stay."""
+        self._append("goodput.jsonl", {"step": step, "time": round(time.time(), 3), **figures})
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of `metrics.jsonl`; a last one that a kill cut short is left out."""
@@ -184,8 +233,19 @@ class RunDirectory:
 
     def forget_metrics_after(self, step: int) -> None:
         """Removes the lines of steps after `step`, which a resumed run will write again."""
+        if not self._writes:
+            return
         kept = [line for line in self.metrics() if line["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
+    def _write(self, name: str, value: Mapping[str, Any]) -> None:
+        if self._writes:
+            write_text(self.path / name, _json(value))
+
+    def _append(self, name: str, line: Mapping[str, Any]) -> None:
+        if self._writes:
+            with (self.path / name).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(_finite(line)) + "\n")
 
     def _read(self, name: str) -> Any:
         try:
@@ -196,7 +256,7 @@ class RunDirectory:
             raise UserError(f"--workdir: {self.path / name} is damaged ({error})") from None
 
     def _check_same(self, config: ml_collections.ConfigDict) -> None:
-        old, new = _compared(self._read("config.json")), _compared(json.loads(_json(config.to_dict())))
+        old, new = compared(self._read("config.json")), compared(json.loads(_json(config.to_dict())))
         differing = sorted(name for name in old | new if old.get(name) != new.get(name))
         if differing:
             shown = ", ".join(f"{n} is {_shown(old, n)} there, {_shown(new, n)} here" for n in differing[:5])
@@ -207,8 +267,8 @@ class RunDirectory:
             )
 
 
-def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that make a run what it is: not the operational ones, nor those of models that it does not use."""
+def compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that make a run what it is, by path: neither operational ones nor those of models it does not use."""
     model = config["model"]
     sections = {f"model.{name}." for name, value in model.items() if isinstance(value, dict) and name != model["name"]}
     fields = _flat(config)

@@ -12,6 +12,7 @@ from flax import nnx
 
 import models
 from data import Features
+from models.interface import PartitionRules
 from trainers import optimizers
 from trainers.hyperparameters import Hyperparameters
 from trainers.objectives import Objective
@@ -81,6 +82,8 @@ class Program:
       used: names of the hyperparameters that are in the program.
       schedule: share of the learning rate at each step.
       graphdef: the model without its arrays.
+      partition_rules: how the model's parameters may be split; see `models.interface.Model`.
+      tensor_units: what the tensor axis of a mesh has to divide, by config field.
       weight_decay_factors: tree like the parameters'.
       learning_rate_factors: tree like the parameters'.
     """
@@ -91,6 +94,8 @@ class Program:
     used: frozenset[str]
     schedule: Schedule
     graphdef: nnx.GraphDef
+    partition_rules: PartitionRules
+    tensor_units: dict[str, int]
     weight_decay_factors: Tree
     learning_rate_factors: Tree
 
@@ -142,7 +147,8 @@ def make_program(
             key=key,
         )
 
-    graphdef, params, _ = nnx.split(nnx.eval_shape(build, jax.random.key(0)), nnx.Param, nnx.BatchStat)
+    model = nnx.eval_shape(build, jax.random.key(0))
+    graphdef, params, _ = nnx.split(model, nnx.Param, nnx.BatchStat)
     params = nnx.to_pure_dict(params)
     optimizer = config.optimizer
     program = Program(
@@ -152,6 +158,8 @@ def make_program(
         used=used,
         schedule=schedule,
         graphdef=graphdef,
+        partition_rules=model.partition_rules,
+        tensor_units=model.tensor_units(),
         weight_decay_factors=optimizers.factors(params, optimizer.weight_decay_rules, "optimizer.weight_decay_rules"),
         learning_rate_factors=optimizers.factors(
             params, optimizer.learning_rate_rules, "optimizer.learning_rate_rules"

@@ -14,6 +14,7 @@ import optax
 from flax import nnx
 
 from data import augmentations, preprocessing
+from plumbline import axes
 from trainers.objectives import Totals
 from trainers.state import InferenceState, Program, TrainState, Tree
 
@@ -94,7 +95,7 @@ def make_outputs(program: Program) -> Callable[[InferenceState, jax.Array], jax.
 
 
 def _gradient(program: Program, state: TrainState, batch: Batch) -> tuple[Tree, Tree, Metrics]:
-    """Gradient of the weighted mean loss over the batch, the model's new statistics, and the metrics."""
+    """Gradient of the weighted mean loss over the whole batch, the model's new statistics, and the metrics."""
     key = jax.random.fold_in(state.key, state.step)
     parts = program.config.train.accumulation_steps
     grad_fn = jax.grad(functools.partial(_weighted_loss, program, state), has_aux=True)
@@ -114,6 +115,7 @@ def _gradient(program: Program, state: TrainState, batch: Batch) -> tuple[Tree, 
         numbered_parts = jnp.arange(parts), _cut(batch, parts)
         ((gradient, metrics), model_state), _ = jax.lax.scan(add_part, (zeros, state.model_state), numbered_parts)
 
+    gradient, metrics = axes.over_batch((gradient, metrics))
     weight = jnp.maximum(metrics["loss"][1], jnp.finfo(jnp.float32).tiny)
     return jax.tree.map(lambda leaf: leaf / weight, gradient), model_state, metrics
 
@@ -140,6 +142,7 @@ def _weighted_loss(
             color=rate("color"),
         )
     inputs = preprocessing.apply(state.preprocessing, program.features, inputs)
+    inputs = axes.constrain(inputs, axes.BATCH, *[None] * (inputs.ndim - 1))
     targets = objective.targets(labels, state.preprocessing)
     if "class_weights" in state.preprocessing:
         weight = weight * state.preprocessing["class_weights"][labels]

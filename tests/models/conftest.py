@@ -14,7 +14,7 @@ from models import build
 def make_model():
     """Builds a model from `config.model` with some fields changed; a family's fields are named without its prefix."""
 
-    def make(name, input_shape, *, categories=(), num_outputs=3, seed=0, dtype="float32", remat=False, **fields):
+    def make(name, input_shape, *, categories=(), num_outputs=3, seed=0, dtype="float32", remat="none", **fields):
         options = get_config().model
         options.name, options.dtype, options.remat = name, dtype, remat
         options[name].update(fields)

@@ -12,6 +12,7 @@ import scipy.special
 from flax import nnx
 
 import models.vit
+from models.interface import REMAT
 from models.regularization import Regularization
 from models.vit import Block, Sizes, sincos2d
 from plumbline import UserError
@@ -143,11 +144,12 @@ def assert_close(actual, expected):
 def test_recomputing_or_unrolling_blocks_changes_no_value_and_no_gradient(make_random, monkeypatch):
     images = jax.random.normal(jax.random.key(0), (4, 4, 4, 1))
     keywords = {"training": True, "key": jax.random.key(1), "dropout": 0.2, "stochastic_depth": 0.2}
-    plain, recomputed = (make_random("vit", (4, 4, 1), depth=3, remat=remat, **SIZES) for remat in (False, True))
+    plain, *recomputed = (make_random("vit", (4, 4, 1), depth=3, remat=remat, **SIZES) for remat in REMAT)
     unrolled = value_and_gradients(plain, images, **keywords)
     monkeypatch.setattr(models.vit, "MAX_UNROLLED_DEPTH", 0)
     assert_close(value_and_gradients(plain, images, **keywords), unrolled)
-    assert_close(value_and_gradients(recomputed, images, **keywords), unrolled)
+    for model in recomputed:
+        assert_close(value_and_gradients(model, images, **keywords), unrolled)
 
 
 def test_a_program_does_not_grow_with_the_depth(make_model):

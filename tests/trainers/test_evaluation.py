@@ -6,7 +6,8 @@ import pytest
 from data.split import ArrayReader, Split
 from plumbline import UserError
 from trainers.evaluation import make_evaluate, overall
-from trainers.mesh import make_mesh
+from trainers.mesh import data_mesh
+from trainers.sharding import state_shardings
 
 
 def split_of(training, count):
@@ -19,13 +20,18 @@ def split_of(training, count):
     )
 
 
+def evaluate_on(devices, training):
+    mesh = data_mesh(jax.devices()[:devices])
+    return make_evaluate(training.program, mesh, state_shardings(training.program, mesh, training.state).inference())
+
+
 @pytest.mark.parametrize("devices", [1, 8])
 @pytest.mark.parametrize("batch_size", [8, 64, 104, 256])
 def test_metrics_do_not_depend_on_batches_or_devices(make_training, devices, batch_size):
     training = make_training(evaluation__batch_size=batch_size)
     split = split_of(training, 103)
     state = jax.tree.map(lambda leaf: leaf + jnp.full_like(leaf, 0.01), training.state.inference())
-    got = make_evaluate(training.program, make_mesh(devices))(state, split)
+    got = evaluate_on(devices, training)(state, split)
 
     # The truth, without batches: all examples at once, each once.
     model = training.program.model(state.params, state.model_state)
@@ -40,8 +46,8 @@ def test_metrics_do_not_depend_on_batches_or_devices(make_training, devices, bat
 
 
 def test_an_evaluation_batch_that_cannot_be_shared_out_is_an_error(make_training):
-    with pytest.raises(UserError, match=r"evaluation.batch_size: 12 is not divisible over 8 devices"):
-        make_evaluate(make_training(evaluation__batch_size=12).program, make_mesh(8))
+    with pytest.raises(UserError, match=r"evaluation.batch_size: 12 is not divisible over 8 parts .* multiple of 8"):
+        evaluate_on(8, make_training(evaluation__batch_size=12))
 
 
 def test_overall_leaves_classes_and_groups_out():

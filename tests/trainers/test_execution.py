@@ -9,8 +9,10 @@ from data.batches import TrainBatches
 from data.split import ArrayReader, Split
 from plumbline import UserError
 from trainers import execution
+from trainers.dispatch import Dispatch
 from trainers.execution import Execution, Plan, make_plan
-from trainers.mesh import check_batch, make_mesh
+from trainers.mesh import data_mesh
+from trainers.sharding import state_shardings
 from trainers.step import zero_metrics
 
 
@@ -26,35 +28,23 @@ def batches_of(training):
     return TrainBatches(split, batch_size=training.config.train.batch_size, seed=0)
 
 
-def run(training, plan, steps, devices=1, events=(0,)):
+def execution_of(training, plan, steps, on_plan):
+    mesh = data_mesh(jax.devices()[:1])
+    shardings = state_shardings(training.program, mesh, training.state)
+    dispatch = Dispatch(training.train_step, mesh, shardings, batch_size=training.config.train.batch_size, mode="jit")
+    return Execution(dispatch, batches_of(training), plan, steps, on_plan)
+
+
+def run(training, plan, steps, events=(0,)):
     plans = []
-    taking = Execution(
-        training.train_step,
-        make_mesh(devices),
-        batches_of(training),
-        plan,
-        steps,
-        lambda p: plans.append(copy.deepcopy(p)),
-    )
+    taking = execution_of(training, plan, steps, lambda p: plans.append(copy.deepcopy(p)))
     state, running, step = training.state, zero_metrics(training.program), 0
     state = jax.tree.map(lambda leaf: leaf.copy(), state)
     while step < steps:
         bounds = [*events, steps]
         window = max(e for e in bounds if e <= step), min(e for e in bounds if e > step)
-        state, running, step, _ = taking.advance(state, running, step, window)
+        state, running, step = taking.advance(state, running, step, window)
     return state, running, plans
-
-
-@pytest.mark.parametrize("model", ["mlp", "resnet", "vit"])
-def test_eight_devices_equal_one(make_training, assert_trees_equal, model):
-    fields = {"model__resnet__width": 8, "model__vit__patch_size": 4, "model__vit__width": 16, "model__vit__depth": 2}
-    fields |= {"optimizer__name": "sgd", "optimizer__learning_rate": 0.05, "model__vit__mlp_size": 32}
-    training = make_training(model__name=model, **fields)
-    one, one_metrics, _ = run(training, make_plan("loop", 1, 1), 5)
-    eight, eight_metrics, _ = run(training, make_plan("loop", 1, 1), 5, devices=8)
-    assert_trees_equal(eight_metrics, one_metrics, rtol=1e-4, atol=1e-5)
-    assert_trees_equal(eight.params, one.params, rtol=1e-3, atol=1e-4)
-    assert_trees_equal(eight.model_state, one.model_state, rtol=1e-3, atol=1e-4)
 
 
 def test_scanned_steps_equal_single_ones(make_training, assert_trees_equal):
@@ -67,12 +57,12 @@ def test_scanned_steps_equal_single_ones(make_training, assert_trees_equal):
 
 def test_a_scan_never_reaches_across_an_event(make_training):
     training = make_training()
-    taking = Execution(training.train_step, make_mesh(1), batches_of(training), make_plan("scan", 4, 100), 30, print)
+    taking = execution_of(training, make_plan("scan", 4, 100), 30, print)
     state, running, step, taken = training.state, zero_metrics(training.program), 0, [0]
     state = jax.tree.map(lambda leaf: leaf.copy(), state)
     while step < 13:
         window = (0, 10) if step < 10 else (10, 13)
-        state, running, step, _ = taking.advance(state, running, step, window)
+        state, running, step = taking.advance(state, running, step, window)
         taken.append(step)
     assert taken == [0, 4, 8, 9, 10, 11, 12, 13]
     assert int(state.step) == 13
@@ -120,15 +110,3 @@ def test_dispatches_fill_the_shortest_interval_with_little_left_over():
 def test_an_unknown_mode_names_the_nearest():
     with pytest.raises(UserError, match=r"execution.mode: unknown name 'lop'; did you mean 'loop'"):
         make_plan("lop", 1, 1)
-
-
-def test_more_devices_than_there_are_is_an_error():
-    with pytest.raises(UserError, match=r"execution.devices: 9 asked, 8 there"):
-        make_mesh(9)
-
-
-def test_a_batch_that_cannot_be_shared_out_is_an_error():
-    with pytest.raises(
-        UserError, match=r"train.batch_size: 24 is not divisible over 8 devices times 2 .* multiple of 16"
-    ):
-        check_batch(make_mesh(-1), 24, 2)

@@ -3,13 +3,18 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
 from configs import breast_cancer_mlp, diabetes_mlp, digits_linear
 from plumbline import UserError
-from trainers.loop import train
+from trainers.loop import train as train_on
 from trainers.run_directory import RunDirectory
+
+
+def train(*arguments, **options):
+    return train_on(*arguments, devices=jax.devices()[:1], **options)
 
 
 def quick(module=digits_linear, **fields):
@@ -22,7 +27,6 @@ def quick(module=digits_linear, **fields):
             "train.evaluate_every": "10 steps",
             "train.checkpoint_every": "15 steps",
             "train.tensorboard": False,
-            "execution.devices": 1,
             "execution.mode": "loop",
             **{name.replace("__", "."): value for name, value in fields.items()},
         }

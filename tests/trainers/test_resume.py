@@ -11,7 +11,7 @@ import pytest
 from trainers import hyperparameters
 from trainers.checkpoints import Checkpoints, abstract
 from trainers.loop import build_program, make_clock
-from trainers.mesh import make_mesh, replicated
+from trainers.mesh import data_mesh, replicated
 from trainers.run_directory import RunDirectory
 from trainers.step import zero_metrics
 
@@ -39,7 +39,7 @@ def final_state(workdir):
     config, features = directory.config(), directory.features()
     program, init = build_program(config, features, make_clock(config, 1000))
     arguments = jax.numpy.uint32(0), hyperparameters.from_config(config), directory.fitted()
-    whole = replicated(make_mesh(1))
+    whole = replicated(data_mesh(jax.devices()[:1]))
     state = abstract(jax.eval_shape(init, *arguments), whole)
     checkpoints = Checkpoints(directory.checkpoints, read_only=True)
     checkpoint = checkpoints.restore(state, abstract(jax.eval_shape(lambda: zero_metrics(program)), whole))

@@ -1,0 +1,115 @@
+"""Where the wall time of a run goes, over all of its starts, and how well its steps use the hardware.
+
+Goodput is the share of wall time spent in useful steps. The rest is compiling, waiting for data (reading while no step
+is under way), checkpoints, evaluations, and restarts: to open and restore, and all that was done or waited for since
+the checkpoint from which the run went on. MFU, the model FLOPs utilization, is the share of the hardware's peak that
+the model's arithmetic makes use of in those steps (Chowdhery et al. 2022, "PaLM", appendix B).
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+# Beside "steps", which is what they leave.
+LOSSES = ("compile", "data", "checkpoint", "evaluation", "restart")
+
+
+class Goodput:
+    """The clock of one call of `train`, which goes on with that of the calls before it.
+
+    Args:
+      began: when the call began, in Unix seconds.
+    """
+
+    def __init__(self, began: float):
+        self._began = began
+        self._lost = dict.fromkeys(LOSSES, 0.0)
+        self._earlier = dict.fromkeys(("steps", *LOSSES), 0.0)
+        self._first: tuple[int, dict[str, float]] | None = None
+        self._logged: tuple[int, float] | None = None
+
+    @property
+    def stepping(self) -> bool:
+        """Whether the first dispatch, which compiles, is over."""
+        return self._first is not None
+
+    def go_on_from(self, saved: Mapping[str, Any]) -> None:
+        """Takes over what `to_save` gave when the checkpoint was saved from which the run goes on."""
+        if saved:
+            self._earlier |= saved["seconds"]
+            self._earlier["restart"] += max(0.0, self._began - saved["time"])
+
+    def to_save(self) -> dict[str, Any]:
+        """What a checkpoint has to hold of this clock."""
+        return {"seconds": self.seconds(), "time": time.time()}
+
+    def add(self, loss: str, seconds: float) -> None:
+        """Counts time that went into one of `LOSSES`."""
+        self._lost[loss] += seconds
+
+    @contextmanager
+    def during(self, loss: str) -> Iterator[None]:
+        """Counts the time of the block."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(loss, time.perf_counter() - began)
+
+    def begin_stepping(self, step: int) -> None:
+        """The first dispatch is over; what went before it, and into no other loss, was the start."""
+        self.add("restart", time.time() - self._began - sum(self._lost.values()))
+        self.go_back(step)
+
+    def go_back(self, step: int) -> None:
+        """The run has gone back to `step`, from which it counts again."""
+        self._first = self._logged = step, self._own()
+
+    def seconds(self) -> dict[str, float]:
+        """Wall time of the run over all its starts, by what it went into."""
+        own = self._own()
+        return {name: self._earlier[name] + own[name] for name in self._earlier}
+
+    def figures(
+        self, step: int, *, flops_per_step: float, peak_flops: float | None, whole_call: bool = False
+    ) -> dict[str, Any]:
+        """Goodput so far, and model FLOP/s and MFU since these were last asked for.
+
+        Args:
+          step: steps taken.
+          flops_per_step: model FLOPs of a step, over all devices.
+          peak_flops: FLOP/s that all devices together could do; None if that is not known.
+          whole_call: FLOP/s and MFU of all steps of this call of `train`.
+        """
+        seconds = self.seconds()
+        figures: dict[str, Any] = {"goodput": _ratio(seconds["steps"], sum(seconds.values())), "seconds": seconds}
+        if self._first is not None and self._logged is not None:
+            (since, before), own = self._first if whole_call else self._logged, self._own()
+            rate = _ratio((step - since) * flops_per_step, own["steps"] - before["steps"])
+            figures |= {"model_flops_per_second": rate, "mfu": rate / peak_flops if rate and peak_flops else None}
+            self._logged = step, own
+        return figures
+
+    def rates(self, step: int, batch_size: int) -> dict[str, float]:
+        """Speed of this call's steps after the first dispatch; saving and logging count, compiling and evaluating not.
+
+        Args:
+          step: steps taken.
+          batch_size: examples of a step.
+        """
+        rate = float("nan")
+        if self._first is not None:
+            (since, before), own = self._first, self._own()
+            counted = ("steps", "data", "checkpoint")
+            rate = _ratio(step - since, sum(own[name] - before[name] for name in counted)) or rate
+        return {"steps_per_second": rate, "examples_per_second": rate * batch_size}
+
+    def _own(self) -> dict[str, float]:
+        """Wall time of this call."""
+        left = time.time() - self._began - sum(self._lost.values())
+        return {"steps": max(0.0, left) if self.stepping else 0.0, **self._lost}
+
+
+def _ratio(share: float, whole: float) -> float | None:
+    return share / whole if whole > 0 else None

@@ -1,0 +1,115 @@
+"""What a run will need of its machine, checked before anything is compiled."""
+
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+import psutil
+
+from plumbline import UserError
+
+_CGROUPS = pathlib.Path("/sys/fs/cgroup")
+
+
+def check(workdir: str | os.PathLike, *, state_bytes: int, best_bytes: int, keep: int, host_bytes: int) -> None:
+    """Checks that disk and host memory suffice for a run.
+
+    Disk: a checkpoint takes `state_bytes + best_bytes`, compression not counted. The run keeps `keep` of them and
+    writes the next before it deletes the oldest, so it needs `keep + 1` times as much, less what the run's own
+    checkpoints take there already: they make room for the new ones. Against it stands what is free for this user on
+    the file system of `workdir`. A `workdir` that is no local path, as in gs://, is not looked at.
+
+    Memory: `host_bytes` against what the system calls available, or what is left under the memory limit of the
+    process' control group or a group above it, whichever is less. File caches count as free.
+
+    Args:
+      workdir: the run directory; need not be there yet.
+      state_bytes: bytes of the train state and the running metrics, as this machine writes them.
+      best_bytes: bytes of the best parameters so far, which each checkpoint repeats.
+      keep: `train.keep_checkpoints`.
+      host_bytes: bytes that the run's processes on this machine will take from here on.
+
+    Raises:
+      UserError: there is not enough of one of them; the message says how much is needed, how much is there, and what
+        to change.
+    """
+    if "://" not in os.fspath(workdir):
+        _check_disk(pathlib.Path(workdir).absolute(), state_bytes + best_bytes, keep)
+    if host_bytes > (available := available_memory()):
+        raise UserError(
+            f"memory: the run takes about {_size(host_bytes)} of host memory, {_size(available)} are available; "
+            "make the model or train.batch_size smaller, free memory, or take a larger machine"
+        )
+
+
+def available_memory() -> int:
+    """Bytes of host memory that this process can still take."""
+    return max(min([psutil.virtual_memory().available, *_left_in_groups()]), 0)
+
+
+def _check_disk(workdir: pathlib.Path, checkpoint_bytes: int, keep: int) -> None:
+    needed = (keep + 1) * checkpoint_bytes
+    there = _size_on_disk(workdir / "checkpoints")
+    folder = next(path for path in (workdir, *workdir.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    if needed - there > free:
+        lying = f", of which {_size(there)} lie there already" if there else ""
+        raise UserError(
+            f"--workdir: '{workdir}' needs {_size(needed)} for {keep + 1} checkpoints of {_size(checkpoint_bytes)} "
+            f"(train.keep_checkpoints and the next one){lying}; {_size(free)} are free; free some, give another "
+            "--workdir, or lower train.keep_checkpoints"
+        )
+
+
+def _size_on_disk(checkpoints: pathlib.Path) -> int:
+    """Bytes of the checkpoints of the run, begun ones too, which are named by their steps."""
+    total = 0
+    for path in checkpoints.glob("[0-9]*"):
+        for file in path.rglob("*"):
+            try:
+                total += file.lstat().st_blocks * 512
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def _left_in_groups() -> Iterator[int]:
+    """Bytes left under the memory limit of each control group that this process is in (Linux; versions 1 and 2)."""
+    for group in _groups():
+        for limit_name, used_name, cache in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            try:
+                limit = (group / limit_name).read_text().strip()
+                if limit == "max":
+                    continue
+                used = int((group / used_name).read_text())
+                cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines()).get(cache, 0)
+                yield int(limit) - used + int(cached)
+            except OSError:
+                continue
+
+
+def _groups() -> Iterator[pathlib.Path]:
+    try:
+        lines = pathlib.Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            root = _CGROUPS / controllers
+            group = root / path.lstrip("/")
+            yield group
+            # In a container the path may be the host's; the root is then the container's own.
+            yield from (parent for parent in group.parents if parent.is_relative_to(root))
+
+
+def _size(number: float | int) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if number < 1024 or unit == "TiB":
+            break
+        number /= 1024
+    return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"

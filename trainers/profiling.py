@@ -1,0 +1,47 @@
+"""A trace of some steps, for TensorBoard and Perfetto."""
+
+import os
+import pathlib
+from collections.abc import Callable
+
+import jax
+import ml_collections
+
+
+class Profile:
+    """Traces the steps that `train.profile` asks for; each process by itself, into a folder of its own.
+
+    No process waits for another here beyond what its own steps do.
+
+    Args:
+      config: the `train.profile` section.
+      folder: where TensorBoard looks; the trace also lies there as `perfetto_trace.json.gz`.
+      step: where the run begins or goes on; steps before it are not traced again.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict, folder: str | os.PathLike, step: int):
+        many = jax.process_count() > 1
+        self._folder = pathlib.Path(folder) / (f"process_{jax.process_index()}" if many else "")
+        self._wanted = config.steps > 0 and step < config.start + config.steps
+        self._start, self._steps, self._until = config.start, config.steps, None
+
+    def step(self, step: int, drain: Callable[[], None]) -> None:
+        """Begins or ends the trace if it is time.
+
+        Args:
+          step: steps taken.
+          drain: waits for the steps under way, so that the trace holds those asked for and no others.
+        """
+        if self._wanted and step >= self._start:
+            drain()
+            jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
+            self._wanted, self._until = False, step + self._steps
+        elif self._until is not None and step >= self._until:
+            drain()
+            self.close()
+
+    def close(self) -> None:
+        """Writes the trace, if one is under way."""
+        if self._until is not None:
+            self._until = None
+            jax.profiler.stop_trace()
