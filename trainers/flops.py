@@ -9,16 +9,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxprs_in_params
-
-import models
-from data import Features
-from trainers.state import Program, TrainState
-from trainers.step import make_train_step
 
 RULE = (
     "model FLOPs: 2mnk of every matrix product and convolution, forward and backward; recomputation, padding and all "
@@ -65,7 +57,7 @@ def count(jaxpr: ClosedJaxpr | Jaxpr) -> Flops:
 
     A scan counts as many times as it is long, a `while` loop once, a `cond` as its costliest branch, a `shard_map` once
     for each device along the axes that it maps over. What `jax.checkpoint` recomputes is in the jaxpr and so is
-    counted: for model FLOPs (`RULE`), make the jaxpr without rematerialisation, as `of_step` does.
+    counted: for model FLOPs (`RULE`), make the jaxpr without rematerialisation.
 
     Args:
       jaxpr: as `jax.make_jaxpr(function)(*arguments)` or `jax.jit(function).trace(*arguments).jaxpr` gives it.
@@ -73,42 +65,6 @@ def count(jaxpr: ClosedJaxpr | Jaxpr) -> Flops:
     if isinstance(jaxpr, ClosedJaxpr):
         jaxpr = jaxpr.jaxpr
     return sum((_of_equation(equation) for equation in jaxpr.eqns), Flops())
-
-
-def of_step(program: Program, state: TrainState) -> int:
-    """Model FLOPs of one train step over all devices: forward and backward, nothing recomputed (`RULE`).
-
-    Args:
-      program: of the run; its remat policy is left out of account.
-      state: a train state, or shapes in its form.
-    """
-    config, features = program.config, program.features
-    model = config.model.copy_and_resolve_references()
-    with model.unlocked():
-        model.remat = "none"
-
-    def build(key: jax.Array) -> nnx.Module:
-        return models.build(
-            model,
-            input_shape=features.input_shape,
-            categories=features.categories,
-            num_outputs=features.num_outputs,
-            key=key,
-        )
-
-    graphdef, *_ = nnx.split(nnx.eval_shape(build, jax.random.key(0)), nnx.Param, nnx.BatchStat)
-    train_step = make_train_step(dataclasses.replace(program, graphdef=graphdef))
-    return count(jax.make_jaxpr(train_step)(state, batch_shapes(features, config.train.batch_size))).total
-
-
-def batch_shapes(features: Features, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of what a train step reads of a batch of such examples."""
-    labels = jnp.int32 if features.task == "classification" else jnp.float32
-    return {
-        "inputs": jax.ShapeDtypeStruct((batch_size, *features.shape), features.dtype),
-        "labels": jax.ShapeDtypeStruct((batch_size,), labels),
-        "weight": jax.ShapeDtypeStruct((batch_size,), jnp.float32),
-    }
 
 
 def convolution(

@@ -99,51 +99,51 @@ def _gpu(
 
 # Google gives the bandwidth between chips both ways and over all links; half of it, by links, is a link one way.
 _V4 = _tpu(
-    "v4", 275, memory_gib=32, memory_gb_s=1228, axes=3, link_gb_s=50, wraps="4s", devices_per_host=4, watts=192
+    "v4", 275.0, memory_gib=32, memory_gb_s=1228.0, axes=3, link_gb_s=50.0, wraps="4s", devices_per_host=4, watts=192.0
 )  # fmt: skip
-_V5E = _tpu("v5e", 197, memory_gib=16, memory_gb_s=819, axes=2, link_gb_s=50, wraps="16", devices_per_host=8)
-_V5P = _tpu("v5p", 459, memory_gib=95, memory_gb_s=2765, axes=3, link_gb_s=100, wraps="4s", devices_per_host=4)
-_V6E = _tpu("v6e", 918, memory_gib=32, memory_gb_s=1638, axes=2, link_gb_s=100, wraps="16", devices_per_host=8)
-# A chip is two devices, which share its memory, its links and its peak: 2307 teraflops, 192 GiB, 7380 GB/s.
-_V7X = _tpu("v7x", 2307 / 2, memory_gib=96, memory_gb_s=3690, axes=3, link_gb_s=50, wraps="4s", devices_per_host=8)
+_V5E = _tpu("v5e", 197.0, memory_gib=16, memory_gb_s=819.0, axes=2, link_gb_s=50.0, wraps="16", devices_per_host=8)
+_V5P = _tpu("v5p", 459.0, memory_gib=95, memory_gb_s=2765.0, axes=3, link_gb_s=100.0, wraps="4s", devices_per_host=4)
+_V6E = _tpu("v6e", 918.0, memory_gib=32, memory_gb_s=1638.0, axes=2, link_gb_s=100.0, wraps="16", devices_per_host=8)
+# A chip is two devices, which share its memory, links and peak (2307 teraflops in bfloat16, 192 GiB, 7380 GB/s).
+_V7X = _tpu("v7x", 2307 / 2, memory_gib=96, memory_gb_s=3690.0, axes=3, link_gb_s=50.0, wraps="4s", devices_per_host=8)
 
 # V100 and T4 have no bfloat16: XLA computes it in float32 there.
 _V100 = _gpu(
-    "v100", bfloat16=15.7, float32=15.7, memory_gb=16, memory_gb_s=900, nvlink_gb_s=150, network_gb_s=3,
-    devices_per_host=8, watts=300,
+    "v100", bfloat16=15.7, float32=15.7, memory_gb=16, memory_gb_s=900.0, nvlink_gb_s=150.0, network_gb_s=3.0,
+    devices_per_host=8, watts=300.0,
 )  # fmt: skip
 _V100_32 = dataclasses.replace(_V100, name="v100-32", memory_bytes=32 * GIB)
 _T4 = _gpu(
-    "t4", bfloat16=8.1, float32=8.1, memory_gb=15, memory_gb_s=320, nvlink_gb_s=16, network_gb_s=3,
-    devices_per_host=4, watts=70,
+    "t4", bfloat16=8.1, float32=8.1, memory_gb=15, memory_gb_s=320.0, nvlink_gb_s=16.0, network_gb_s=3.0,
+    devices_per_host=4, watts=70.0,
 )  # fmt: skip
 _A100_40 = _gpu(
-    "a100-40", bfloat16=312, float32=156, memory_gb=40, memory_gb_s=1555, nvlink_gb_s=300, network_gb_s=12.5,
-    devices_per_host=8, watts=400,
+    "a100-40", bfloat16=312.0, float32=156.0, memory_gb=40, memory_gb_s=1555.0, nvlink_gb_s=300.0, network_gb_s=12.5,
+    devices_per_host=8, watts=400.0,
 )  # fmt: skip
 _A100_80 = _gpu(
-    "a100-80", bfloat16=312, float32=156, memory_gb=80, memory_gb_s=2039, nvlink_gb_s=300, network_gb_s=25,
-    devices_per_host=8, watts=400,
+    "a100-80", bfloat16=312.0, float32=156.0, memory_gb=80, memory_gb_s=2039.0, nvlink_gb_s=300.0, network_gb_s=25.0,
+    devices_per_host=8, watts=400.0,
 )  # fmt: skip
 _L4 = _gpu(
-    "l4", bfloat16=121, float32=60, memory_gb=22, memory_gb_s=300, nvlink_gb_s=32, network_gb_s=3,
-    devices_per_host=8, watts=72,
+    "l4", bfloat16=121.0, float32=60.0, memory_gb=22, memory_gb_s=300.0, nvlink_gb_s=32.0, network_gb_s=3.0,
+    devices_per_host=8, watts=72.0,
 )  # fmt: skip
 _H100 = _gpu(
-    "h100", bfloat16=989, float32=494, memory_gb=80, memory_gb_s=3350, nvlink_gb_s=450, network_gb_s=50,
-    devices_per_host=8, watts=700,
+    "h100", bfloat16=989.0, float32=494.0, memory_gb=80, memory_gb_s=3350.0, nvlink_gb_s=450.0, network_gb_s=50.0,
+    devices_per_host=8, watts=700.0,
 )  # fmt: skip
 _H100_PCIE = _gpu(
-    "h100-pcie", bfloat16=756, float32=378, memory_gb=80, memory_gb_s=2000, nvlink_gb_s=300, network_gb_s=25,
-    devices_per_host=8, watts=350,
+    "h100-pcie", bfloat16=756.0, float32=378.0, memory_gb=80, memory_gb_s=2000.0, nvlink_gb_s=300.0, network_gb_s=25.0,
+    devices_per_host=8, watts=350.0,
 )  # fmt: skip
 _H200 = _gpu(
-    "h200", bfloat16=989, float32=494, memory_gb=140, memory_gb_s=4800, nvlink_gb_s=450, network_gb_s=50,
-    devices_per_host=8, watts=700,
+    "h200", bfloat16=989.0, float32=494.0, memory_gb=140, memory_gb_s=4800.0, nvlink_gb_s=450.0, network_gb_s=50.0,
+    devices_per_host=8, watts=700.0,
 )  # fmt: skip
 _B200 = _gpu(
-    "b200", bfloat16=2250, float32=1125, memory_gb=178, memory_gb_s=8000, nvlink_gb_s=900, network_gb_s=50,
-    devices_per_host=8, watts=1000,
+    "b200", bfloat16=2250.0, float32=1125.0, memory_gb=178, memory_gb_s=8000.0, nvlink_gb_s=900.0, network_gb_s=50.0,
+    devices_per_host=8, watts=1000.0,
 )  # fmt: skip
 
 BY_DEVICE_KIND: dict[str, Hardware] = {

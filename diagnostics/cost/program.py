@@ -20,15 +20,15 @@ from diagnostics.cost.collectives import Collective, find
 from diagnostics.cost.hlo import Module
 from diagnostics.cost.work import Operation
 from plumbline import UserError
-from trainers import flops, hyperparameters, settings
+from trainers import hyperparameters, settings
 from trainers.dispatch import Dispatch, check_parallel_mode
 from trainers.durations import Clock
-from trainers.flops import batch_shapes
 from trainers.loop import build_program, fitted, make_clock
 from trainers.mesh import check_batch, make_mesh, sharded_batch
 from trainers.sharding import placements, state_shardings, table
 from trainers.state import Program, TrainState, num_parameters
 from trainers.step import make_train_step, zero_metrics
+from trainers.workload import batch_shapes, model_flops
 
 _UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -119,7 +119,7 @@ class Step:
     @functools.cached_property
     def model_flops(self) -> int:
         """Of one step over all devices, by `flops.RULE`."""
-        return flops.of_step(self.program, self.state)
+        return model_flops(self.program, self.state)
 
     @functools.cached_property
     def dispatch(self) -> Dispatch:
@@ -165,7 +165,7 @@ def make_step(config: ml_collections.ConfigDict, examples: Examples, devices: Se
         clock=clock,
         state=state,
         shardings=state_shardings(program, mesh, state),
-        batch=batch_shapes(examples.features, config.train.batch_size),
+        batch=batch_shapes(program),
         init=functools.partial(init, *arguments),
     )
 

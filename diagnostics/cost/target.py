@@ -4,12 +4,14 @@ JAX reads its environment when it is imported, so a command calls `parse` and `s
 imports JAX.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import math
 import os
 import re
-from collections.abc import MutableMapping
+import sys
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 from plumbline import UserError
@@ -124,12 +126,27 @@ def devices(target: Target) -> list[Any]:
         from jax.experimental import topologies
 
         options = {"chips_per_host_bounds": (1, 1, 1)} if target.num_devices == 1 else {}
-        topology = topologies.get_topology_desc(platform="tpu", topology_name=target.text, **options)
+        with _silenced():
+            topology = topologies.get_topology_desc(platform="tpu", topology_name=target.text, **options)
         return list(topology.devices)
     here = jax.devices("cpu")
     if target.num_devices > len(here):
         raise UserError(f"--device: '{target.text}': this process has {len(here)} CPU devices")
     return here[: target.num_devices] if target.num_devices else here
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Keeps off standard error what libtpu writes there, from C++, about finding no TPU."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _is_count(text: str) -> bool:
