@@ -1,6 +1,6 @@
 # `make train` and `make test` need nothing but Python 3.11 and make: each sets up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow lint format bench clean
+.PHONY: help install install-prepare train test test-slow test-prepare lint format bench clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ WORKDIR ?= runs/digits_resnet
 PYTEST := JAX_PLATFORMS=cpu $(BIN)/python -m pytest -q --durations=10 -n 2 --dist=worksteal
 
 help:  ## Show the targets.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 install: $(VENV)/.installed  ## Set up .venv; nothing is done when nothing changed.
 
@@ -16,6 +16,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Plumbline needs Python 3.11 or newer; name one with make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install-prepare: .venv-prepare/.installed  ## Set up .venv-prepare, with Apache Beam, for experiments.prepare.
+
+.venv-prepare/.installed: requirements-prepare.txt
+	$(PYTHON) -m venv .venv-prepare
+	.venv-prepare/bin/python -m pip install --quiet --requirement requirements-prepare.txt
 	@touch $@
 
 train: install  ## Train the quickstart on handwritten digits, then predict three test images.
@@ -28,6 +35,9 @@ test: install  ## Run the suite, the slow tests left out.
 test-slow: install  ## Run the slow tests: kills, several processes, long runs.
 	$(PYTEST) -m slow
 
+test-prepare: install install-prepare  ## Run the tests of experiments.prepare, with Apache Beam.
+	$(PYTEST) tests/data/test_preparing.py tests/experiments/test_prepare.py
+
 lint: install  ## Check format and style.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,5 +49,5 @@ format: install  ## Mend format and what style can be mended by itself.
 bench: install  ## Run the benchmarks and print their ratios.
 	$(BIN)/python -m benchmarks
 
-clean:  ## Remove .venv; runs are left alone.
-	rm -rf $(VENV)
+clean:  ## Remove .venv and its like; runs are left alone.
+	rm -rf $(VENV) .venv-prepare

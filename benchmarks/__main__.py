@@ -17,7 +17,7 @@ import textwrap
 from benchmarks.measure import CannotRun, Result, print_table
 from plumbline import UserError, unknown_name
 
-NAMES = ("step_rate", "input_cached", "input_streamed", "start_up", "checkpoints")
+NAMES = ("step_rate", "input_cached", "input_streamed", "start_up", "checkpoints", "async_checkpoint")
 
 
 def main(arguments: list[str]) -> int:

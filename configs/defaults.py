@@ -16,7 +16,8 @@ def get_config() -> ml_collections.ConfigDict:
 
     # ---- Data -----------------------------------------------------------------------------------------------------
     config.data = data = ml_collections.ConfigDict()
-    # Where examples come from: "digits", "tfds:NAME", "folder:PATH", "csv:PATH", "parquet:PATH" or "sklearn:NAME".
+    # Where examples come from: "digits", "tfds:NAME", "folder:PATH", "prepared:DIR" (what experiments.prepare wrote),
+    # "csv:PATH", "parquet:PATH" or "sklearn:NAME".
     data.source = "digits"
     # What is predicted: "classification", "regression", or "auto": the source's own task; in a table, regression if the
     # target has fractions or more than 20 distinct numbers.

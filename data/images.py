@@ -53,7 +53,7 @@ def image_format(first: bytes, name: str, *, image_size: int, channels: int, res
     if resize not in ("crop", "stretch"):
         raise UserError(f"data.resize: unknown way '{resize}'; choose 'crop' or 'stretch'")
     try:
-        own = _as_array(_open(first)).shape
+        own = shape(first)
     except CorruptImageError as error:
         raise UserError(f"data.source: the first image {name} is corrupt ({error}); remove or replace it") from None
     return ImageFormat(
@@ -62,6 +62,18 @@ def image_format(first: bytes, name: str, *, image_size: int, channels: int, res
         fixed_size=image_size == 0,
         fixed_channels=channels == 0,
     )
+
+
+def shape(encoded: bytes) -> tuple[int, int, int]:
+    """Height, width and channels (1 or 3) of an image as it would be decoded.
+
+    Args:
+      encoded: a PNG or JPEG file, which is wholly read.
+
+    Raises:
+      CorruptImageError: the bytes are no readable image.
+    """
+    return _as_array(_open(encoded)).shape
 
 
 def decode(encoded: bytes, name: str, image_format: ImageFormat) -> np.ndarray:

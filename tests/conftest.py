@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 
@@ -49,6 +50,11 @@ class Command:
         )
         assert finished.returncode == code, finished.stderr
         return finished
+
+    def start_limited(self, name, *words, file_bytes):
+        """As `start`, where no file can grow beyond so many bytes."""
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))  # noqa: E731
+        return self.start(name, *words, preexec_fn=limit, stderr=subprocess.PIPE, text=True)
 
     def start(self, name, *words, **options):
         return subprocess.Popen(self.arguments(name, *words), cwd=CHECKOUT, env=self.environment, **options)

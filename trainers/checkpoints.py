@@ -301,6 +301,9 @@ class Checkpoints:
           UserError: they were saved with other names, shapes or types.
         """
         saved = self._manager.item_metadata(step)
+        for item in wanted:
+            if saved.get(item) is None:
+                raise FileNotFoundError(f"'{item}' is missing")
         differences = [d for item, tree in wanted.items() for d in _differences(saved[item].tree, tree)]
         if differences:
             more = f" (and {len(differences) - 3} more)" if len(differences) > 3 else ""

@@ -39,7 +39,10 @@ def write(folder: pathlib.Path, *, leave_out: Collection[str] = ()) -> None:
     new = sorted(set(_files(folder)) - sums.keys() - set(leave_out))
     with ThreadPoolExecutor(_THREADS) as threads:
         sums.update(zip(new, threads.map(functools.partial(_sum, folder), new), strict=True))
-    (folder / _TEMPORARY).write_text(_text(sums), encoding="utf-8")
+    with (folder / _TEMPORARY).open("wb") as file:
+        file.write(_text(sums).encode())
+        file.flush()
+        os.fsync(file.fileno())  # A power cut must not leave whole files beside an empty list of them.
     os.replace(folder / _TEMPORARY, folder / NAME)
 
 
@@ -57,7 +60,10 @@ def damage(folder: pathlib.Path, *, may_lack: Collection[str] = ()) -> list[str]
         sums = _read(folder)
     except (OSError, ValueError) as error:
         return [f"{NAME} cannot be read ({error})"]
-    there = set(_files(folder))
+    try:
+        there = set(_files(folder))
+    except OSError as error:  # Another process is deleting it, say.
+        return [f"its files cannot be listed ({error})"]
     phrases = [f"{name} is missing" for name in sorted(sums.keys() - there)]
     phrases += [f"{name} does not belong there" for name in sorted(there - sums.keys() - set(may_lack))]
     both = sorted(sums.keys() & there)

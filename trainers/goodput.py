@@ -72,7 +72,7 @@ class Goodput:
         return {name: self._earlier[name] + own[name] for name in self._earlier}
 
     def figures(
-        self, step: int, *, flops_per_step: float, peak_flops: float | None, whole_call: bool = False
+        self, step: int, *, flops_per_step: int, peak_flops: float | None, whole_call: bool = False
     ) -> dict[str, Any]:
         """Goodput so far, and model FLOP/s and MFU since these were last asked for.
 
@@ -111,5 +111,5 @@ class Goodput:
         return {"steps": max(0.0, left) if self.stepping else 0.0, **self._lost}
 
 
-def _ratio(share: float, whole: float) -> float | None:
+def _ratio(share: float | int, whole: float) -> float | None:
     return share / whole if whole > 0 else None

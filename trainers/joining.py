@@ -12,9 +12,11 @@ import zlib
 from collections.abc import Mapping
 
 from plumbline import UserError
-from trainers.links import Links, call_roll, split_address
+from trainers.links import Links
+from trainers.roll_call import call_roll, split_address
 
-# A process that has given no sign of life for so long, or whose connection is closed, ends all others.
+# The stated time: a process that has given no sign of life for so long ends all others; one whose connection is closed
+# does at once. A thread of Python gives the signs, so that no call into C may hold the interpreter's lock for so long.
 SILENCE_SECONDS = 20.0
 # JAX's own watch, by which it aborts: later than ours, which says what has happened.
 _HEARTBEAT_SECONDS = 30
@@ -76,8 +78,9 @@ class Place:
 def join(joining: Joining) -> None:
     """Joins this process with the others of its run, if there are any. To be called before JAX is used.
 
-    From then on a process that dies takes the others down, as `trainers.links` describes. What C and C++ libraries
-    print on stdout goes to stderr, as gloo announces its connections there.
+    From then on a process that ends takes the others down, as `trainers.links` describes, unless they have come to the
+    end of a `trainers.processes.Watchdog` together. What C and C++ libraries print on stdout goes to stderr, as gloo
+    announces its connections there.
 
     Raises:
       UserError: flags are missing or wrong; the coordinator cannot be reached, or not all processes come, within
@@ -90,14 +93,14 @@ def join(joining: Joining) -> None:
     if place is None:
         return
     setting = "--coordinator" if joining.coordinator else f"{place.launcher}'s coordinator"
-    links = call_roll(
+    hosts, sockets = call_roll(
         place.coordinator,
         place.processes,
         place.process_id,
         timeout=joining.initialization_timeout,
-        silence=joining.silence,
         setting=setting,
     )
+    links = Links(place.process_id, hosts, sockets, joining.silence)
     _keep_stdout_for_python()
     _without_proxy(split_address(place.coordinator)[0])
     import jax

@@ -1,8 +1,7 @@
-"""Links between the processes of one run: who has come, what they tell each other, and who has gone.
+"""Links between the processes of one run: what they tell each other, and who has gone.
 
-Every process but process 0 holds one TCP connection to process 0, from before JAX starts until the end of the run. It
-is made on the coordinator's own port, which process 0 stops listening on before JAX's service takes it, so that no
-other port has to be open. Messages are lines of JSON.
+Every process but process 0 holds one TCP connection to process 0, from the roll call until the end of the run. Messages
+are lines of JSON.
 
 A process that dies is noticed at once, as its system closes its connection; one that is frozen or cut off is noticed
 when it has given no sign of life for `silence` seconds. JAX alone would not tell which process it was, and would take
@@ -11,7 +10,6 @@ longer: it watches heartbeats only, and ends in an abort that no Python code can
 
 import collections
 import contextlib
-import dataclasses
 import json
 import os
 import queue
@@ -24,57 +22,11 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from plumbline import UserError
-
 # How long process 0 waits for the others to be gone, when all end. It holds JAX's service: were it to go first, JAX
 # would abort the others.
 _LAST_SECONDS = 5.0
 # How long a process whose own work failed waits to hear that another one's end was the cause.
 _CAUSE_SECONDS = 0.5
-_HELLO_SECONDS = 5.0
-_RETRY_SECONDS = 0.2
-
-Message = dict[str, Any]
-
-
-def call_roll(
-    coordinator: str, processes: int, process_id: int, *, timeout: float, silence: float, setting: str = "--coordinator"
-) -> "Links":
-    """Waits until all processes have come, and links them.
-
-    Args:
-      coordinator: HOST:PORT, where process 0 listens until all are there.
-      processes: how many there are.
-      process_id: which of them this is.
-      timeout: seconds after which to give up.
-      silence: seconds without a sign of life after which a process counts as dead.
-      setting: where the address came from, for messages.
-
-    Raises:
-      UserError: the coordinator cannot be reached or its port is taken, not all have come in time, or they do not fit
-        together.
-    """
-    host, port = split_address(coordinator)
-    deadline = time.monotonic() + timeout
-    me = _Hello(process_id, processes, socket.gethostname())
-    if process_id == 0:
-        hosts, sockets = _wait_for_all(port, me, deadline, f"{setting}: {coordinator}", timeout)
-    else:
-        hosts, connection = _call(host, port, me, deadline, f"{setting}: {coordinator}", timeout)
-        sockets = {0: connection}
-    return Links(process_id, hosts, sockets, silence)
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of HOST:PORT, or [HOST]:PORT for an IPv6 address.
-
-    Raises:
-      ValueError: it is no such address.
-    """
-    host, _, port = address.rpartition(":")
-    if not host or (":" in host and not (host[0] == "[" and host[-1] == "]")) or not 0 < int(port) < 65536:
-        raise ValueError(address)
-    return host.strip("[]"), int(port)
 
 
 class Links:
@@ -156,8 +108,7 @@ class Links:
         """
         if self.process_id:
             return self._value(0, what, timeout)
-        for peer in self._sockets:
-            self._send(peer, {"kind": "value", "what": what, "value": value})
+        self._send_all({"kind": "value", "what": what, "value": value})
         return value
 
     def finish(self) -> None:
@@ -179,15 +130,18 @@ class Links:
         self._parting.update(self._sockets)
         self._end(code, "")
 
-    def fail(self, code: int, reason: str) -> NoReturn:
-        """Ends this process, whose error has been told already, and the others with it.
+    def fail(self, code: int, reason: str, shown: str) -> NoReturn:
+        """Ends this process, whose work failed, and the others with it.
 
         Args:
           code: exit code, for all.
           reason: what went wrong, in one line; the others print it with the name of this process.
+          shown: what this process prints.
         """
-        # If another process' end was the cause, the thread ends this process meanwhile, and tells which it was.
+        # A collective fails where another process has died. Then the thread tells which, and that is all to tell.
         time.sleep(_CAUSE_SECONDS)
+        if not self._ending:
+            print(shown, file=sys.stderr, flush=True)
         self._end(code, reason)
 
     # ---- The thread's part.
@@ -238,7 +192,7 @@ class Links:
             for line in lines:
                 self._receive(peer, json.loads(line))
 
-    def _receive(self, peer: int, message: Message) -> None:
+    def _receive(self, peer: int, message: Mapping[str, Any]) -> None:
         match message["kind"]:
             case "value":
                 self._values[peer].put(message)
@@ -288,14 +242,14 @@ class Links:
             connection.close()
         del self._heard[peer]
 
-    def _send_all(self, message: Message) -> None:
+    def _send_all(self, message: Mapping[str, Any]) -> None:
         for peer in list(self._sockets):
             self._send(peer, message)
 
-    def _send(self, peer: int, message: Message) -> None:
+    def _send(self, peer: int, message: Mapping[str, Any]) -> None:
         with self._sending[peer], contextlib.suppress(OSError):  # That it is gone is noticed when reading.
             if connection := self._sockets.get(peer):
-                _write(connection, message)
+                write(connection, message)
 
     def _value(self, peer: int, what: str, seconds: float) -> Any:
         try:
@@ -307,137 +261,18 @@ class Links:
         return message["value"]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Hello:
-    process_id: int
-    processes: int
-    host: str
-
-
-def _wait_for_all(
-    port: int, me: _Hello, deadline: float, where: str, timeout: float
-) -> tuple[list[str], dict[int, socket.socket]]:
-    """Process 0's side of the roll call: hosts of all processes and connections to the others."""
-    came: dict[int, tuple[_Hello, socket.socket]] = {}
-    try:
-        listener = _listen(port)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else error
-        raise UserError(f"{where}: process 0 cannot listen there: {reason}; choose another port") from None
-    with listener:
-        while len(came) < me.processes - 1:
-            left = deadline - time.monotonic()
-            came = {process: entry for process, entry in came.items() if not _gone(entry[1])}
-            if left <= 0:
-                missing = ", ".join(str(process) for process in range(1, me.processes) if process not in came)
-                _turn_away(
-                    came,
-                    f"{where}: after {timeout:g} s {len(came) + 1} of {me.processes} processes have come; missing: "
-                    f"{missing}; see what became of them, or give them longer with --initialization-timeout",
-                )
-            listener.settimeout(min(left, 1.0))
-            try:
-                connection, _ = listener.accept()
-            except TimeoutError:
-                continue
-            if hello := _greeted(connection):
-                if problem := _misfit(hello, me, came):
-                    came[-1] = hello, connection
-                    _turn_away(came, f"{where}: {problem}")
-                came[hello.process_id] = hello, connection
-    hosts = [me.host, *(came[process][0].host for process in range(1, me.processes))]
-    for _, connection in came.values():
-        with contextlib.suppress(OSError):  # One that has died since is noticed by its link.
-            _write(connection, {"kind": "begin", "hosts": hosts})
-    return hosts, {process: connection for process, (_, connection) in came.items()}
-
-
-def _listen(port: int) -> socket.socket:
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
-    return socket.create_server(("", port), backlog=1024)
-
-
-def _greeted(connection: socket.socket) -> _Hello | None:
-    """What a caller says of itself; None for one that is none of ours."""
-    connection.settimeout(_HELLO_SECONDS)
-    try:
-        return _Hello(**_read_line(connection))
-    except (OSError, ValueError, TypeError):
-        connection.close()
-        return None
-
-
-def _misfit(hello: _Hello, me: _Hello, came: Mapping[int, tuple[_Hello, socket.socket]]) -> str:
-    if hello.processes != me.processes:
-        return (
-            f"process {hello.process_id} ({hello.host}) was started as one of {hello.processes} processes, process 0 "
-            f"({me.host}) as one of {me.processes}; start all with the same number"
-        )
-    if hello.process_id == 0 or hello.process_id in came:
-        other = came[hello.process_id][0].host if hello.process_id else me.host
-        return f"two processes came as process {hello.process_id}, on {other} and {hello.host}; give each its own id"
-    return ""
-
-
-def _turn_away(came: Mapping[int, tuple[_Hello, socket.socket]], problem: str) -> NoReturn:
-    for _, connection in came.values():
-        with contextlib.suppress(OSError):
-            _write(connection, {"kind": "refused", "text": problem})
-        connection.close()
-    raise UserError(problem)
-
-
-def _gone(connection: socket.socket) -> bool:
-    """Whether a caller that waits has hung up."""
-    connection.setblocking(False)
-    try:
-        return connection.recv(1, socket.MSG_PEEK) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    finally:
-        connection.settimeout(_HELLO_SECONDS)
-
-
-def _call(
-    host: str, port: int, me: _Hello, deadline: float, where: str, timeout: float
-) -> tuple[list[str], socket.socket]:
-    """The other processes' side of the roll call: hosts of all processes and the connection to process 0."""
-    problem = "no answer"
-    while (left := deadline - time.monotonic()) > 0:
-        try:
-            connection = socket.create_connection((host, port), timeout=min(left, 10.0))
-            _write(connection, dataclasses.asdict(me))
-            # Process 0 may have begun to wait later than this one; it gives up by itself.
-            connection.settimeout(timeout + _HELLO_SECONDS)
-            answer = _read_line(connection)
-            if answer["kind"] == "begin":
-                return answer["hosts"], connection
-            if answer["kind"] == "refused":
-                raise UserError(answer["text"])
-        except UserError:
-            raise
-        except (OSError, EOFError) as error:
-            problem = (
-                "no such host" if isinstance(error, socket.gaierror) else getattr(error, "strerror", "") or problem
-            )
-        except (ValueError, KeyError, TypeError):
-            problem = "something else answers there"
-        time.sleep(min(_RETRY_SECONDS, max(left, 0.0)))
-    raise UserError(
-        f"{where}: process 0 was not reached within {timeout:g} s ({problem.lower()}); see that it runs there and that "
-        "the port is open, or wait longer with --initialization-timeout"
-    )
-
-
-def _write(connection: socket.socket, message: Message) -> None:
+def write(connection: socket.socket, message: Mapping[str, Any]) -> None:
+    """Sends one message."""
     connection.sendall(json.dumps(message).encode() + b"\n")
 
 
-def _read_line(connection: socket.socket) -> Message:
-    """One message, and not a byte more."""
+def read_line(connection: socket.socket) -> dict[str, Any]:
+    """Receives one message, and not a byte more.
+
+    Raises:
+      EOFError: the other end has closed the connection.
+      ValueError: what has come is no message.
+    """
     line = b""
     while not line.endswith(b"\n"):
         byte = connection.recv(1)

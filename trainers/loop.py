@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import jax
@@ -99,7 +99,7 @@ def train(
 
         if overwrite:
             directory.clear()
-        with run.saved_states():
+        with run.saved_states(), processes.fail_together():
             run.restore_or_begin()
             processes.agree({"step": run.step, "execution": dataclasses.asdict(run.plan)})
             directory.begin(config, dataset.features, fitted(dataset))
@@ -543,5 +543,7 @@ def _failure_written(run: _Run) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        run.directory.write_status("failed", run.step, f"{type(error).__name__}: {error}")
+        # On a full disk, which may be what failed, this fails as well.
+        with suppress(UserError):
+            run.directory.write_status("failed", run.step, f"{type(error).__name__}: {error}")
         raise

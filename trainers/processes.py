@@ -6,7 +6,8 @@ All of it is trivial in a run of one process.
 import json
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -80,7 +81,8 @@ class Watchdog:
     At the end of a block that went well, waits until every process has come to its end. Where it ends by an exception,
     tells the others and ends this process, without the minutes that JAX would wait for them: a `UserError` is printed
     in one line, exit code 2; anything else with its traceback, exit code 1. The others print the reason with the name
-    of this process and end with the same code. In a run of one process exceptions pass through.
+    of this process and end with the same code. A failure that another process' death has caused, as that of a
+    collective, is told by the name of that process instead. In a run of one process exceptions pass through.
     """
 
     def __enter__(self) -> "Watchdog":
@@ -90,18 +92,25 @@ class Watchdog:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Ends it, together with the others."""
-        links = self._links
-        if links is None:
+        if self._links is None:
             return
-        if error is None or (isinstance(error, SystemExit) and not error.code):
-            links.finish()
-            return
-        code, reason, shown = _ending(error)
-        if shown:
-            print(shown, file=sys.stderr, flush=True)
-        if isinstance(error, _CommonError):
-            links.part(code)
-        links.fail(code, reason)
+        if error is not None:
+            _fail(self._links, error)
+        self._links.finish()
+
+
+@contextmanager
+def fail_together() -> Iterator[None]:
+    """Where the block ends by an exception, ends this process and the others as `Watchdog` does, but right here.
+
+    For a block within clean-up that waits for the other processes, as closing checkpoints does: they would not come.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if links := _links():
+            _fail(links, error)
+        raise
 
 
 class _CommonError(UserError):
@@ -113,6 +122,17 @@ def _links() -> Links | None:
     if links is None and jax.distributed.is_initialized() and jax.process_count() > 1:
         raise RuntimeError("the processes were joined by other means than trainers.joining.join")
     return links if links and links.processes > 1 else None
+
+
+def _fail(links: Links, error: BaseException) -> None:
+    """Ends this process and the others; returns only if the error is none, as `sys.exit()`."""
+    if isinstance(error, SystemExit) and not error.code:
+        return
+    code, reason, shown = _ending(error)
+    if isinstance(error, _CommonError):
+        print(shown, file=sys.stderr, flush=True)
+        links.part(code)
+    links.fail(code, reason, shown)
 
 
 def _problem(links: Links, reports: list[Mapping[str, Any]]) -> str | None:
@@ -137,15 +157,16 @@ def _problem(links: Links, reports: list[Mapping[str, Any]]) -> str | None:
     return None
 
 
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """The facts as text, so that NaN equals NaN."""
     flat = {}
     for name, value in facts.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: json.dumps(value)}
     return flat
 
 
-def _shown(facts: Mapping[str, Any], name: str) -> str:
-    text = json.dumps(facts[name]) if name in facts else "missing"
+def _shown(facts: Mapping[str, str], name: str) -> str:
+    text = facts.get(name, "missing")
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -159,7 +180,7 @@ def _ending(error: BaseException) -> tuple[int, str, str]:
         case KeyboardInterrupt():
             return _INTERRUPTED, "interrupted", "interrupted"
         case SystemExit(code=int(code)):
-            return code, f"ended with exit code {code}", ""
+            return code, f"ended with exit code {code}", f"ended with exit code {code}"
         case SystemExit():
             return 1, str(error.code), str(error.code)
     return 1, reason, "".join(traceback.format_exception(error)).rstrip()

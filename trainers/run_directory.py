@@ -6,6 +6,7 @@
 states, with the parameters that were best on the validation split).
 """
 
+import errno
 import fcntl
 import json
 import logging
@@ -240,12 +241,25 @@ class RunDirectory:
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         if self._writes:
-            write_text(self.path / name, _json(value))
+            with self._room_needed():
+                write_text(self.path / name, _json(value))
 
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
         if self._writes:
-            with (self.path / name).open("a", encoding="utf-8") as file:
+            with self._room_needed(), (self.path / name).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(_finite(line)) + "\n")
+
+    @contextmanager
+    def _room_needed(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise UserError(
+                f"--workdir: cannot write to '{self.path}': {error.strerror.lower()}; its checkpoints are whole; free "
+                "some space and run the same command again"
+            ) from None
 
     def _read(self, name: str) -> Any:
         try:

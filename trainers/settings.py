@@ -6,7 +6,7 @@ from operator import attrgetter
 import ml_collections
 
 from data import Features
-from plumbline import UserError
+from plumbline import UserError, unknown_name
 
 _Check = tuple[Callable[[float], bool], str]
 _SHARE: _Check = (lambda value: 0 <= value < 1, "at least 0 and less than 1")
@@ -18,6 +18,8 @@ _CHECKS: dict[str, _Check] = {
     "seed": (lambda value: 0 <= value < 2**32, "at least 0 and less than 2**32"),
     "data.cache_limit_gib": _NOT_NEGATIVE,
     "data.max_corrupt": _NOT_NEGATIVE,
+    "data.num_classes": _NOT_NEGATIVE,
+    "data.num_examples": _NOT_NEGATIVE,
     "augment.crop_padding": _NOT_NEGATIVE,
     "augment.shift": _NOT_NEGATIVE,
     "augment.color": _SHARE,
@@ -37,22 +39,29 @@ _CHECKS: dict[str, _Check] = {
     "train.ema_decay": _SHARE,
     "train.keep_checkpoints": _AT_LEAST_ONE,
     "train.max_skipped": _AT_LEAST_ONE,
+    "train.profile.start": _NOT_NEGATIVE,
+    "train.profile.steps": _NOT_NEGATIVE,
+    "parallel.fsdp_min_size": _AT_LEAST_ONE,
     "execution.scan_steps": _AT_LEAST_ONE,
     "evaluation.batch_size": _NOT_NEGATIVE,
     "evaluation.calibration_bins": _AT_LEAST_ONE,
 }
 
+_ON_DIVERGENCE = ("stop", "rollback")
+
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Checks that numbers lie where they make sense.
+    """Checks that numbers lie where they make sense, and choices are among those there are.
 
     Raises:
-      UserError: one does not.
+      UserError: one is not.
     """
     for field, (holds, wanted) in _CHECKS.items():
         value = attrgetter(field)(config)
         if not holds(value):
             raise UserError(f"{field}: {value} given; it must be {wanted}")
+    if config.train.on_divergence not in _ON_DIVERGENCE:
+        raise unknown_name("train.on_divergence", config.train.on_divergence, _ON_DIVERGENCE)
     if config.train.patience and config.data.validation == "none":
         raise UserError("train.patience: there is no validation split to watch; set data.validation, or patience to ''")
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 
 from trainers import flops
 from trainers.state import Program, TrainState, make_program
-from trainers.step import Batch, make_train_step
+from trainers.step import make_train_step
 
 
-def batch_shapes(program: Program) -> Batch:
+def batch_shapes(program: Program) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of a global batch, as a train step reads it."""
     features, size = program.features, program.config.train.batch_size
     labels = jnp.int32 if features.task == "classification" else jnp.float32

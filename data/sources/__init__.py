@@ -14,6 +14,7 @@ SOURCES = {
     "digits": "data.sources.digits",
     "folder": "data.sources.folder",
     "parquet": "data.sources.files",
+    "prepared": "data.sources.prepared",
     "sklearn": "data.sources.sklearn_tables",
     "tfds": "data.sources.tfds",
 }

@@ -73,23 +73,27 @@ class FileRecords:
     """
 
     def __init__(self, root: str, names: np.ndarray):
-        self._root = root
-        self._names = names
+        self.root = root
+        self.names = names
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.names)
 
     def encoded(self, row: int) -> bytes:
         """The file."""
         with open(self._path(row), "rb") as file:  # noqa: PTH123 (a pathlib path takes longer to make than to open)
             return file.read()
 
+    def num_bytes(self, row: int) -> int:
+        """The size of the file."""
+        return pathlib.Path(self._path(row)).stat().st_size
+
     def name(self, row: int) -> str:
         """The path of the file."""
         return f"'{self._path(row)}'"
 
     def _path(self, row: int) -> str:
-        return f"{self._root}/{os.fsdecode(self._names[row])}"
+        return f"{self.root}/{os.fsdecode(self.names[row])}"
 
 
 def _expected(path: pathlib.Path) -> str:

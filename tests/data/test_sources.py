@@ -11,7 +11,7 @@ import pytest
 import sklearn.datasets
 
 import data
-from data import batches
+from data import batches, preparing
 from data.sources import SOURCES, digits
 from plumbline import UserError
 
@@ -36,12 +36,18 @@ def _tfds(folder, images):
     return {"source": f"tfds:{digits.NAME}", "tfds_dir": str(folder)}
 
 
+def _prepared(folder, images):
+    preparing.prepare(f"folder:{images}", folder / "prepared", runner="none")
+    return {"source": f"prepared:{folder / 'prepared'}"}
+
+
 # How the contract test makes each source.
 _EXAMPLES = {
     "csv": _csv,
     "digits": lambda folder, images: {"source": "digits"},
     "folder": lambda folder, images: {"source": f"folder:{images}"},
     "parquet": _parquet,
+    "prepared": _prepared,
     "sklearn": lambda folder, images: {"source": "sklearn:iris"},
     "tfds": _tfds,
 }

@@ -77,7 +77,7 @@ def test_a_batch_that_the_devices_cannot_share_is_told(command, fails, tmp_path,
     environment = {**command.environment, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     monkeypatch.setattr(type(command), "environment", environment)
     line = fails("train", MLP, "--config.train.batch_size=20", f"--workdir={tmp_path / 'run'}")
-    assert "train.batch_size: 20 is not divisible over 8 devices" in line
+    assert "train.batch_size: 20 is not divisible over 8 parts" in line
 
 
 @pytest.mark.parametrize(

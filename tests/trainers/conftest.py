@@ -1,5 +1,8 @@
 """A small training in memory, for tests of single steps."""
 
+import json
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +11,11 @@ import pytest
 from configs import defaults
 from data import Features, preprocessing
 from trainers import hyperparameters
+from trainers.checkpoints import Checkpoints, abstract
 from trainers.loop import build_program, make_clock
-from trainers.step import make_train_step
+from trainers.mesh import data_mesh, replicated
+from trainers.run_directory import RunDirectory
+from trainers.step import make_train_step, zero_metrics
 
 FEATURES = Features(
     kind="image", shape=(8, 8, 1), dtype="uint8", task="classification", class_names=tuple("0123456789")
@@ -76,3 +82,75 @@ def assert_trees_equal():
         jax.tree.map(leaf, actual, expected)
 
     return compare
+
+
+class Runs:
+    """What tests of whole runs share: a config in which everything has a state, and ways to look at run directories."""
+
+    # Everything that has a state or draws random numbers, on a network with batch statistics.
+    EVERYTHING = (
+        "--config=configs/digits_resnet.py",
+        "--config.model.resnet.width=4",
+        "--config.model.dropout=0.2",
+        "--config.model.stochastic_depth=0.2",
+        "--config.augment.shift=1",
+        "--config.augment.mixup=0.3",
+        "--config.train.accumulation_steps=2",
+        "--config.train.ema_decay=0.9",
+        "--config.train.batch_size=16",
+        "--config.train.log_every=7 steps",
+        "--config.train.evaluate_every=10 steps",
+        "--config.train.checkpoint_every=8 steps",
+        "--config.train.tensorboard=False",
+    )
+
+    def final_state(self, workdir):
+        """Every array of the last checkpoint, by path."""
+        directory = RunDirectory(workdir)
+        config, features = directory.config(), directory.features()
+        program, init = build_program(config, features, make_clock(config, 1000))
+        arguments = jax.numpy.uint32(0), hyperparameters.from_config(config), directory.fitted()
+        whole = replicated(data_mesh(jax.devices()[:1]))
+        state = abstract(jax.eval_shape(init, *arguments), whole)
+        checkpoints = Checkpoints(directory.checkpoints, read_only=True)
+        checkpoint = checkpoints.restore(state, abstract(jax.eval_shape(lambda: zero_metrics(program)), whole))
+        checkpoints.close()
+        leaves = jax.tree_util.tree_flatten_with_path((checkpoint.state, checkpoint.running, checkpoint.best.state))[0]
+        return {jax.tree_util.keystr(path): np.asarray(_numbers(leaf)) for path, leaf in leaves}
+
+    def logged(self, workdir):
+        return [{k: v for k, v in line.items() if k != "time"} for line in RunDirectory(workdir).metrics()]
+
+    def assert_runs_equal(self, one, other):
+        expected, actual = self.final_state(one), self.final_state(other)
+        assert expected.keys() == actual.keys()
+        assert any("ema" in path for path in expected)
+        assert any("model_state" in path for path in expected)
+        for path, array in expected.items():
+            np.testing.assert_array_equal(actual[path], array, err_msg=path)
+        assert self.logged(one) == self.logged(other)
+        metrics = [json.loads((workdir / "summary.json").read_text())["metrics"] for workdir in (one, other)]
+        assert metrics[0] == metrics[1]
+
+    def wait_for(self, condition, process, seconds=120):
+        end = time.monotonic() + seconds
+        while not condition():
+            assert process.poll() is None, "the run ended before it could be stopped"
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    def checkpoint_steps(self, workdir):
+        return {int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()}
+
+    def logged_step(self, workdir):
+        """The last step that was logged; 0 before the first, or while a line is being written."""
+        return max((line["step"] for line in RunDirectory(workdir).metrics()), default=0)
+
+
+def _numbers(leaf):
+    return jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+@pytest.fixture(scope="session")
+def runs():
+    return Runs()

@@ -1,0 +1,59 @@
+"""Prepares images once, as ArrayRecord, so that every run reads a few large files instead of many small ones.
+
+    python -m experiments.prepare --source=folder:photos --output=prepared/photos
+    python -m experiments.prepare --source=folder:photos --output=prepared/photos --runner=none
+    python -m experiments.prepare --source=folder:/mnt/photos --output=/mnt/prepared --runner=FlinkRunner -- \
+        --flink_master=cluster:8081 --parallelism=64
+
+Examples, classes, splits and their order stay those of the folder; images keep their bytes. Runs then read it with
+--config.data.source=prepared:DIR.
+
+Flags:
+    --source=folder:PATH     images in PATH/<split>/<class>/ or PATH/<class>/
+    --output=DIR             folder to write; it appears when all is done
+    --runner=NAME            of Apache Beam: DirectRunner (this machine; the default), DataflowRunner, FlinkRunner,
+                             SparkRunner or PortableRunner; or none: this machine, without Beam
+    --shards=N               files of each split; by default as many as TFDS would write
+    --overwrite              delete what DIR holds
+    -- OPTIONS               Beam's pipeline options
+
+Apache Beam needs an environment of its own, as docs/preparing_data.md tells.
+"""
+
+import shlex
+import signal
+
+from absl import flags
+
+from experiments import command
+
+_SOURCE = flags.DEFINE_string("source", None, "Source.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write.")
+_RUNNER = flags.DEFINE_string("runner", "DirectRunner", "Runner of Apache Beam.")
+_SHARDS = flags.DEFINE_integer("shards", 0, "Files of each split.", lower_bound=0)
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete what the folder holds.")
+
+
+def main(words: list[str]) -> None:
+    """Prepares, and prints what is there and how to read it."""
+    if words and not words[0].startswith("-"):
+        command.refuse(words)
+    command.require(source=_SOURCE.value, output=_OUTPUT.value)
+    from data.preparing import prepare
+
+    # Told to stop, it takes away what is half done.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sizes = prepare(
+        _SOURCE.value,
+        _OUTPUT.value,
+        runner=_RUNNER.value,
+        options=words,
+        shards=_SHARDS.value,
+        overwrite=_OVERWRITE.value,
+    )
+    print(f"{_OUTPUT.value}: {', '.join(f'{number} images in {name}' for name, number in sizes.items())}")
+    print(f"read it with --config.data.source={shlex.quote(f'prepared:{_OUTPUT.value}')}")
+
+
+if __name__ == "__main__":
+    command.run(main)
