@@ -65,11 +65,12 @@ def main(words: list[str]) -> None:
     from diagnostics.cost.search import Planner
 
     examples = examples_of(config)
+    step = make_step(config, examples, devices)
     if _TABLE.value:
-        print(make_step(config, examples, devices).sharding_table())
+        print(step.sharding_table())
     planner = Planner(config, examples, target, devices, price, _note)
     _note(f"compiling for {target.text}")
-    estimate = planner.estimate()
+    estimate = planner.estimate(step)
     report.print_estimate(estimate)
     figures: dict[str, Any] = estimate.to_json()
     if _REMEDIES.value or not estimate.fits:

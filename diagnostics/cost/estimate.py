@@ -6,13 +6,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import ml_collections
-
 from diagnostics.cost import calibration, roofline
 from diagnostics.cost.calibration import Calibration
 from diagnostics.cost.collectives import Sum, by_kind
 from diagnostics.cost.prices import Bill, Price
-from diagnostics.cost.program import Compiled, Examples, Step, compile_step, make_step
+from diagnostics.cost.program import Compiled, Examples, Step, compile_step
 from diagnostics.cost.roofline import StepTime
 from diagnostics.cost.target import Target
 from diagnostics.cost.work import unknown_loops
@@ -137,16 +135,17 @@ class Estimate:
         }
 
 
-def make_estimate(
-    config: ml_collections.ConfigDict, examples: Examples, target: Target, devices: Sequence[Any], price: Price
-) -> Estimate:
-    """Compiles the step of a config and reckons what its training costs.
+def make_estimate(step: Step, examples: Examples, target: Target, devices: Sequence[Any], price: Price) -> Estimate:
+    """Compiles a step and reckons what its training costs.
 
-    Raises:
-      UserError: the config is not right, or does not go with the devices.
+    Args:
+      step: of `make_step`, over these devices.
+      examples: what it trains on.
+      target: the devices.
+      devices: as JAX knows them.
+      price: of one.
     """
-    step = make_step(config, examples, devices)
-    compiled = compile_step(step)
+    config, compiled = step.config, compile_step(step)
     num_devices = step.mesh.size
     time, learnt, seconds = None, None, float("nan")
     if compiled.module is not None and target.hardware is not None:

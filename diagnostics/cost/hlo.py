@@ -231,8 +231,26 @@ def _turns(module: Module, computation: str, loop: Instruction) -> int | None:
     counter, limit = (inside.get(name) for name in compare.operands)
     if not (counter and limit and counter.opcode == "get-tuple-element" and limit.opcode == "constant"):
         return None
-    start = _start(module, computation, loop, int(counter.attribute("index")))
-    return None if start is None or not limit.literal.isdigit() else int(limit.literal) - start
+    index = int(counter.attribute("index"))
+    start, step = _start(module, computation, loop, index), _stride(module, loop, index)
+    if start is None or not step or not limit.literal.isdigit():
+        return None
+    return max(0, math.ceil((int(limit.literal) - start) / step))
+
+
+def _stride(module: Module, loop: Instruction, index: int) -> int | None:
+    """What a turn adds to the counter: not always 1, as the compiler unrolls loops; None if it is no constant."""
+    inside = {each.name: each for each in module.computations.get(loop.attribute("body").lstrip("%"), ())}
+    root = next((each for each in inside.values() if each.is_root), None)
+    if root is None or root.opcode != "tuple":
+        return None
+    added = inside.get(root.operands[index])
+    if added is None or added.opcode != "add":
+        return None
+    constants = [
+        inside[name].literal for name in added.operands if name in inside and inside[name].opcode == "constant"
+    ]
+    return int(constants[0]) if len(constants) == 1 and constants[0].isdigit() else None
 
 
 def _start(module: Module, computation: str, loop: Instruction, index: int) -> int | None:

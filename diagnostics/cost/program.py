@@ -40,7 +40,7 @@ class Examples:
     Attributes:
       features: what one example is.
       num_training: training examples, those for validation left out.
-      fitted: arrays that are fitted on the training rows, or shapes in their form.
+      fitted: arrays that are fitted on the training rows, or others in their form.
       source: one phrase: where this is known from.
     """
 
@@ -156,7 +156,8 @@ def make_step(config: ml_collections.ConfigDict, examples: Examples, devices: Se
     check_batch(mesh, config.train.batch_size, config.train.accumulation_steps)
     clock = make_clock(config, examples.num_training)
     program, init = build_program(config, examples.features, clock)
-    arguments = jnp.uint32(config.seed), hyperparameters.from_config(config), examples.fitted
+    arrays = {name: jnp.asarray(array) for name, array in examples.fitted.items()}
+    arguments = jnp.uint32(config.seed), hyperparameters.from_config(config), arrays
     state = jax.eval_shape(init, *arguments)
     return Step(
         config=config,

@@ -10,7 +10,7 @@ import ml_collections
 
 from diagnostics.cost.estimate import Estimate, make_estimate
 from diagnostics.cost.prices import Price
-from diagnostics.cost.program import Examples
+from diagnostics.cost.program import Examples, Step, make_step
 from diagnostics.cost.target import Target
 from plumbline import UserError
 from plumbline.axes import AXES
@@ -78,9 +78,9 @@ class Planner:
         self._config, self._examples, self._target = config, examples, target
         self._devices, self._price, self._note = devices, price, note
 
-    def estimate(self) -> Estimate:
-        """Of the config as it is; raises `UserError` if it does not go with the devices."""
-        return make_estimate(self._config, self._examples, self._target, self._devices, self._price)
+    def estimate(self, step: Step) -> Estimate:
+        """Of a step over the devices."""
+        return make_estimate(step, self._examples, self._target, self._devices, self._price)
 
     def remedies(self, most: int) -> list[Tried]:
         """Tries remat policies, then accumulation, then both, until one fits; at most `most` compilations.
@@ -112,12 +112,12 @@ class Planner:
     def _try(self, changes: dict[str, Any], number: str) -> Tried:
         config = self._config.copy_and_resolve_references()
         config.update_from_flattened_dict(changes)
-        self._note(f"compiling {number}: {Tried(changes, None).text}")
         try:
-            estimate = make_estimate(config, self._examples, self._target, self._devices, self._price)
+            step = make_step(config, self._examples, self._devices)
         except UserError as error:
             return Tried(changes, None, str(error))
-        return Tried(changes, estimate)
+        self._note(f"compiling {number}: {Tried(changes, None).text}")
+        return Tried(changes, self.estimate(step))
 
     def _remedies(self) -> Iterator[dict[str, Any]]:
         config = self._config

@@ -22,7 +22,7 @@ from trainers.hardware import Hardware
 _SHAPES_2D = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 _SHAPES_3D = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8")
 TPU_SHAPES = {"v5e": _SHAPES_2D, "v5p": _SHAPES_3D, "v6e": _SHAPES_2D}
-GPUS = ("v100", "v100-32", "t4", "l4", "a100-40", "a100-80", "h100", "h100-pcie", "h200", "b200")
+GPUS = ("v100", "t4", "l4", "a100-40", "a100-80", "h100", "h200", "b200")
 _GREATEST_GPU_COUNT = 1024
 
 _INSTALL = "install it with .venv/bin/pip install -c constraints.txt -e '.[plan-tpu]'"
