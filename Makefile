@@ -1,6 +1,6 @@
 # `make train` and `make test` need nothing but Python 3.11 and make: each sets up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help install install-prepare train test test-slow test-prepare lint format bench clean
+.PHONY: help install install-prepare train test test-slow test-prepare test-launchers lint format bench clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,13 +30,21 @@ train: install  ## Train the quickstart on handwritten digits, then predict thre
 	$(BIN)/python -m experiments.predict --workdir=$(WORKDIR) --split=test --limit=3
 
 test: install  ## Run the suite, the slow tests left out.
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not launchers"
 
 test-slow: install  ## Run the slow tests: kills, several processes, long runs.
 	$(PYTEST) -m slow
 
 test-prepare: install install-prepare  ## Run the tests of experiments.prepare, with Apache Beam.
 	$(PYTEST) tests/data/test_preparing.py tests/experiments/test_prepare.py
+
+test-launchers: install .venv-launchers/.installed  ## Run job files through SkyPilot, xpk and a local Slurm (800 MB).
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -q -rs -m launchers tests/launchers
+
+.venv-launchers/.installed: Makefile
+	$(PYTHON) -m venv .venv-launchers
+	.venv-launchers/bin/python -m pip install --quiet skypilot==0.14.1 xpk==1.16.0
+	@touch $@
 
 lint: install  ## Check format and style.
 	$(BIN)/ruff check .
@@ -50,4 +58,4 @@ bench: install  ## Run the benchmarks and print their ratios.
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove .venv and its like; runs are left alone.
-	rm -rf $(VENV) .venv-prepare
+	rm -rf $(VENV) .venv-prepare .venv-launchers

@@ -14,7 +14,7 @@ import jax
 
 from benchmarks import load_config
 from benchmarks.measure import Result, in_turns
-from benchmarks.step_rate import _in_fresh_process, _parsed, prolong, steps_per_second
+from benchmarks.step_rate import in_fresh_process, parsed, prolong, steps_per_second
 
 # Config: epochs of the training that is timed.
 _CASES = {"digits_vit": 20, "digits_mlp": 1000}
@@ -33,9 +33,9 @@ def estimated_seconds(config: str) -> float:
     from diagnostics.cost import calibration
     from diagnostics.cost.program import compile_step, examples_of, make_step
 
-    parsed = _parsed(config)
-    examples, devices = examples_of(parsed), jax.devices()
-    step = make_step(parsed, examples, devices)
+    whole = parsed(config)
+    examples, devices = examples_of(whole), jax.devices()
+    step = make_step(whole, examples, devices)
     return calibration.calibrate(step, examples, devices).step_seconds(compile_step(step))
 
 
@@ -46,8 +46,8 @@ def _compare(name: str, epochs: int) -> list[Result]:
     config.execution.mode = "loop"
     trained = config.to_json()
     ratios, ours, others = in_turns(
-        lambda: _in_fresh_process(estimated_seconds, planned),
-        lambda: 1 / _in_fresh_process(steps_per_second, trained),
+        lambda: in_fresh_process(estimated_seconds, planned),
+        lambda: 1 / in_fresh_process(steps_per_second, trained),
         _ROUNDS,
     )
     milliseconds = [1e3 * sorted(times)[len(times) // 2] for times in (ours, others)]
@@ -67,5 +67,5 @@ def _compare(name: str, epochs: int) -> list[Result]:
 def _training_examples(config: str) -> int:
     import data
 
-    parsed = _parsed(config)
-    return len(data.load(parsed.data, seed=parsed.seed).splits["train"])
+    whole = parsed(config)
+    return len(data.load(whole.data, seed=whole.seed).splits["train"])

@@ -227,7 +227,7 @@ def get_config() -> ml_collections.ConfigDict:
     # or None), the first that is found wins. What none matches goes by the model's rules for `tensor`, and over `fsdp`
     # along the largest dimension that it divides.
     parallel.rules = ()
-    # Parameters of fewer numbers are left whole by the rule for `fsdp`.
+    # Parameters of fewer numbers (in each of stacked layers) are left whole by the rule for `fsdp`.
     parallel.fsdp_min_size = 4096
 
     # ---- Execution ------------------------------------------------------------------------------------------------

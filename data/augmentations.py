@@ -59,11 +59,11 @@ def mix(
     key: jax.Array,
     inputs: Num[Array, "B ..."],
     targets: Float[Array, "B C"],
-    weight: Float[Array, "B"],
+    weight: Float[Array, " B"],
     *,
     mixup: float | jax.Array | None,
     cutmix: float | jax.Array | None,
-) -> tuple[Float[Array, "B ..."], Float[Array, "B C"], Float[Array, "B"]]:
+) -> tuple[Float[Array, "B ..."], Float[Array, "B C"], Float[Array, " B"]]:
     """Blends each example with another of its batch, by one share for the whole batch.
 
     mixup takes share * x + (1 - share) * x', with the share from Beta(alpha, alpha), for inputs and targets (Zhang et

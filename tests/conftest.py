@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import resource
 import subprocess
 import sys
 
@@ -53,8 +52,9 @@ class Command:
 
     def start_limited(self, name, *words, file_bytes):
         """As `start`, where no file can grow beyond so many bytes."""
-        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))  # noqa: E731
-        return self.start(name, *words, preexec_fn=limit, stderr=subprocess.PIPE, text=True)
+        limit = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({file_bytes}, {file_bytes}))"
+        run = [sys.executable, "-c", f"{limit}; os.execv(sys.argv[1], sys.argv[1:])", *self.arguments(name, *words)]
+        return subprocess.Popen(run, cwd=CHECKOUT, env=self.environment, stderr=subprocess.PIPE, text=True)
 
     def start(self, name, *words, **options):
         return subprocess.Popen(self.arguments(name, *words), cwd=CHECKOUT, env=self.environment, **options)

@@ -231,7 +231,7 @@ class Checkpoints:
             return  # The thread that saves is told of it as well.
         try:
             checksums.write(self._folder / str(step))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             logging.warning(
                 "The checkpoint of step %d is whole, but %s has no checksum: %s", step, _WRITTEN_LAST, error
             )

@@ -15,9 +15,10 @@ import os
 import pathlib
 import shutil
 import time
+import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ml_collections
@@ -81,6 +82,8 @@ class RunDirectory:
             )
         self.path = pathlib.Path(path).absolute()
         self._writes = writes
+        # Written into the lock, for other processes to know this directory by.
+        self.mark = uuid.uuid4().hex
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
 
@@ -108,6 +111,11 @@ class RunDirectory:
                 ) from None
             except OSError as error:  # Some network file systems have no locks; then there is no guard.
                 logging.warning("No lock on %s (%s): keep other trainings out of it.", self.path, error)
+            with self._room_needed():
+                lock.truncate(0)
+                lock.write(self.mark)
+                lock.flush()
+                os.fsync(lock.fileno())
             try:
                 yield
             finally:
@@ -115,6 +123,21 @@ class RunDirectory:
                 if [entry.name for entry in self.path.iterdir()] == [_LOCK]:
                     (self.path / _LOCK).unlink()
                     self.path.rmdir()
+
+    def check_shared(self, mark: str) -> None:
+        """Checks that this is the directory that the process which writes it holds, not one of the same name.
+
+        Args:
+          mark: that process's `mark`, once it holds the directory.
+
+        Raises:
+          UserError: it is another one, or is not there.
+        """
+        if not self._writes and not self._shows(mark):
+            raise UserError(
+                f"--workdir: '{self.path}' is not the directory that process 0 writes to; give one on a file system "
+                "that all processes share"
+            )
 
     def check(self, config: ml_collections.ConfigDict, *, overwrite: bool) -> None:
         """Checks that a run of `config` can begin or continue here; changes nothing that is there.
@@ -238,6 +261,15 @@ class RunDirectory:
             return
         kept = [line for line in self.metrics() if line["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
+    def _shows(self, mark: str) -> bool:
+        # A network file system may show what was just written a moment late.
+        for wait in (0.0, 1.0, 3.0):
+            time.sleep(wait)
+            with suppress(OSError):
+                if (self.path / _LOCK).read_text(encoding="utf-8") == mark:
+                    return True
+        return False
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         if self._writes:

@@ -146,7 +146,8 @@ def _automatic(entries: Sequence[Entry], leaf: Any, mesh: Mesh, min_size: int) -
     entries = [*entries, *[None] * (leaf.ndim - len(entries))]
     free = [dim for dim in range(leaf.ndim) if entries[dim] is None and leaf.shape[dim] % mesh.shape[FSDP] == 0]
     chosen = [TENSOR if entry == TENSOR and mesh.shape[TENSOR] > 1 else None for entry in entries]
-    if free and mesh.shape[FSDP] > 1 and leaf.size >= min_size:
+    layers = math.prod(dim for dim, entry in zip(leaf.shape, entries, strict=True) if entry == _LAYERS)
+    if free and mesh.shape[FSDP] > 1 and leaf.size >= min_size * layers:
         chosen[max(free, key=lambda dim: leaf.shape[dim])] = FSDP
     return PartitionSpec(*chosen)
 

@@ -187,6 +187,14 @@ def test_processes_that_differ_all_end_with_an_error_that_names_the_one(command,
 
 
 @pytest.mark.slow
+def test_processes_with_a_directory_each_are_told_to_share_one(command, tmp_path):
+    folders = {index: (f"--workdir={tmp_path / str(index)}",) for index in range(2)}
+    codes, outputs = Job(command, 2, *ARGUMENTS, "--config.train.duration=30 steps", each=folders).wait(timeout=120)
+    assert codes == [2, 2], outputs
+    assert all("is not the directory that process 0 writes to" in output for output in outputs)
+
+
+@pytest.mark.slow
 def test_two_processes_evaluate_what_one_does(command, alone, tmp_path):
     port = free_port()
     figures = []

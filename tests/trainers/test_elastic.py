@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import digits_mlp
-from trainers import loop
+from trainers import run as running
 from trainers.loop import train
 from trainers.run_directory import RunDirectory
 
@@ -70,7 +70,7 @@ def test_a_run_goes_on_over_other_devices_as_it_would_have(saved, tmp_path, monk
     whole, half = saved
     shutil.copytree(half, tmp_path / "run")
     restored, batches = {}, []
-    take_over, read = loop._Run._take_over, loop.TrainBatches.read
+    take_over, read = running.Run._take_over, running.TrainBatches.read
 
     def remember_state(self, checkpoint):
         take_over(self, checkpoint)
@@ -81,8 +81,8 @@ def test_a_run_goes_on_over_other_devices_as_it_would_have(saved, tmp_path, monk
         batches.append((step, batch["index"].copy()))
         return batch
 
-    monkeypatch.setattr(loop._Run, "_take_over", remember_state)
-    monkeypatch.setattr(loop.TrainBatches, "read", remember_batch)
+    monkeypatch.setattr(running.Run, "_take_over", remember_state)
+    monkeypatch.setattr(running.TrainBatches, "read", remember_batch)
     summary = train(config_of(**mesh), tmp_path / "run", devices=jax.devices()[:devices])
     assert summary["step"] == 20
     assert len(summary["devices"]) == devices
@@ -91,9 +91,9 @@ def test_a_run_goes_on_over_other_devices_as_it_would_have(saved, tmp_path, monk
     assert [step for step, _ in batches] == list(range(10, 20))
     for layer, reference in saved_parameters(half)["hidden"].items():
         jax.tree.map(np.testing.assert_array_equal, restored[int(layer)], dict(reference))
-    expected = loop.data.load(config_of().data, seed=0).splits["train"]
+    expected = running.data.load(config_of().data, seed=0).splits["train"]
     for step, index in batches:
-        again = loop.TrainBatches(expected, batch_size=64, seed=0)
+        again = running.TrainBatches(expected, batch_size=64, seed=0)
         np.testing.assert_array_equal(read(again, step)["index"], index)
 
 

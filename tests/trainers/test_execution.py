@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import time
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from plumbline import UserError
 from trainers import execution
 from trainers.dispatch import Dispatch
 from trainers.execution import Execution, Plan, make_plan
+from trainers.goodput import Goodput
 from trainers.mesh import data_mesh
 from trainers.sharding import state_shardings
 from trainers.step import zero_metrics
@@ -32,7 +34,7 @@ def execution_of(training, plan, steps, on_plan):
     mesh = data_mesh(jax.devices()[:1])
     shardings = state_shardings(training.program, mesh, training.state)
     dispatch = Dispatch(training.train_step, mesh, shardings, batch_size=training.config.train.batch_size, mode="jit")
-    return Execution(dispatch, batches_of(training), plan, steps, on_plan)
+    return Execution(dispatch, batches_of(training), plan, steps, on_plan, Goodput(time.time()))
 
 
 def run(training, plan, steps, events=(0,)):

@@ -1,0 +1,69 @@
+"""two_processes: what it costs to share the same cores between two processes that train together.
+
+Both sides are `python -m experiments.train` on configs/digits_resnet.py with steps dispatched one by one, the same
+global batch and no evaluations: one process, against two that are joined over loopback and each read half of the batch.
+The ratio is the time of a step of the two divided by that of the one, each from its `summary.json`, which leaves the
+compilation out. They share the cores, so nothing can be gained; what is lost goes into exchanging gradients and batch
+statistics.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+
+from benchmarks.measure import Result, side_by_side
+
+CONFIG = "configs/digits_resnet.py"
+TARGET = 1.2
+_ROUNDS = 5
+_STEPS = 600
+
+
+def run(options: argparse.Namespace) -> list[Result]:
+    """One result."""
+    del options
+    return [
+        side_by_side(
+            "two_processes",
+            lambda: seconds_per_step(2),
+            lambda: seconds_per_step(1),
+            rounds=_ROUNDS,
+            target=TARGET,
+            at_least=False,
+            divided=f"time of a step, {CONFIG}, the same global batch and cores: two joined processes / one",
+            unit="s",
+        )
+    ]
+
+
+def seconds_per_step(count: int) -> float:
+    """The time of a step of a training by `count` processes."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        words = [
+            *(sys.executable, "-m", "experiments.train", f"--config={CONFIG}", f"--workdir={folder}/run"),
+            *("--config.execution.mode=loop", f"--config.train.duration={_STEPS} steps"),
+            *("--config.train.evaluate_every=", "--config.train.tensorboard=False"),
+        ]
+        joining = ["--distributed=explicit", f"--coordinator=127.0.0.1:{port}", f"--processes={count}"]
+        processes = [
+            subprocess.Popen(
+                words + ([*joining, f"--process-id={index}"] if count > 1 else []),
+                env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for index in range(count)
+        ]
+        codes = [process.wait() for process in processes]
+        if any(codes):
+            raise RuntimeError(f"a training of {count} process(es) failed with exit codes {codes}")
+        summary = json.loads((pathlib.Path(folder) / "run" / "summary.json").read_text(encoding="utf-8"))
+    return 1 / summary["steps_per_second"]

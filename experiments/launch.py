@@ -1,0 +1,102 @@
+r"""Writes the job file that runs a training on a cloud or a cluster, and hands it over if asked to.
+
+    python -m experiments.launch --on=sky --config=configs/imagenet_vit_s16.py --workdir=gs://bucket/vit \
+        --accelerator=tpu-v5litepod-16 --spot
+    python -m experiments.launch --on=slurm --config=configs/digits_vit.py --workdir=/shared/vit --accelerator=H100:8 \
+        --nodes=2 --options='--partition=gpu --time=24:00:00' --submit
+
+Run it in the checkout: that is what the machines get. The file is there to be read and changed; it ends in the command
+that you would type yourself.
+
+Flags:
+    --on=sky|slurm|xpk         SkyPilot (Google Cloud, AWS, Azure, Kubernetes), Slurm, or xpk (TPUs on GKE)
+    --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
+    --workdir=URL|DIR          the run directory: gs://BUCKET/RUN, s3://BUCKET/RUN (sky), https://ACCOUNT.blob.core.
+                               windows.net/CONTAINER/RUN (sky), or a path on a disk that all machines share
+    --accelerator=NAME         of each node: tpu-v5litepod-16 (a pod is one node), H100:8, or cpu:8 (cores)
+    --nodes=N                  machines with GPUs or CPUs that train together (default 1)
+    --spot                     preemptible machines (sky, xpk); the run goes on when they come back
+    --cloud=NAME               sky: gcp, aws, azure or kubernetes; left out, SkyPilot takes the cheapest
+    --cluster=NAME             xpk: the GKE cluster
+    --options='WORDS'          more words for the launcher itself, such as --partition=gpu or --zone=us-central1-a
+    --output=FILE              the job file (default: runs/jobs/RUN with the launcher's suffix)
+    --submit                   hand the file to sky, sbatch or xpk, which must be on the path
+"""
+
+import pathlib
+import shlex
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import command
+from experiments.launching import sky, slurm, xpk
+from experiments.launching.accelerators import accelerator
+from experiments.launching.job import Job, run_name, training_command
+from experiments.launching.submission import check_on_path, submit, write_job_file
+from plumbline import UserError, unknown_name
+
+LAUNCHERS = {"sky": sky.LAUNCHER, "slurm": slurm.LAUNCHER, "xpk": xpk.LAUNCHER}
+
+_ON = flags.DEFINE_string("on", None, "Launcher.")
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
+_ACCELERATOR = flags.DEFINE_string("accelerator", None, "Accelerator of each node.")
+_NODES = flags.DEFINE_integer("nodes", 1, "Machines.", lower_bound=1)
+_SPOT = flags.DEFINE_bool("spot", False, "Preemptible machines.")
+_CLOUD = flags.DEFINE_string("cloud", None, "Cloud, for sky.")
+_CLUSTER = flags.DEFINE_string("cluster", None, "GKE cluster, for xpk.")
+_OPTIONS = flags.DEFINE_string("options", "", "More words for the launcher.")
+_OUTPUT = flags.DEFINE_string("output", None, "Job file.")
+_SUBMIT = flags.DEFINE_bool("submit", False, "Hand the job file over.")
+
+
+def main(words: list[str]) -> int:
+    r"""Writes the job file, says how to submit it or does so, and returns the exit code."""
+    command.refuse(words)
+    command.require(on=_ON.value, config=_CONFIG.value, workdir=_WORKDIR.value, accelerator=_ACCELERATOR.value)
+    if _ON.value not in LAUNCHERS:
+        raise unknown_name("--on", _ON.value, LAUNCHERS)
+    launcher = LAUNCHERS[_ON.value]
+    name = run_name(_WORKDIR.value)
+    path = pathlib.Path(_OUTPUT.value or f"runs/jobs/{name}{launcher.suffix}")
+    job = _job(name, path)
+    text = launcher.job_file(job)
+    words = launcher.submission(job)
+    # Last, as it takes a moment: an error here is cheaper than one on machines that are paid for.
+    from trainers import settings
+
+    settings.check(_CONFIG.value)
+    if _SUBMIT.value:
+        check_on_path(launcher)
+    write_job_file(path, text)
+    if _SUBMIT.value:
+        print(f"{path}: written; handed over with\n{shlex.join(words)}", flush=True)
+        return submit(words, launcher.tool)
+    print(f"{path}: written; read it, then submit it with\n{shlex.join(words)}")
+    return command.DONE
+
+
+def _job(name: str, path: pathlib.Path) -> Job:
+    config = flags.FLAGS["config"]
+    try:
+        options = tuple(shlex.split(_OPTIONS.value))
+    except ValueError as error:
+        raise UserError(f"--options: {_OPTIONS.value!r} cannot be cut into words ({error})") from None
+    return Job(
+        name=name,
+        path=path,
+        config=config_flags.get_config_filename(config).partition(":")[0],
+        training=training_command(config_flags.get_config_filename(config), config_flags.get_override_values(config)),
+        workdir=_WORKDIR.value,
+        accelerator=accelerator(_ACCELERATOR.value),
+        nodes=_NODES.value,
+        spot=_SPOT.value,
+        cloud=_CLOUD.value,
+        cluster=_CLUSTER.value,
+        options=options,
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)

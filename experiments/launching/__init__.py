@@ -1,0 +1,1 @@
+"""Job files for the launchers: one module each, and what they share."""

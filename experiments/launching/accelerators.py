@@ -1,0 +1,98 @@
+"""Accelerators by the names that clouds and clusters know them by."""
+
+import dataclasses
+import difflib
+import re
+from typing import Literal
+
+from plumbline import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Accelerator:
+    """What one node has.
+
+    Attributes:
+      kind: "tpu", "gpu" or "cpu".
+      name: "v5litepod-16", "H100" or "cpu".
+      count: GPUs or cores of the node (0: as many cores as there are); 1 for a TPU.
+      hosts: machines that it stands in; more than 1 for a TPU pod.
+    """
+
+    kind: Literal["tpu", "gpu", "cpu"]
+    name: str
+    count: int
+    hosts: int = 1
+
+    def __str__(self) -> str:
+        """As on the command line."""
+        if self.kind == "tpu":
+            return f"tpu-{self.name}"
+        return f"{self.name}:{self.count}" if self.count else self.name
+
+    @property
+    def generation(self) -> str:
+        """Of a TPU: "v5litepod"."""
+        return self.name.partition("-")[0]
+
+    @property
+    def extra(self) -> str:
+        """The extra that installs JAX for it; empty for CPUs, which need none."""
+        return {"tpu": "[tpu]", "gpu": "[gpu]", "cpu": ""}[self.kind]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Generation:
+    """Sizes that can be had (the number in the name), and how many of it are in one host of a pod.
+
+    v2 to v5p are counted in cores, eight to a host; v5e and v6e in chips, four to a host where there are more than
+    eight.
+    """
+
+    sizes: tuple[int, ...]
+    per_host: int
+
+
+_CORES = tuple(range(8, 12_289, 8))
+_GENERATIONS = {
+    "v2": _Generation((8, 32, 128, 256, 512), 8),
+    "v3": _Generation((8, 32, 64, 128, 256, 512, 1024, 2048), 8),
+    "v4": _Generation(_CORES, 8),
+    "v5litepod": _Generation((1, 4, 8, 16, 32, 64, 128, 256), 4),
+    "v5p": _Generation(_CORES, 8),
+    "v6e": _Generation((1, 4, 8, 16, 32, 64, 128, 256), 4),
+}
+_FORMS = "a TPU (tpu-v5litepod-16), GPUs (H100:8) or CPU cores (cpu:8)"
+
+
+def accelerator(text: str) -> Accelerator:
+    """Reads `tpu-GENERATION-SIZE`, `NAME`, `NAME:COUNT`, `cpu` or `cpu:CORES`.
+
+    Raises:
+      UserError: it is none of them, or there is no such TPU.
+    """
+    if match := re.fullmatch(r"tpu-([a-z0-9]+)-(\d+)", text):
+        # Google's own tools say v5litepod for what its documents call v5e.
+        return _tpu(text, match[1].replace("v5e", "v5litepod"), int(match[2]))
+    if match := re.fullmatch(r"([A-Za-z][\w.-]*?)(?::([1-9]\d*))?", text):
+        name, count = match[1], int(match[2] or 0)
+        if name.lower() == "cpu":
+            return Accelerator("cpu", "cpu", count)
+        if not re.match(r"(tpu|v\d+[a-z]*-\d)", name):
+            return Accelerator("gpu", name, count or 1)
+    near = difflib.get_close_matches(text, [f"tpu-{name}-{size}" for name in _GENERATIONS for size in (8, 16, 32)], n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    raise UserError(f"--accelerator: '{text}' is not {_FORMS}{hint}")
+
+
+def _tpu(text: str, generation: str, size: int) -> Accelerator:
+    if generation not in _GENERATIONS:
+        near = difflib.get_close_matches(generation, _GENERATIONS, n=1)
+        hint = f"did you mean 'tpu-{near[0]}-{size}'? " if near else ""
+        raise UserError(f"--accelerator: no TPU '{text}'; {hint}generations: {', '.join(_GENERATIONS)}")
+    known = _GENERATIONS[generation]
+    if size not in known.sizes:
+        nearest = min(known.sizes, key=lambda other: abs(other - size))
+        raise UserError(f"--accelerator: no TPU '{text}' of that size; did you mean 'tpu-{generation}-{nearest}'?")
+    hosts = 1 if size <= 8 else size // known.per_host
+    return Accelerator("tpu", f"{generation}-{size}", 1, hosts)

@@ -1,0 +1,79 @@
+"""How the shipped configs lie over eight devices, as tables that a reviewer reads.
+
+A change that means to move a parameter writes them anew: run this file with PLUMBLINE_WRITE_TABLES=1.
+"""
+
+import importlib
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import pytest
+
+import data
+from configs import defaults
+from data import Features
+from trainers import hyperparameters
+from trainers.loop import build_program, make_clock
+from trainers.mesh import make_mesh
+from trainers.run import fitted
+from trainers.sharding import placements, state_shardings, table
+
+TABLES = pathlib.Path(__file__).parent / "sharding"
+NAMES = sorted(path.stem for path in pathlib.Path(defaults.__file__).parent.glob("*.py"))
+NAMES = [name for name in NAMES if name not in ("__init__", "defaults")]
+ARGUMENTS = {"image_folder": ["pictures"], "table": ["people.csv,target=income"]}
+
+
+def image(size, classes):
+    names = tuple(map(str, range(classes)))
+    return Features(kind="image", shape=(size, size, 3), dtype="uint8", task="classification", class_names=names)
+
+
+# What an example is where the data are not at hand.
+FEATURES = {
+    "cifar10_resnet18": image(32, 10),
+    "image_folder": image(64, 10),
+    "imagenet_resnet50": image(224, 1000),
+    "imagenet_vit_s16": image(224, 1000),
+}
+
+
+def placed(name):
+    """Mesh, shapes and shardings of a config's train state."""
+    config = importlib.import_module(f"configs.{name}").get_config(*ARGUMENTS.get(name, []))
+    if name == "table":
+        config.data.source, config.data.target = "sklearn:breast_cancer", ""
+    features, fit = FEATURES.get(name), {}
+    if features is None:
+        dataset = data.load(config.data, seed=config.seed)
+        features, fit = dataset.features, fitted(dataset)
+    # A linear model has nothing for the tensor axis.
+    tensor = 1 if config.model.name == "linear" else 2
+    mesh = make_mesh(ml_collections.ConfigDict({"data": 1, "fsdp": -1, "tensor": tensor}))
+    program, init = build_program(config, features, make_clock(config, config.data.num_examples or 100_000))
+    state = jax.eval_shape(init, jnp.uint32(0), hyperparameters.from_config(config), fit)
+    return mesh, state, state_shardings(program, mesh, state)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_lie_as_the_table_says(name):
+    text = table(*placed(name))
+    path = TABLES / f"{name}.txt"
+    if os.environ.get("PLUMBLINE_WRITE_TABLES"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def test_the_bytes_of_a_table_are_those_of_the_arrays():
+    _, state, shardings = placed("digits_vit")
+    arrays = jax.tree.map(
+        lambda leaf, sharding: jax.device_put(jnp.zeros(leaf.shape, leaf.dtype), sharding),
+        state.params,
+        shardings.params,
+    )
+    held = [array.addressable_shards[0].data.nbytes for array in jax.tree.leaves(arrays)]
+    assert [placement.device_bytes for placement in placements(state.params, shardings.params)] == held
