@@ -17,7 +17,16 @@ import textwrap
 from benchmarks.measure import CannotRun, Result, print_table
 from plumbline import UserError, unknown_name
 
-NAMES = ("step_rate", "input_cached", "input_streamed", "start_up", "checkpoints", "two_processes", "async_checkpoint")
+NAMES = (
+    "step_rate",
+    "input_cached",
+    "input_streamed",
+    "start_up",
+    "checkpoints",
+    "two_processes",
+    "async_checkpoint",
+    "planner",
+)
 
 
 def main(arguments: list[str]) -> int:

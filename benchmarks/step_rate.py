@@ -54,8 +54,8 @@ def _compare(name: str, epochs: int, target: float) -> Result:
     prolong(config, epochs, len(dataset.splits["train"]))
     return side_by_side(
         f"step_rate/{name}",
-        lambda: _in_fresh_process(steps_per_second, config.to_json()),
-        lambda: _in_fresh_process(bare_steps_per_second, config.to_json()),
+        lambda: in_fresh_process(steps_per_second, config.to_json()),
+        lambda: in_fresh_process(bare_steps_per_second, config.to_json()),
         rounds=_ROUNDS,
         target=target,
         at_least=True,
@@ -74,7 +74,7 @@ def prolong(config: ml_collections.ConfigDict, epochs: int, num_examples: int) -
     config.train.duration = f"{epochs} epochs"
 
 
-def _in_fresh_process(function: Callable[[str], float], config: str) -> float:
+def in_fresh_process(function: Callable[[str], float], config: str) -> float:
     """As a user would run it: what one training leaves in a process must not burden the next."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, config).result()
@@ -82,16 +82,16 @@ def _in_fresh_process(function: Callable[[str], float], config: str) -> float:
 
 def steps_per_second(config: str) -> float:
     """Of one training by a config in JSON, its progress lines kept off the table."""
-    return summary(_parsed(config))["steps_per_second"]
+    return summary(parsed(config))["steps_per_second"]
 
 
 def bare_steps_per_second(config: str) -> float:
     """Of the bare loop for a config in JSON."""
-    parsed = _parsed(config)
-    return bare_loop(parsed, data.load(parsed.data, seed=parsed.seed))()
+    whole = parsed(config)
+    return bare_loop(whole, data.load(whole.data, seed=whole.seed))()
 
 
-def _parsed(config: str) -> ml_collections.ConfigDict:
+def parsed(config: str) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(json.loads(config)).lock()
 
 

@@ -13,7 +13,8 @@ MAY_IMPORT = {
     "data": {"plumbline"},
     "models": {"plumbline"},
     "trainers": {"plumbline", "data", "models"},
-    "experiments": {"plumbline", "data", "models", "trainers"},
+    "diagnostics": {"plumbline", "data", "models", "trainers"},
+    "experiments": {"plumbline", "data", "models", "trainers", "diagnostics"},
 }
 
 

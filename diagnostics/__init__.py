@@ -1,0 +1,1 @@
+"""All that judges a training, before, during and after it."""

@@ -1,0 +1,307 @@
+"""The real train step of a config, compiled for devices that need not be here, and the memory it takes on each."""
+
+import dataclasses
+import functools
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh
+
+import data
+from data import Features, preprocessing, splitting
+from diagnostics.cost import hlo, work
+from diagnostics.cost.collectives import Collective, find
+from diagnostics.cost.hlo import Module
+from diagnostics.cost.work import Operation
+from plumbline import UserError
+from trainers import hyperparameters, settings
+from trainers.dispatch import Dispatch, check_parallel_mode
+from trainers.durations import Clock
+from trainers.loop import build_program, fitted, make_clock
+from trainers.mesh import check_batch, make_mesh, sharded_batch
+from trainers.sharding import placements, state_shardings, table
+from trainers.state import Program, TrainState, num_parameters
+from trainers.step import make_train_step, zero_metrics
+from trainers.workload import batch_shapes, model_flops
+
+_UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """What a config trains on, as far as its program depends on it.
+
+    Attributes:
+      features: what one example is.
+      num_training: training examples, those for validation left out.
+      fitted: arrays that are fitted on the training rows, or others in their form.
+      source: one phrase: where this is known from.
+    """
+
+    features: Features
+    num_training: int
+    fitted: dict[str, Any]
+    source: str
+
+
+def examples_of(config: ml_collections.ConfigDict) -> Examples:
+    """What a config trains on: as it declares (`data.num_examples`, `data.num_classes`), else as its source says.
+
+    Raises:
+      UserError: the source cannot be opened, or the config declares too little to do without it.
+    """
+    declared = config.data
+    if not declared.num_examples:
+        dataset = data.load(declared, seed=config.seed)
+        training = len(dataset.splits["train"])
+        return Examples(dataset.features, training, fitted(dataset), f"{config.data.source} as it is here")
+    if declared.num_classes < 1:
+        raise UserError("data.num_classes: is 0 beside data.num_examples; give --classes, or both")
+    if not declared.image_size:
+        raise UserError(
+            "data.image_size: is 0, the source's own, which is not opened where data.num_examples is given; "
+            "set data.image_size as well"
+        )
+    features = Features(
+        kind="image",
+        shape=(declared.image_size, declared.image_size, declared.channels or 3),
+        dtype="uint8",
+        task="classification",
+        class_names=tuple(map(str, range(declared.num_classes))),
+    )
+    shares = (splitting.share(declared.validation, "data.validation"), splitting.share(declared.test, "data.test"))
+    training = declared.num_examples
+    for share in shares:
+        training -= round(training * (share or 0.0))
+    arrays = preprocessing.fit(
+        features, np.zeros((2, *features.shape), np.uint8), np.zeros(2), normalize=declared.normalize
+    )
+    if declared.class_weights == "balanced":
+        arrays = {**arrays, "class_weights": np.ones(declared.num_classes, np.float32)}
+    return Examples(features, training, arrays, f"{training:,} examples of {features.shape}, as the config declares")
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """The train step of a config over a mesh, ready to be compiled.
+
+    Attributes:
+      config: the whole config.
+      program: what the step closes over.
+      mesh: devices.
+      clock: of the training.
+      state: shapes of the train state.
+      shardings: of the train state.
+      batch: shapes of a global batch.
+      init: `(seed, hyperparameters, fitted) -> state`, and its arguments.
+    """
+
+    config: ml_collections.ConfigDict
+    program: Program
+    mesh: Mesh
+    clock: Clock
+    state: TrainState
+    shardings: TrainState
+    batch: dict[str, jax.ShapeDtypeStruct]
+    init: functools.partial
+
+    @property
+    def num_parameters(self) -> int:
+        """Of the model."""
+        return num_parameters(self.state.params)
+
+    @functools.cached_property
+    def model_flops(self) -> int:
+        """Of one step over all devices, by `flops.RULE`."""
+        return model_flops(self.program, self.state)
+
+    @functools.cached_property
+    def dispatch(self) -> Dispatch:
+        """The trainer's own programs of this step."""
+        return Dispatch(
+            make_train_step(self.program),
+            self.mesh,
+            self.shardings,
+            batch_size=self.config.train.batch_size,
+            mode=self.config.parallel.mode,
+        )
+
+    def sharding_table(self) -> str:
+        """Parameter, shape, sharding and bytes on each device, as text."""
+        return table(self.mesh, self.state, self.shardings)
+
+
+def make_step(config: ml_collections.ConfigDict, examples: Examples, devices: Sequence[Any]) -> Step:
+    """The train step of a config over devices, built by the trainer's own functions.
+
+    Args:
+      config: the whole config; `config.mesh` lays out the devices.
+      examples: what it trains on.
+      devices: real ones, or those of a described topology.
+
+    Raises:
+      UserError: the config is not right, its mesh does not multiply to the devices, or its batch does not divide.
+    """
+    settings.check(config)
+    mesh = make_mesh(config.mesh, devices)
+    check_parallel_mode(config.parallel.mode, mesh)
+    if config.parallel.mode != "jit":
+        raise UserError("parallel.mode: a plan is made for 'jit', of which 'pmap' is a slower form; leave it at 'jit'")
+    check_batch(mesh, config.train.batch_size, config.train.accumulation_steps)
+    clock = make_clock(config, examples.num_training)
+    program, init = build_program(config, examples.features, clock)
+    arrays = {name: jnp.asarray(array) for name, array in examples.fitted.items()}
+    arguments = jnp.uint32(config.seed), hyperparameters.from_config(config), arrays
+    state = jax.eval_shape(init, *arguments)
+    return Step(
+        config=config,
+        program=program,
+        mesh=mesh,
+        clock=clock,
+        state=state,
+        shardings=state_shardings(program, mesh, state),
+        batch=batch_shapes(program),
+        init=functools.partial(init, *arguments),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes on each device.
+
+    Attributes:
+      parameters: of the model.
+      optimizer: of the optimizer's state.
+      average: of the moving average of the parameters.
+      rest: of the state besides, and the sums of metrics.
+      batch: of the batch.
+      padding: that the compiler adds to all of these by its tiles.
+      temporary: activations, gradients and all other intermediate values.
+      outputs: results that do not take over the memory of an argument.
+      code: of the program.
+    """
+
+    parameters: int
+    optimizer: int
+    average: int
+    rest: int
+    batch: int
+    padding: int = 0
+    temporary: int
+    outputs: int = 0
+    code: int = 0
+
+    @property
+    def arguments(self) -> int:
+        """What the step is given: the sum over the shards that a device holds."""
+        return self.parameters + self.optimizer + self.average + self.rest + self.batch
+
+    @property
+    def total(self) -> int:
+        """What the step takes at its height."""
+        return self.arguments + self.padding + self.temporary + self.outputs + self.code
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """A step as compiled.
+
+    Attributes:
+      memory: on each device. Of a program that does not fit its device, `temporary` is what the compiler asked for.
+      overflow: what the compiler said of a program that does not fit; "" if it fits, as far as the compiler knows.
+      module: the program; None if it does not fit.
+      xla_flops: XLA's own count on one device, each loop as one turn.
+      xla_bytes: likewise, bytes accessed.
+      seconds: that compilation took.
+    """
+
+    memory: Memory
+    overflow: str
+    module: Module | None
+    xla_flops: float
+    xla_bytes: float
+    seconds: float
+
+    @functools.cached_property
+    def operations(self) -> list[Operation]:
+        """What one device does in a step."""
+        return work.operations(self.module) if self.module else []
+
+    @functools.cached_property
+    def collectives(self) -> list[Collective]:
+        """What the devices tell each other in a step."""
+        return find(self.module) if self.module else []
+
+    @property
+    def flops(self) -> int:
+        """Of matrix products and convolutions on one device, as compiled: what is recomputed counts, loops in full."""
+        return sum(each.times * each.flops for each in self.operations)
+
+    @property
+    def bytes(self) -> int:
+        """Read from main memory and written to it on one device, loops in full."""
+        return sum(each.times * each.bytes for each in self.operations)
+
+
+def compile_step(step: Step) -> Compiled:
+    """Compiles one step, as the trainer dispatches it where there is one process, and reads what came of it."""
+    arguments = _memory_of_arguments(step)
+    began = time.perf_counter()
+    running = jax.eval_shape(lambda: zero_metrics(step.program))
+    lowered = step.dispatch.programs["loop"].lower(step.state, running, step.batch, None)
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        needed = re.search(r"(?:required .*?\(|Used )([\d.]+)([BKMGT])\)?", str(error))
+        if "RESOURCE_EXHAUSTED" not in str(error) or not needed:
+            raise
+        return Compiled(
+            memory=Memory(**arguments, temporary=round(float(needed[1]) * _UNITS[needed[2]])),
+            overflow=" ".join(str(error).partition(":")[2].split()),
+            module=None,
+            xla_flops=0.0,
+            xla_bytes=0.0,
+            seconds=time.perf_counter() - began,
+        )
+    seconds = time.perf_counter() - began
+    stats, costs = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    memory = Memory(
+        **arguments,
+        padding=stats.argument_size_in_bytes - sum(arguments.values()),
+        temporary=stats.temp_size_in_bytes,
+        outputs=stats.output_size_in_bytes - stats.alias_size_in_bytes,
+        code=stats.generated_code_size_in_bytes,
+    )
+    return Compiled(
+        memory=memory,
+        overflow="",
+        module=hlo.parse(compiled.as_text()),
+        xla_flops=float(costs.get("flops", 0.0)),
+        xla_bytes=float(costs.get("bytes accessed", 0.0)),
+        seconds=seconds,
+    )
+
+
+def _memory_of_arguments(step: Step) -> dict[str, int]:
+    """Bytes of the step's arguments on one device: the sum over its shards."""
+
+    def on_device(tree: Any, shardings: Any) -> int:
+        return sum(placement.device_bytes for placement in placements(tree, shardings))
+
+    state, shardings = step.state, step.shardings
+    running = jax.tree.leaves(jax.eval_shape(lambda: zero_metrics(step.program)))
+    parts = {
+        "parameters": on_device(state.params, shardings.params),
+        "optimizer": on_device(state.opt_state, shardings.opt_state),
+        "average": on_device(state.ema, shardings.ema),
+        "batch": on_device(step.batch, {name: sharded_batch(step.mesh) for name in step.batch}),
+    }
+    whole = on_device(state, shardings)
+    rest = whole - parts["parameters"] - parts["optimizer"] - parts["average"]
+    return {**parts, "rest": rest + sum(leaf.size * leaf.dtype.itemsize for leaf in running)}

@@ -1,0 +1,93 @@
+"""Says what a training will take before it is paid for, by compiling its real step for devices that need not be here.
+
+    python -m experiments.plan --config=configs/imagenet_vit_s16.py --device=v5e:16x16
+    python -m experiments.plan --config=configs/imagenet_vit_s16.py --device=v5e:4x4 --search
+    python -m experiments.plan --config=configs/digits_vit.py --device=cpu
+
+Flags:
+    --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
+    --device=NAME              v5e:4x4, v5p:4x4x4, v6e:8x8, h100:8, cpu (the default); a wrong one lists those known
+    --search                   try mesh shapes and batch sizes, and rank them
+    --remedies                 say with which remat policy or accumulation less memory is taken; where a step does not
+                               fit this is tried anyway
+    --compilations=N           most programs that --search or --remedies compiles, 8 by default
+    --table                    print how each parameter is split, and its bytes on each device
+    --examples=N --classes=N   training examples and classes, where the data are not at hand and the config has neither
+    --prices=FILE              a table of prices like diagnostics/cost/prices.toml
+    --output=FILE              write all figures as JSON as well
+
+TPUs need the extra `plan-tpu`: .venv/bin/pip install -c constraints.txt -e '.[plan-tpu]'
+"""
+
+import json
+import sys
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from diagnostics.cost import prices
+from diagnostics.cost import target as targets
+from experiments import command
+from plumbline import UserError
+from plumbline.files import write_text
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
+_DEVICE = flags.DEFINE_string("device", "cpu", "Devices.")
+_SEARCH = flags.DEFINE_bool("search", False, "Try mesh shapes and batch sizes.")
+_REMEDIES = flags.DEFINE_bool("remedies", False, "Try what takes less memory.")
+_COMPILATIONS = flags.DEFINE_integer("compilations", 8, "Most programs to compile.")
+_TABLE = flags.DEFINE_bool("table", False, "Print how each parameter is split.")
+_EXAMPLES = flags.DEFINE_integer("examples", 0, "Training examples.")
+_CLASSES = flags.DEFINE_integer("classes", 0, "Classes.")
+_PRICES = flags.DEFINE_string("prices", "", "Table of prices.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
+
+
+def main(words: list[str]) -> None:
+    """Plans and prints."""
+    command.refuse(words)
+    command.require(config=_CONFIG.value)
+    for name, flag in (("examples", _EXAMPLES), ("classes", _CLASSES), ("compilations", _COMPILATIONS)):
+        if flag.value < 0:
+            raise UserError(f"--{name}: {flag.value} given; it must be at least 0")
+    config = _CONFIG.value
+    config.data.num_examples = _EXAMPLES.value or config.data.num_examples
+    config.data.num_classes = _CLASSES.value or config.data.num_classes
+    # All that can be wrong without JAX is found out before it is imported, and JAX reads what is set here.
+    target = targets.parse(_DEVICE.value)
+    price = prices.read(_PRICES.value, target.name)
+    targets.set_environment(target)
+    devices = targets.devices(target)
+
+    from diagnostics.cost import report
+    from diagnostics.cost.program import examples_of, make_step
+    from diagnostics.cost.search import Planner
+
+    examples = examples_of(config)
+    step = make_step(config, examples, devices)
+    if _TABLE.value:
+        print(step.sharding_table())
+    planner = Planner(config, examples, target, devices, price, _note)
+    _note(f"compiling for {target.text}")
+    estimate = planner.estimate(step)
+    report.print_estimate(estimate)
+    figures: dict[str, Any] = estimate.to_json()
+    if _REMEDIES.value or not estimate.fits:
+        tried = planner.remedies(_COMPILATIONS.value)
+        report.print_remedies(tried)
+        figures["remedies"] = [each.to_json() for each in tried]
+    if _SEARCH.value:
+        tried, candidates = planner.search(_COMPILATIONS.value)
+        report.print_search(tried, candidates)
+        figures["search"] = [each.to_json() for each in tried]
+    if _OUTPUT.value:
+        write_text(_OUTPUT.value, json.dumps(figures, indent=2) + "\n")
+
+
+def _note(text: str) -> None:
+    print(f"{text} ...", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    command.run(main)
