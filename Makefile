@@ -1,6 +1,6 @@
 # `make train` and `make test` need nothing but Python 3.11 and make: each sets up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help install install-prepare train test test-slow test-prepare test-launchers lint format bench clean
+.PHONY: help install install-prepare train test test-slow test-prepare test-plan test-launchers lint format bench clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,6 +38,14 @@ test-slow: install  ## Run the slow tests: kills, several processes, long runs.
 test-prepare: install install-prepare  ## Run the tests of experiments.prepare, with Apache Beam.
 	$(PYTEST) tests/data/test_preparing.py tests/experiments/test_prepare.py
 
+test-plan: .venv-plan/.installed  ## Compile the shipped configs for TPU pods, with libtpu (700 MB).
+	JAX_PLATFORMS=cpu .venv-plan/bin/python -m pytest -q --durations=10 -n 2 tests/experiments/test_plan.py tests/diagnostics
+
+.venv-plan/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-plan
+	.venv-plan/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,plan-tpu]'
+	@touch $@
+
 test-launchers: install .venv-launchers/.installed  ## Run job files through SkyPilot, xpk and a local Slurm (800 MB).
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -q -rs -m launchers tests/launchers
 
@@ -58,4 +66,4 @@ bench: install  ## Run the benchmarks and print their ratios.
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove .venv and its like; runs are left alone.
-	rm -rf $(VENV) .venv-prepare .venv-launchers
+	rm -rf $(VENV) .venv-plan .venv-prepare .venv-launchers

@@ -66,6 +66,9 @@ def mix(
 ) -> tuple[Float[Array, "B ..."], Float[Array, "B C"], Float[Array, " B"]]:
     """Blends each example with another of its batch, by one share for the whole batch.
 
+    The partner of an example is the one in its place from the end of the batch, whose order is random anyway: so
+    devices that share a batch exchange each example once.
+
     mixup takes share * x + (1 - share) * x', with the share from Beta(alpha, alpha), for inputs and targets (Zhang et
     al. 2018, mixup, section 2). CutMix pastes a box of x' that covers 1 - share of the image, and counts the pixels
     that the box really covers for the targets (Yun et al. 2019, CutMix, section 3.1). Where both are given, one of them
@@ -83,11 +86,8 @@ def mix(
     inputs = inputs.astype(jnp.float32)
     if mixup is None and cutmix is None:
         return inputs, targets, weight
-    choice_key, mixup_key, cutmix_key, partner_key = jax.random.split(key, 4)
-    partners = axes.draw(lambda size: jax.random.permutation(partner_key, size), inputs.shape[0])
-    other_inputs, other_targets, other_weight = (
-        axes.whole_batch(values)[partners] for values in (inputs, targets, weight)
-    )
+    choice_key, mixup_key, cutmix_key = jax.random.split(key, 3)
+    other_inputs, other_targets, other_weight = map(axes.mirrored, (inputs, targets, weight))
     share = jnp.ones((), jnp.float32)
     # Part of each pixel that stays: a number for mixup, a mask over height and width for CutMix.
     kept = share.reshape((1,) * inputs.ndim)

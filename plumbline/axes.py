@@ -54,10 +54,13 @@ def over_batch(tree: Any) -> Any:
     return tree if axis is None else jax.lax.psum(tree, axis)
 
 
-def whole_batch(values: jax.Array) -> jax.Array:
-    """The values (B, ...) of all examples of the batch, of those of this part."""
-    axis = mapped_axis()
-    return values if axis is None else jax.lax.all_gather(values, axis, tiled=True)
+def mirrored(values: jax.Array) -> jax.Array:
+    """The values (B, ...) in the reverse order of the whole batch: each device gets those of one other, no more."""
+    reverse, axis = values[::-1], mapped_axis()
+    if axis is None:
+        return reverse
+    size = jax.lax.axis_size(axis)
+    return jax.lax.ppermute(reverse, axis, [(device, size - 1 - device) for device in range(size)])
 
 
 def draw(make: Callable[[int], jax.Array], num_examples: int, *, dim: int = 0) -> jax.Array:

@@ -108,7 +108,7 @@ class Run:
         self.plan = make_plan(
             config.execution.mode, config.execution.scan_steps, self.intervals.shortest(self.total_steps)
         )
-        self.alone = processes.process_count() == 1
+        self.alone, self.first = processes.process_count() == 1, processes.process_index() == 0
         self.asked_to_save = self.has_evaluated = False
 
         self.init_arguments = jnp.uint32(config.seed), hyperparameters.from_config(config), fitted(dataset)
@@ -179,10 +179,10 @@ class Run:
             train_step, self.mesh, self.shardings, batch_size=config.batch_size, mode=self.config.parallel.mode
         )
         self._prepare_execution()
-        first, folder = processes.process_index() == 0, self.directory.tensorboard
+        folder = self.directory.tensorboard
         with (
-            scalar_writer(folder, self.step, enabled=config.tensorboard and first) as self.write_scalars,
-            Progress(self.total_steps, config.batch_size, self.step, shown=first) as self.progress,
+            scalar_writer(folder, self.step, enabled=config.tensorboard and self.first) as self.write_scalars,
+            Progress(self.total_steps, config.batch_size, self.step, shown=self.first) as self.progress,
         ):
             self.profile = Profile(config.profile, folder, self.step)
             try:
@@ -270,7 +270,7 @@ class Run:
         self.directory.write_execution(dataclasses.asdict(plan))
 
     def _announce(self) -> None:
-        if processes.process_index() > 0:
+        if not self.first:
             return
         config, train_split = self.config, self.dataset.splits["train"]
         devices = self.mesh.devices.flat
@@ -332,7 +332,7 @@ class Run:
         """What this process asks for before the next dispatch; of several, only the first watches the clock."""
         if signals.received:
             return Wish.STOP
-        overdue = processes.process_index() == 0 and not self.asked_to_save and self._checkpoint_is_overdue()
+        overdue = self.first and not self.asked_to_save and self._checkpoint_is_overdue()
         # Once: of several processes, all save when they learn of it, some dispatches later.
         self.asked_to_save = self.asked_to_save or (overdue and not self.alone)
         return Wish.SAVE if overdue else Wish.NONE
@@ -352,7 +352,7 @@ class Run:
         self.directory.write_rollback(self.rollback)
         self._prepare_execution()
         self.goodput.go_back(self.step)
-        if processes.process_index() == 0:
+        if self.first:
             print(
                 f"{reason}: back to step {self.step}, and on with the batches after those of step {diverged_at}",
                 file=sys.stderr,

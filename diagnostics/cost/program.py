@@ -23,8 +23,9 @@ from plumbline import UserError
 from trainers import hyperparameters, settings
 from trainers.dispatch import Dispatch, check_parallel_mode
 from trainers.durations import Clock
-from trainers.loop import build_program, fitted, make_clock
+from trainers.loop import build_program, make_clock
 from trainers.mesh import check_batch, make_mesh, sharded_batch
+from trainers.run import fitted
 from trainers.sharding import placements, state_shardings, table
 from trainers.state import Program, TrainState, num_parameters
 from trainers.step import make_train_step, zero_metrics
