@@ -12,9 +12,12 @@ import argparse
 
 import jax
 
+import data
 from benchmarks import load_config
 from benchmarks.measure import Result, in_turns
 from benchmarks.step_rate import in_fresh_process, parsed, prolong, steps_per_second
+from diagnostics.cost import calibration
+from diagnostics.cost.program import compile_step, examples_of, make_step
 
 # Config: epochs of the training that is timed.
 _CASES = {"digits_vit": 20, "digits_mlp": 1000}
@@ -30,9 +33,6 @@ def run(options: argparse.Namespace) -> list[Result]:
 
 def estimated_seconds(config: str) -> float:
     """Of one step, by the planner, for a config in JSON."""
-    from diagnostics.cost import calibration
-    from diagnostics.cost.program import compile_step, examples_of, make_step
-
     whole = parsed(config)
     examples, devices = examples_of(whole), jax.devices()
     step = make_step(whole, examples, devices)
@@ -65,7 +65,5 @@ def _compare(name: str, epochs: int) -> list[Result]:
 
 
 def _training_examples(config: str) -> int:
-    import data
-
     whole = parsed(config)
     return len(data.load(whole.data, seed=whole.seed).splits["train"])

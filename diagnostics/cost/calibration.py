@@ -34,7 +34,7 @@ from trainers.step import Batch, Metrics, TrainStep, make_train_step, zero_metri
 _PRODUCT_SECONDS, _FLOPS, _ELEMENTS, _BYTES = 7.3e-6, 1.9e11, 1.9e10, 1.0e11
 # The small step is at most this share of the batch, and at most so many FLOPs: a step takes less than a second.
 _SHARE, _MOST_FLOPS = 4, 2e10
-_WINDOWS, _WINDOW_SECONDS = 7, 0.12
+_WINDOWS, _WINDOW_SECONDS = 11, 0.12
 _PAGE = 4096
 
 
