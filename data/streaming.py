@@ -2,7 +2,10 @@
 
 import dataclasses
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -96,9 +99,10 @@ class Stream:
         """Inputs (B_local, ...) of `step`, and which are sound (B_local,) bool."""
         if self._workers == 0:
             return self._read_step(step)
-        if step != self._next_step:
-            self._restart(step)
-        inputs, sound = next(self._iterator)
+        with _signals_held_back():
+            if step != self._next_step:
+                self._restart(step)
+            inputs, sound = next(self._iterator)
         self._next_step = step + 1
         # Out of the shared memory that a worker put them in, which ends with the worker.
         return np.array(inputs), np.array(sound)
@@ -134,6 +138,19 @@ class _ReadStep:
 
     def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         return self.reader.read(self.schedule.positions(int(step)))
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Keeps SIGTERM and SIGINT for after the block, and for ever from the workers that are started in it.
+
+    Launchers, and Ctrl-C, send them to all processes of a group; what they mean is for this process to decide.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _parse_flags() -> None:

@@ -13,6 +13,8 @@ Flags:
 Exit codes: 0 done, 2 an error you can mend, 3 diverged, 42 preempted after a save (run the same command again).
 """
 
+import os
+import signal
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -34,11 +36,15 @@ def main(words: list[str]) -> int:
     """Trains, prints the metrics, and returns the exit code."""
     command.refuse(words)
     command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
+    # Until the training itself listens there is nothing to save, and the same command will do. An exception could get
+    # lost in what is being imported.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(command.PREEMPTED))
     with distribution.joined():
         # JAX takes a moment to import: a wrong flag should not have to wait for it.
         from trainers import processes
         from trainers.loop import train
 
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         summary = train(_CONFIG.value, _WORKDIR.value, overwrite=_OVERWRITE.value)
         status = summary["status"]
         if processes.process_index() > 0:

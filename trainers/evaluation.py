@@ -17,7 +17,7 @@ from trainers.step import make_evaluation_step
 
 
 def make_evaluate(
-    program: Program, mesh: Mesh, shardings: InferenceState
+    program: Program, mesh: Mesh, shardings: InferenceState, *, batch_size: int
 ) -> Callable[[InferenceState, Split], dict[str, float]]:
     """The function `(inference state, split) -> metrics by name`, compiled once for all calls.
 
@@ -25,11 +25,12 @@ def make_evaluate(
       program: of the run.
       mesh: devices.
       shardings: of the inference state.
+      batch_size: examples of a global batch.
 
     Raises:
       UserError: the evaluation batch cannot be shared out evenly over the devices.
     """
-    batch_size, parts = evaluation_batch_size(program.config), num_batch_shards(mesh)
+    parts = num_batch_shards(mesh)
     if batch_size % parts:
         raise UserError(
             f"evaluation.batch_size: {batch_size} is not divisible over {parts} parts (mesh.data x mesh.fsdp); "

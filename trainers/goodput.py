@@ -106,9 +106,11 @@ class Goodput:
         return {"steps_per_second": rate, "examples_per_second": rate * batch_size}
 
     def _own(self) -> dict[str, float]:
-        """Wall time of this call."""
-        left = time.time() - self._began - sum(self._lost.values())
-        return {"steps": max(0.0, left) if self.stepping else 0.0, **self._lost}
+        """Wall time of this call; what goes into no loss goes into steps or, before the first, into the start."""
+        left = max(0.0, time.time() - self._began - sum(self._lost.values()))
+        own = {"steps": 0.0, **self._lost}
+        own["steps" if self.stepping else "restart"] += left
+        return own
 
 
 def _ratio(share: float | int, whole: float) -> float | None:

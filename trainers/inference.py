@@ -53,8 +53,10 @@ class FinishedRun:
         self.program, init = make_program(
             self.config, self.features, objective, hyperparameters.used([self.config]), schedule=jnp.ones_like
         )
-        self._batch_size = evaluation_batch_size(self.config)
-        self._mesh = _mesh_for(self.config, self._batch_size)
+        self._mesh = _mesh_for(self.config)
+        # The last batch is filled up anyway: any number of devices will do.
+        parts = num_batch_shards(self._mesh)
+        self._batch_size = -(-evaluation_batch_size(self.config) // parts) * parts
         arguments = jnp.uint32(0), hyperparameters.from_config(self.config), directory.fitted()
         shapes = jax.eval_shape(init, *arguments)
         shardings = state_shardings(self.program, self._mesh, shapes)
@@ -77,7 +79,9 @@ class FinishedRun:
         Raises:
           UserError: there is no such split, or the data are no longer what the run was trained on.
         """
-        return make_evaluate(self.program, self._mesh, self._shardings)(self.state, self._split(split))
+        return make_evaluate(self.program, self._mesh, self._shardings, batch_size=self._batch_size)(
+            self.state, self._split(split)
+        )
 
     def predict(self, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Predicts files: images, folders of images, or tables with or without the target column.
@@ -145,10 +149,9 @@ class FinishedRun:
         return dataset.splits[name]
 
 
-def _mesh_for(config: ml_collections.ConfigDict, batch_size: int) -> Mesh:
-    """The run's own mesh where it fits what is here; else all devices along the data axis, or one."""
+def _mesh_for(config: ml_collections.ConfigDict) -> Mesh:
+    """The run's own mesh where it fits what is here; else all devices along the data axis."""
     try:
-        mesh = make_mesh(config.mesh)
+        return make_mesh(config.mesh)
     except UserError:
-        mesh = data_mesh(jax.devices())
-    return mesh if batch_size % num_batch_shards(mesh) == 0 else data_mesh(jax.devices()[:1])
+        return data_mesh(jax.devices())

@@ -145,7 +145,16 @@ def detect(environment: Mapping[str, str]) -> Place | None:
       UserError: the variables say a part of it only.
     """
     for launcher in (_open_mpi, _slurm, _tpu_on_gke, _jobset):
-        if place := launcher(environment):
+        try:
+            place = launcher(environment)
+        except ValueError as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                f"--distributed=auto: a variable of the environment is no number ({error}); mend it, or say "
+                "--distributed=off"
+            ) from None
+        if place:
             return _with_coordinator_of(environment, place) if place.processes > 1 else None
     return None
 

@@ -154,10 +154,14 @@ class Links:
 
     def _run(self) -> None:
         try:
-            next_sign = 0.0
+            next_sign, before = 0.0, time.monotonic()
             while self._sockets and not self._finished.is_set():
                 self._read(min(self._interval, 0.1))
                 now = time.monotonic()
+                if now - before > self.silence / 2:
+                    # This process was frozen itself, and maybe the others with it: all get their time anew.
+                    self._heard = dict.fromkeys(self._heard, now)
+                before = now
                 if now >= next_sign:
                     self._send_all({"kind": "sign"})
                     next_sign = now + self._interval

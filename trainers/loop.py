@@ -67,6 +67,7 @@ def train(
 
         # Everything that can be wrong is found out before anything is deleted, written or compiled.
         compilation.keep_programs(config.execution.compilation_cache, config.data.cache_dir)
+        processes.agree({"devices of each process": jax.local_device_count()})
         mesh = make_mesh(config.mesh, devices)
         check_parallel_mode(config.parallel.mode, mesh)
         check_batch(mesh, config.train.batch_size, config.train.accumulation_steps)

@@ -32,7 +32,7 @@ from trainers import (
 from trainers.checkpoints import Best, Checkpoint, Checkpoints
 from trainers.dispatch import Dispatch, Wish
 from trainers.durations import Clock, Every
-from trainers.evaluation import make_evaluate, overall
+from trainers.evaluation import evaluation_batch_size, make_evaluate, overall
 from trainers.execution import Execution, Plan, make_plan
 from trainers.goodput import Goodput
 from trainers.mesh import local_rows, replicated
@@ -116,7 +116,7 @@ class Run:
         self.shardings = state_shardings(program, mesh, shapes)
         self.abstract_state = checkpoints.abstract(shapes, self.shardings)
         self.abstract_best, self.best_shardings = self.abstract_state.inference(), self.shardings.inference()
-        self.evaluate = make_evaluate(program, mesh, self.best_shardings)
+        self.evaluate = make_evaluate(program, mesh, self.best_shardings, batch_size=evaluation_batch_size(config))
         # Compiled once and run once: on CPU most of LLVM's work on it would be wasted.
         self.on_cpu = mesh.devices.flat[0].platform == "cpu"
         quickly = {"xla_backend_optimization_level": 1} if self.on_cpu else None
@@ -166,6 +166,8 @@ class Run:
         self._take_over(restored)
         if restored and plan:
             self.plan = Plan.from_json(plan)
+            # What one process began to time, several do not go on with: each would measure something else.
+            self.plan.decided = self.plan.decided or not self.alone
         self.goodput.go_on_from(restored.extra if restored else {})
 
     def steps(self, signals: Signals) -> tuple[str, str]:
@@ -344,9 +346,10 @@ class Run:
         diverged_at = self.step
         self.batches.close()
         with self.goodput.during("restart"):
-            self._take_over(self._restore(at_most=diverged_at))
-            none = jax.jit(lambda: jnp.int32(0), out_shardings=replicated(self.mesh))()
-            self.state = dataclasses.replace(self.state, skipped=none)
+            # A run that was stopped in the middle of the failure has saved there as well.
+            self._take_over(self._restore(at_most=diverged_at - int(self.state.skipped)))
+        # What was asked for lies in a dispatch that nobody will look at any more.
+        self.asked_to_save = False
         self.checkpoints.move_aside(self.step, "diverged")
         self.rollback = {"step": self.step, "batches": diverged_at - self.step, "reason": reason}
         self.directory.write_rollback(self.rollback)

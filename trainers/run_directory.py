@@ -17,7 +17,7 @@ import shutil
 import time
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -49,6 +49,9 @@ _OPERATIONAL = (
 )
 
 _LOCK = ".lock"
+_MARK = ".mark-"
+# How long another process may take to see a new file; network file systems are slow at that.
+_SHARED_SECONDS = 10.0
 _FOLDERS = ("checkpoints", "tensorboard")
 # In the order in which they are deleted: a run that says it is done must have its checkpoints, and a checkpoint must
 # never lie there without the config it belongs to.
@@ -82,8 +85,8 @@ class RunDirectory:
             )
         self.path = pathlib.Path(path).absolute()
         self._writes = writes
-        # Written into the lock, for other processes to know this directory by.
-        self.mark = uuid.uuid4().hex
+        # Name of a file by which other processes know this directory.
+        self.mark = f"{_MARK}{uuid.uuid4().hex}"
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
 
@@ -97,6 +100,7 @@ class RunDirectory:
         if not self._writes:
             yield
             return
+        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / _LOCK).open("a")
@@ -111,18 +115,15 @@ class RunDirectory:
                 ) from None
             except OSError as error:  # Some network file systems have no locks; then there is no guard.
                 logging.warning("No lock on %s (%s): keep other trainings out of it.", self.path, error)
+            self._remove_marks()
             with self._room_needed():
-                lock.truncate(0)
-                lock.write(self.mark)
-                lock.flush()
-                os.fsync(lock.fileno())
+                # A name that is new, in a file that is closed: buckets that are mounted show others nothing else soon.
+                (self.path / self.mark).write_text("", encoding="utf-8")
             try:
                 yield
             finally:
-                # What was never begun leaves no trace.
-                if [entry.name for entry in self.path.iterdir()] == [_LOCK]:
-                    (self.path / _LOCK).unlink()
-                    self.path.rmdir()
+                self._remove_marks()
+                self._leave_no_trace(made)
 
     def check_shared(self, mark: str) -> None:
         """Checks that this is the directory that the process which writes it holds, not one of the same name.
@@ -263,13 +264,24 @@ class RunDirectory:
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
 
     def _shows(self, mark: str) -> bool:
-        # A network file system may show what was just written a moment late.
-        for wait in (0.0, 1.0, 3.0):
-            time.sleep(wait)
+        end = time.monotonic() + _SHARED_SECONDS
+        while not (self.path / mark).exists():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.5)
+        return True
+
+    def _remove_marks(self) -> None:
+        for mark in self.path.glob(f"{_MARK}*"):
+            mark.unlink(missing_ok=True)
+
+    def _leave_no_trace(self, made: Sequence[pathlib.Path]) -> None:
+        """Removes the folders that were made for a run that never began."""
+        if [entry.name for entry in self.path.iterdir()] == [_LOCK]:
+            (self.path / _LOCK).unlink()
             with suppress(OSError):
-                if (self.path / _LOCK).read_text(encoding="utf-8") == mark:
-                    return True
-        return False
+                for folder in made:
+                    folder.rmdir()
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         if self._writes:

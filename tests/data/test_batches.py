@@ -1,3 +1,7 @@
+import multiprocessing
+import os
+import signal
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -95,6 +99,24 @@ def test_streamed_equals_cached(workers, image_folder, make_config):
     evaluations = [batches.evaluation_batches(split, batch_size=8, workers=workers) for split in (streamed, cached)]
     for one, other in zip(*evaluations, strict=True):
         _assert_same(one, other)
+
+
+def test_signals_to_the_group_reach_the_workers_of_a_stream_without_ending_them(image_folder, make_config):
+    config = make_config(source=f"folder:{image_folder}", cache_limit_gib=0.0)
+    stream = batches.TrainBatches(data.load(config, seed=0).splits["train"], batch_size=4, seed=0, workers=2)
+    try:
+        stream.read(0)
+        workers = multiprocessing.active_children()
+        assert len(workers) == 2
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGTERM)
+            os.kill(worker.pid, signal.SIGINT)
+        for step in range(1, 8):
+            assert stream.read(step)["inputs"].shape[0] == 4
+        assert all(worker.is_alive() for worker in workers)
+    finally:
+        stream.close()
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -5,7 +5,7 @@ import pytest
 
 from data.split import ArrayReader, Split
 from plumbline import UserError
-from trainers.evaluation import make_evaluate, overall
+from trainers.evaluation import evaluation_batch_size, make_evaluate, overall
 from trainers.mesh import data_mesh
 from trainers.sharding import state_shardings
 
@@ -22,7 +22,8 @@ def split_of(training, count):
 
 def evaluate_on(devices, training):
     mesh = data_mesh(jax.devices()[:devices])
-    return make_evaluate(training.program, mesh, state_shardings(training.program, mesh, training.state).inference())
+    shardings = state_shardings(training.program, mesh, training.state).inference()
+    return make_evaluate(training.program, mesh, shardings, batch_size=evaluation_batch_size(training.config))
 
 
 @pytest.mark.parametrize("devices", [1, 8])

@@ -65,6 +65,20 @@ def test_sigterm_at_any_moment_saves_and_exits_42_and_the_run_ends_the_same(
     runs.assert_runs_equal(whole, workdir)
 
 
+@pytest.mark.parametrize("seconds", [0.6, 1.2, 1.8])
+def test_sigterm_while_the_command_starts_asks_for_the_same_command_again(command, tmp_path, seconds):
+    arguments = (
+        "--config=configs/digits_mlp.py",
+        "--config.train.duration=4000 epochs",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    process = command.start("train", *arguments)
+    time.sleep(seconds)
+    process.terminate()
+    # Whatever it was doing by then, but for the first half second, in which Python itself starts.
+    assert process.wait(timeout=60) == 42
+
+
 @pytest.mark.slow
 def test_sigkill_at_ten_moments_half_of_them_in_a_save_loses_nothing(command, runs, arguments, whole, tmp_path):
     workdir, draw = tmp_path / "run", random.Random(7)

@@ -74,6 +74,15 @@ def test_rates_leave_out_compiling_and_evaluating_but_not_saving(at):
     assert clock.rates(161, 64) == {"steps_per_second": 10.0, "examples_per_second": 640.0}
 
 
+def test_a_start_that_takes_no_step_is_all_restart(at):
+    at(0.0)
+    clock = Goodput(0.0)
+    at(7.0)
+    clock.add("evaluation", 3.0)
+    assert clock.seconds()["restart"] == 4.0
+    assert sum(clock.seconds().values()) == 7.0
+
+
 def test_a_run_that_goes_back_counts_its_steps_from_there(at):
     at(0.0)
     clock = Goodput(0.0)
