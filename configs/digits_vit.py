@@ -2,7 +2,7 @@
 
 python -m experiments.train --config=configs/digits_vit.py --workdir=runs/digits_vit
 
-Test accuracy 0.914 (0.916 and 0.911 with seeds 0 and 1) in about 150 seconds on two cores of an AMD EPYC that had
+Test accuracy 0.928 (0.932 and 0.924 with seeds 0 and 1) in about 150 seconds on two cores of an AMD EPYC that had
 other work to do.
 """
 
