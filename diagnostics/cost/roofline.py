@@ -18,11 +18,15 @@ from trainers.hardware import Hardware
 COMPUTE_EFFICIENCY = 0.75
 MEMORY_EFFICIENCY = 0.80
 INTERCONNECT_EFFICIENCY = 0.80
+# No operation and no collective takes less, however small: in a small model it is these that count.
+LEAST_OPERATION_SECONDS = 2e-7
+LEAST_COLLECTIVE_SECONDS = 5e-6
 
 ASSUMPTIONS = (
     f"roofline, operation by operation, at {COMPUTE_EFFICIENCY:.0%} of peak FLOP/s, {MEMORY_EFFICIENCY:.0%} of memory "
-    f"bandwidth and {INTERCONNECT_EFFICIENCY:.0%} of the links' bandwidth; collectives run beside the arithmetic; "
-    "input and dispatch keep up"
+    f"bandwidth and {INTERCONNECT_EFFICIENCY:.0%} of the links' bandwidth, at least "
+    f"{LEAST_OPERATION_SECONDS * 1e6:g} us an operation and {LEAST_COLLECTIVE_SECONDS * 1e6:g} us a collective; "
+    "collectives run beside the arithmetic; input and dispatch keep up"
 )
 """What the estimate rests on, in one sentence, to be printed beside it."""
 
@@ -81,9 +85,16 @@ def step_time(
     return StepTime(
         compute=sum(each.times * each.flops for each in operations) / flops_rate,
         memory=sum(each.times * each.bytes for each in operations) / bytes_rate,
-        operations=sum(each.times * max(each.flops / flops_rate, each.bytes / bytes_rate) for each in operations),
+        operations=sum(
+            each.times * max(each.flops / flops_rate, each.bytes / bytes_rate, LEAST_OPERATION_SECONDS)
+            for each in operations
+        ),
         interconnect=sum(
-            each.times * each.sent_bytes / (bandwidth(hardware, shape, each.group_size) * INTERCONNECT_EFFICIENCY)
+            each.times
+            * max(
+                each.sent_bytes / (bandwidth(hardware, shape, each.group_size) * INTERCONNECT_EFFICIENCY),
+                LEAST_COLLECTIVE_SECONDS,
+            )
             for each in collectives
         ),
     )

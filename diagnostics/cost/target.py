@@ -106,6 +106,8 @@ def set_environment(target: Target, environment: MutableMapping[str, str] = os.e
             raise UserError(f"--device: '{target.text}' needs libtpu, which is not installed; {_INSTALL}")
         # There is no TPU here to be asked what it is, and libtpu's complaints about that are not the user's.
         environment["TPU_SKIP_MDS_QUERY"] = "1"
+        # Several plans may be made at once: none of them holds a TPU.
+        environment["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "true"
         environment.setdefault("TPU_STDERR_LOG_LEVEL", "3")
         environment.setdefault("TPU_MIN_LOG_LEVEL", "3")
     elif target.num_devices:

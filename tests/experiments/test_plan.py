@@ -111,7 +111,8 @@ def test_imagenet_configs_compile_for_tpu_pods(plan, name, device):
     memory, flops = figures["memory"], figures["flops"]
     # The compiler allots what the shards add up to, and the padding of its tiles.
     assert 0 <= memory["padding"] < 0.05 * memory["arguments"]
-    assert flops["compiled"] == pytest.approx(flops["model"], rel=0.03)
+    # With few images on a device the compiler folds some of a convolution's space into its batch, and does more.
+    assert 0.999 < flops["compiled"] / flops["model"] < 1.25
     assert figures["collectives"]["all-reduce"]["count"] > 0
     assert 0 < figures["mfu"] < 1
 

@@ -48,5 +48,13 @@ def test_gpus_leave_their_host_by_the_network():
     assert roofline.bandwidth(H100, (16,), 16) == 50e9
 
 
+def test_small_operations_and_collectives_have_a_least_time():
+    time = roofline.step_time(
+        [Operation("a", 10, 1, 1, 1)], [Collective("all-reduce", 3, 4, 8)], H100, (8,), "bfloat16"
+    )
+    assert time.operations == pytest.approx(10 * roofline.LEAST_OPERATION_SECONDS)
+    assert time.interconnect == pytest.approx(3 * roofline.LEAST_COLLECTIVE_SECONDS)
+
+
 def test_mfu_is_the_share_of_the_peak():
     assert roofline.mfu(2.0, 1e12, 1e12) == 0.5
