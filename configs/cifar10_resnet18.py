@@ -14,6 +14,8 @@ def get_config():
     config.data.source = "tfds:cifar10"
     config.data.num_examples = 50_000
     config.data.num_classes = 10
+    config.data.image_size = 32
+    config.data.channels = 3
     config.data.validation = "2 percent"
 
     config.model.name = "resnet"
