@@ -77,9 +77,12 @@ def _print_summary(summary: Mapping[str, Any]) -> None:
 def _goodput(figures: Mapping[str, Any]) -> str:
     """Where the time went, and MFU with the rule it was counted by."""
     went = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in figures["seconds"].items())
-    mfu = f"{figures['mfu']:.1%} of {figures['peak_flops']:.3g} FLOP/s" if figures.get("mfu") else "peak not known"
-    speed = f"{figures['model_flops_per_second']:.3g} FLOP/s" if figures.get("model_flops_per_second") else "no steps"
-    return f"goodput {figures['goodput']:.1%} ({went}); MFU: {mfu}, at {speed} ({figures['rule']})"
+    lines = [f"goodput {figures['goodput']:.1%}: {went}"]
+    if speed := figures.get("model_flops_per_second"):
+        peak = figures["peak_flops"]
+        mfu = f"MFU {figures['mfu']:.1%} of {peak:.3g} FLOP/s" if peak else "MFU unknown, as the peak is"
+        lines.append(f"{mfu}; {speed:.3g} FLOP/s ({figures['rule']})")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -60,3 +60,9 @@ def test_the_readme_lists_every_config():
 def test_no_dependency_file_names_a_host():
     for name in ("pyproject.toml", "constraints.txt"):
         assert "://" not in (CHECKOUT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")], ids=lambda path: path.name)
+def test_every_link_to_a_file_leads_to_one(page):
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []

@@ -1,9 +1,10 @@
 """Where the wall time of a run goes, over all of its starts, and how well its steps use the hardware.
 
 Goodput is the share of wall time spent in useful steps. The rest is compiling, waiting for data (reading while no step
-is under way), checkpoints, evaluations, and restarts: to open and restore, and all that was done or waited for since
-the checkpoint from which the run went on. MFU, the model FLOPs utilization, is the share of the hardware's peak that
-the model's arithmetic makes use of in those steps (Chowdhery et al. 2022, "PaLM", appendix B).
+is under way), checkpoints, evaluations, the first start (to open the data and begin), and restarts: to open and
+restore, and all that was done or waited for since the checkpoint from which the run went on. MFU, the model FLOPs
+utilization, is the share of the hardware's peak that the model's arithmetic makes use of in those steps (Chowdhery et
+al. 2022, "PaLM", appendix B).
 """
 
 import time
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 # Beside "steps", which is what they leave.
-LOSSES = ("compile", "data", "checkpoint", "evaluation", "restart")
+LOSSES = ("start", "compile", "data", "checkpoint", "evaluation", "restart")
 
 
 class Goodput:
@@ -24,6 +25,7 @@ class Goodput:
 
     def __init__(self, began: float):
         self._began = began
+        self._opening = "start"
         self._lost = dict.fromkeys(LOSSES, 0.0)
         self._earlier = dict.fromkeys(("steps", *LOSSES), 0.0)
         self._first: tuple[int, dict[str, float]] | None = None
@@ -37,6 +39,7 @@ class Goodput:
     def go_on_from(self, saved: Mapping[str, Any]) -> None:
         """Takes over what `to_save` gave when the checkpoint was saved from which the run goes on."""
         if saved:
+            self._opening = "restart"
             self._earlier |= saved["seconds"]
             self._earlier["restart"] += max(0.0, self._began - saved["time"])
 
@@ -58,8 +61,8 @@ class Goodput:
             self.add(loss, time.perf_counter() - began)
 
     def begin_stepping(self, step: int) -> None:
-        """The first dispatch is over; what went before it, and into no other loss, was the start."""
-        self.add("restart", time.time() - self._began - sum(self._lost.values()))
+        """The first dispatch is over; what went before it, and into no other loss, was the start or restart."""
+        self.add(self._opening, time.time() - self._began - sum(self._lost.values()))
         self.go_back(step)
 
     def go_back(self, step: int) -> None:
@@ -109,7 +112,7 @@ class Goodput:
         """Wall time of this call; what goes into no loss goes into steps or, before the first, into the start."""
         left = max(0.0, time.time() - self._began - sum(self._lost.values()))
         own = {"steps": 0.0, **self._lost}
-        own["steps" if self.stepping else "restart"] += left
+        own["steps" if self.stepping else self._opening] += left
         return own
 
 

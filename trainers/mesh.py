@@ -127,6 +127,6 @@ def _shape(sizes: dict[str, int], num_devices: int) -> tuple[int, ...]:
     if num_devices % fixed if open_axes else num_devices != fixed:
         raise UserError(
             f"mesh: {text} does not multiply to the {num_devices} device(s) there are; "
-            "change a size, or make one of them -1"
+            f"change a size{'' if open_axes else ', or make one of them -1'}"
         )
     return tuple(num_devices // fixed if size == -1 else size for size in sizes.values())

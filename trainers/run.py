@@ -101,6 +101,10 @@ class Run:
             evaluate=clock.every(settings_.evaluate_every, "train.evaluate_every"),
             checkpoint=clock.every(settings_.checkpoint_every, "train.checkpoint_every", wall_time=True),
         )
+        if settings_.profile.steps and settings_.profile.start >= self.total_steps:
+            raise UserError(
+                f"train.profile.start: {settings_.profile.start} is not reached in {self.total_steps} steps; lower it"
+            )
         self.patience = clock.every(settings_.patience, "train.patience").steps
         objective = program.objective
         self.metric = objective.best_metric if settings_.best_metric == "auto" else settings_.best_metric
@@ -318,6 +322,8 @@ class Run:
             granted = notes.wish
             if notes.skipped >= self.config.train.max_skipped:
                 reason = f"loss or gradient not finite in {notes.skipped} steps in a row before step {self.step}"
+                if self.rollback:
+                    reason += f", after it had gone back to step {self.rollback['step']} already"
                 if self.rollback or self.config.train.on_divergence != "rollback":
                     return "diverged", reason
                 self._roll_back(reason)

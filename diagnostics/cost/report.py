@@ -77,7 +77,9 @@ def duration(seconds: float) -> str:
         return "unknown"
     if seconds < 1e-3:
         return f"{seconds * 1e6:.3g} us"
-    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:,.3g} min"
 
 
 def _headline(estimate: Estimate) -> str:
@@ -121,12 +123,13 @@ def _work(estimate: Estimate) -> rich.table.Table:
     def both(name: str, value: float, form: str = "{:,.4g}") -> None:
         table.add_row(name, form.format(value), form.format(value * devices))
 
+    # XLA's own figures stand beside ours because others quote them; nothing below is made of them.
     both("model GFLOPs, analytic", estimate.step.model_flops / devices / 1e9)
     if compiled.module is not None:
         both("GFLOPs compiled, loops in full", compiled.flops / 1e9)
-        both("GFLOPs by XLA's own analysis, each loop once", compiled.xla_flops / 1e9)
+        both("GFLOPs as XLA counts, each loop once", compiled.xla_flops / 1e9)
         both("GB to and from memory, loops in full", compiled.bytes / 1e9)
-        both("GB by XLA's own analysis, each loop once", compiled.xla_bytes / 1e9)
+        both("GB as XLA counts, each loop once", compiled.xla_bytes / 1e9)
     for kind, each in estimate.collectives.items():
         table.add_row(f"{kind}: {each.count:,}", f"{size(each.bytes)}, sends {size(each.sent_bytes)}", "")
     return table
@@ -137,7 +140,8 @@ def _run(estimate: Estimate) -> rich.table.Table:
     if not estimate.fits:
         table.add_row("step", "does not fit")
         return table
-    table.add_row("step", duration(estimate.seconds))
+    at_most = ", at most" if estimate.target.kind == "gpu" else ""
+    table.add_row(f"step{at_most}", duration(estimate.seconds))
     if estimate.time is not None:
         time = estimate.time
         table.add_row("  compute, by itself", duration(time.compute))
@@ -151,7 +155,7 @@ def _run(estimate: Estimate) -> rich.table.Table:
         table.add_row("  matrix products reach", f"{estimate.calibration.flops_rate / 1e9:,.3g} GFLOP/s")
     table.add_row("examples/s", f"{estimate.examples_per_second:,.0f}")
     table.add_row("MFU", _percent(estimate.mfu))
-    table.add_row("hours, all steps", f"{estimate.hours:,.3g}")
+    table.add_row("hours, all steps", f"{estimate.hours:,.3g} ({duration(3600 * estimate.hours)})")
     table.add_row("energy", f"{estimate.bill.kwh:,.3g} kWh")
     table.add_row("on demand", _money(estimate.bill.on_demand, estimate))
     table.add_row("spot", _money(estimate.bill.spot, estimate))

@@ -62,7 +62,8 @@ class Target:
         if self.kind == "gpu":
             return (
                 f"compiled for {self.num_devices} CPU devices in place of GPUs, whose compiler is not here: memory, "
-                "collectives and bytes are those of the program as partitioned and fused for a CPU"
+                "collectives and bytes are those of the program as partitioned and fused for a CPU, which moves more "
+                "than a GPU's would: time and money are upper bounds, not to be compared with those of TPUs"
             )
         return "compiled for the CPU devices of this machine"
 

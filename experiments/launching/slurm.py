@@ -65,7 +65,7 @@ def _resources(job: Job) -> str:
     if accelerator.kind == "gpu":
         kind = "" if accelerator.name == "gpu" else f"{accelerator.name}:"
         return (
-            "# One process a GPU, as JAX expects under Slurm.\n"
+            "# One process a GPU, as JAX expects under Slurm. Where a task gets one core, add --cpus-per-task.\n"
             f"#SBATCH --ntasks-per-node={accelerator.count}\n"
             f"#SBATCH --gres=gpu:{kind}{accelerator.count}"
         )
