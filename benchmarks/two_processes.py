@@ -20,8 +20,8 @@ from benchmarks.measure import Result, side_by_side
 
 CONFIG = "configs/digits_resnet.py"
 TARGET = 1.2
-_ROUNDS = 5
-_STEPS = 600
+_ROUNDS = 3
+_STEPS = 200
 
 
 def run(options: argparse.Namespace) -> list[Result]:
