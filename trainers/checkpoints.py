@@ -12,6 +12,7 @@ import pathlib
 import re
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -418,6 +419,6 @@ def _in_all_processes(fine: bool) -> bool:
 
 def _without_errors_of_orbax(record: logging.LogRecord) -> bool:
     """Leaves out its tracebacks: what fails in its threads is raised where a save is waited for, and told once."""
-    return record.levelno != logging.ERROR or not any(
-        "orbax" in text for text in (record.pathname, record.getMessage())
-    )
+    trace = record.exc_info[2] if record.exc_info else None
+    texts = [record.pathname, record.getMessage(), *(frame.filename for frame in traceback.extract_tb(trace))]
+    return record.levelno != logging.ERROR or not any("orbax" in text for text in texts)
