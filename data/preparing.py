@@ -77,7 +77,7 @@ def prepare(
     try:
         with replaced(output) as temporary:
             temporary.mkdir()
-            work = temporary.parent / "work"
+            work = temporary.parent / "parts"
             write, tasks = _plan(folder, parts, lengths, work)
             _run(write, tasks, pipeline)
             _refuse_unreadable(write)

@@ -20,7 +20,7 @@ from plumbline import UserError, unknown_name
 from plumbline.axes import AXES, FSDP, TENSOR
 from trainers.mesh import replicated
 from trainers.optimizers import compile_patterns, paths_and_leaves
-from trainers.state import InferenceState, Program, TrainState
+from trainers.state import Program, TrainState
 
 Tree = Any
 Entry = str | tuple[str, ...] | None
@@ -52,14 +52,6 @@ def state_shardings(program: Program, mesh: Mesh, state: TrainState) -> TrainSta
     return dataclasses.replace(
         whole, params=shardings(state.params), ema=shardings(state.ema), opt_state=shardings(state.opt_state)
     )
-
-
-def inference_shardings(program: Program, mesh: Mesh, state: InferenceState) -> InferenceState:
-    """The sharding of every leaf of an inference state; arguments as in `state_shardings`."""
-    specs = parameter_specs(program, mesh, state.params)
-    params = [NamedSharding(mesh, specs[path]) for path, _ in paths_and_leaves(state.params)]
-    whole = jax.tree.map(lambda _: replicated(mesh), state)
-    return dataclasses.replace(whole, params=jax.tree.unflatten(jax.tree.structure(state.params), params))
 
 
 def parameter_specs(program: Program, mesh: Mesh, params: Tree) -> dict[str, PartitionSpec]:

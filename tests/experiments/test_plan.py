@@ -98,11 +98,15 @@ def test_without_libtpu_a_tpu_is_refused_with_the_way_to_install_it(fails):
     assert "pip install -c constraints.txt -e '.[plan-tpu]'" in line
 
 
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed; `make test-plan` has it"
+)
+
 PODS = ("v5e:2x4", "v5e:8x8", "v5e:16x16", "v5p:2x2x2", "v5p:4x4x4", "v5p:4x8x8", "v6e:2x4", "v6e:8x8", "v6e:16x16")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra plan-tpu)")
+@needs_libtpu
 @pytest.mark.parametrize("device", PODS)
 @pytest.mark.parametrize("name", ["imagenet_resnet50", "imagenet_vit_s16"])
 def test_imagenet_configs_compile_for_tpu_pods(plan, name, device):
@@ -118,7 +122,7 @@ def test_imagenet_configs_compile_for_tpu_pods(plan, name, device):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra plan-tpu)")
+@needs_libtpu
 def test_split_parameters_take_their_share_and_no_arithmetic_is_done_twice(plan):
     _, figures = plan(
         "--config=configs/imagenet_vit_s16.py", "--device=v5e:2x4", "--config.mesh.data=1", "--config.mesh.fsdp=8"
@@ -130,7 +134,7 @@ def test_split_parameters_take_their_share_and_no_arithmetic_is_done_twice(plan)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra plan-tpu)")
+@needs_libtpu
 def test_a_step_that_does_not_fit_is_told_with_what_makes_it_fit(plan):
     text, figures = plan("--config=configs/imagenet_vit_s16.py", "--device=v5e:2x2", "--compilations=2")
     assert not figures["fits"]

@@ -217,7 +217,7 @@ def test_a_killed_preparation_leaves_no_set_and_can_be_run_again(command, fails,
     output = tmp_path / "prepared"
     words = f"--source=folder:{folder}", f"--output={output}", "--runner=none", "--shards=2"
     with started(command, "prepare", *words):
-        wait_for(lambda: list(tmp_path.glob(".prepared.*/work/*-test.array_record-*")))
+        wait_for(lambda: list(tmp_path.glob(".prepared.*/parts/*-test.array_record-*")))
     training = f"--config=configs/image_folder.py:{folder}", f"--config.data.source=prepared:{output}"
     line = fails("train", *training, f"--workdir={tmp_path / 'run'}")
     assert line.startswith(f"data.source: no such folder '{output}'")
@@ -231,7 +231,7 @@ def test_a_preparation_that_is_told_to_stop_takes_its_files_away(command, stuck,
     folder, image, _ = stuck
     words = f"--source=folder:{folder}", f"--output={tmp_path / 'out'}", "--runner=none"
     with started(command, "prepare", *words) as process:
-        wait_for(lambda: list(tmp_path.glob(".out.*/work/*-test.array_record-*")))
+        wait_for(lambda: list(tmp_path.glob(".out.*/parts/*-test.array_record-*")))
         process.send_signal(signal.SIGTERM)
         # The file at hand is finished first.
         image.open("wb").close()
