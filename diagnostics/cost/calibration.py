@@ -30,7 +30,7 @@ from trainers.state import TrainState
 from trainers.step import Batch, Metrics, TrainStep, make_train_step, zero_metrics
 
 # Costs beside each other: fitted to the steps of six perceptrons and seven vision transformers on two cores of an AMD
-# EPYC, all of which it gives within 15 %.
+# EPYC.
 _PRODUCT_SECONDS, _FLOPS, _ELEMENTS, _BYTES = 7.3e-6, 1.9e11, 1.9e10, 1.0e11
 # The small step is at most this share of the batch, and at most so many FLOPs: a step takes less than a second.
 _SHARE, _MOST_FLOPS = 4, 2e10
