@@ -1,10 +1,9 @@
 """two_processes: what it costs to share the same cores between two processes that train together.
 
-Both sides are `python -m experiments.train` on configs/digits_resnet.py with steps dispatched one by one, the same
+Both sides are `python -m experiments.train` on configs/digits_vit.py with steps dispatched one by one, the same
 global batch and no evaluations: one process, against two that are joined over loopback and each read half of the batch.
 The ratio is the time of a step of the two divided by that of the one, each from its `summary.json`, which leaves the
-compilation out. They share the cores, so nothing can be gained; what is lost goes into exchanging gradients and batch
-statistics.
+compilation out. They share the cores, so nothing can be gained; what is lost goes into exchanging gradients.
 """
 
 import argparse
@@ -18,7 +17,7 @@ import tempfile
 
 from benchmarks.measure import Result, side_by_side
 
-CONFIG = "configs/digits_resnet.py"
+CONFIG = "configs/digits_vit.py"
 TARGET = 1.2
 _ROUNDS = 3
 _STEPS = 200

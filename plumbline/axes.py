@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
 # The axes of a mesh. Examples are split over the first two; `fsdp` splits parameters as well, `tensor` only those.
@@ -49,9 +50,15 @@ def mapped_axis() -> str | None:
 
 
 def over_batch(tree: Any) -> Any:
-    """The sum over all parts of the batch, of sums over this part."""
+    """The sum over all parts of the batch, of sums over this part; a tree of float32 arrays travels as one.
+
+    Every array that is summed for itself is a round trip of its own where XLA does not join them (on CPUs).
+    """
     axis = mapped_axis()
-    return tree if axis is None else jax.lax.psum(tree, axis)
+    if axis is None:
+        return tree
+    flat, unravel = ravel_pytree(tree)
+    return unravel(jax.lax.psum(flat, axis))
 
 
 def mirrored(values: jax.Array) -> jax.Array:

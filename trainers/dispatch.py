@@ -102,12 +102,31 @@ class Dispatch:
 
     def _jitted(self, shardings: TrainState, function: _Function, *, stacked: bool) -> Any:
         whole, everywhere = replicated(self.mesh), NamedSharding(self.mesh, PartitionSpec(axes.AXES))
+        batch = sharded_batch(self.mesh, stacked=stacked)
+        if self._sums_are_dear():
+            function = self._on_parts(function, batch.spec)
         return jax.jit(
             on_mesh(self.mesh, function),
-            in_shardings=(shardings, whole, sharded_batch(self.mesh, stacked=stacked), everywhere),
+            in_shardings=(shardings, whole, batch, everywhere),
             out_shardings=(shardings, whole, whole),
             donate_argnums=(0, 1),
         )
+
+    def _sums_are_dear(self) -> bool:
+        """Whether XLA would send each array of a sum over processes by itself, though one would do for all."""
+        on_cpus = self.mesh.devices.flat[0].platform == "cpu" and jax.process_count() > 1
+        return on_cpus and self.mesh.shape[axes.DATA] == self.mesh.size
+
+    def _on_parts(self, function: _Function, batch: PartitionSpec) -> _Function:
+        """The function, traced for the examples of one device, which sums over all of them at once."""
+
+        def on_part(*arguments: Any) -> tuple[TrainState, Metrics, Token]:
+            with axes.mapped(axes.DATA):
+                return function(*arguments)
+
+        whole = PartitionSpec()
+        in_specs = (whole, whole, batch, PartitionSpec(axes.AXES))
+        return jax.shard_map(on_part, mesh=self.mesh, in_specs=in_specs, out_specs=whole, check_vma=False)
 
     def _pmapped(self, function: _Function, *, stacked: bool) -> Any:
         def on_part(*arguments: Any) -> tuple[TrainState, Metrics, Token]:
