@@ -1,0 +1,54 @@
+"""The functions of a config file beside `get_config`: `sweep()` and `ablations()`."""
+
+import importlib.util
+import pathlib
+import types
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from plumbline import UserError
+
+
+def functions_of(*, flag_values: flags.FlagValues = flags.FLAGS) -> types.ModuleType:
+    """The file of --config as a module.
+
+    Args:
+      flag_values: where the flag is.
+
+    Raises:
+      UserError: it is no Python file.
+    """
+    path = file_of(flag_values=flag_values)
+    spec = importlib.util.spec_from_file_location(f"{path.stem}_functions", path)
+    if spec is None:
+        raise UserError(f"--config: '{path}' is no Python file; the shipped ones are in configs/")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def named_function(name: str, *, flag_values: flags.FlagValues = flags.FLAGS) -> Callable[[], Any] | None:
+    """The function of that name in the config file, or None if the file has none; names it imports count as well."""
+    function = getattr(functions_of(flag_values=flag_values), name, None)
+    return function if callable(function) else None
+
+
+def file_of(*, flag_values: flags.FlagValues = flags.FLAGS) -> pathlib.Path:
+    """The file of --config, without the argument after the colon."""
+    return pathlib.Path(config_flags.get_config_filename(flag_values["config"]).partition(":")[0])
+
+
+def missing_function(name: str, what: str, *, flag_values: flags.FlagValues = flags.FLAGS) -> UserError:
+    """The error for a config file without the function that a command needs.
+
+    Args:
+      name: of the function.
+      what: it returns, for the message.
+      flag_values: where the flag is.
+    """
+    return UserError(
+        f"--config: '{file_of(flag_values=flag_values)}' has no function {name}(); add one that returns {what}"
+    )

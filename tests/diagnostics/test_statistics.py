@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from diagnostics import statistics
+
+VALUES = np.array([0.91, 0.93, 0.90, 0.95, 0.92])
+BASELINE = np.array([0.90, 0.91, 0.90, 0.93, 0.91])
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_the_mean_has_students_interval(confidence):
+    expected = stats.ttest_1samp(VALUES, 0).confidence_interval(confidence)
+    mean, low, high = statistics.mean_interval(VALUES, confidence)
+    assert mean == pytest.approx(VALUES.mean())
+    assert (low, high) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_paired_difference_is_that_of_the_paired_t_test():
+    expected = stats.ttest_rel(VALUES, BASELINE).confidence_interval(0.95)
+    difference, low, high = statistics.paired_difference(VALUES, BASELINE)
+    assert difference == pytest.approx(0.012)
+    assert (low, high) == pytest.approx((expected.low, expected.high))
+    # What seeds have in common cancels: the interval is narrower than that of the values.
+    assert high - low < np.subtract(*statistics.mean_interval(VALUES)[:0:-1])
+
+
+def test_pairs_of_other_lengths_are_refused():
+    with pytest.raises(ValueError, match="5 values cannot be paired with 4"):
+        statistics.paired_difference(VALUES, BASELINE[:4])
+
+
+def test_a_single_value_has_no_bounds_and_none_has_no_mean():
+    mean, *bounds = statistics.mean_interval([0.9])
+    assert mean == 0.9
+    assert np.isnan(bounds).all()
+    assert np.isnan(statistics.mean_interval([])).all()
+
+
+@pytest.mark.parametrize(("right", "count"), [(0, 10), (1, 10), (50, 100), (380, 382), (382, 382)])
+def test_a_share_has_the_interval_of_wilson(right, count):
+    expected = stats.binomtest(right, count).proportion_ci(method="wilson")
+    share, low, high = statistics.wilson_interval(right, count)
+    assert share == right / count
+    assert (low, high) == pytest.approx((expected.low, expected.high))
+    assert np.isnan(statistics.wilson_interval(0, 0)).all()
+
+
+def test_overlap_widens_the_interval_as_the_corrected_resampled_t_test_does():
+    # Bouckaert & Frank 2004, equation 3: t = m / sqrt((1/n + test/train) * s**2).
+    _, low, high = statistics.mean_interval(VALUES, overlap=1 / 4)
+    half = stats.t.ppf(0.975, 4) * np.sqrt((1 / 5 + 1 / 4) * VALUES.var(ddof=1))
+    assert (high - low) / 2 == pytest.approx(half)
+
+
+def test_of_clusters_of_equal_size_the_interval_is_that_of_their_means():
+    values = np.random.default_rng(0).normal(size=(7, 20)) + np.arange(7)[:, None]
+    clusters = np.repeat(np.arange(7), 20)
+    found = statistics.clustered_interval(values.ravel(), clusters, np.ones(140))
+    assert found == pytest.approx(statistics.mean_interval(values.mean(axis=1)))
+
+
+def test_rows_of_weight_zero_and_the_names_of_clusters_do_not_count():
+    values, clusters, weights = np.array([1.0, 2.0, 4.0, 99.0]), np.array([5, 5, 9, 9]), np.array([1.0, 1.0, 2.0, 0.0])
+    found = statistics.clustered_interval(values, clusters, weights)
+    assert found == pytest.approx(statistics.clustered_interval([1.5, 4.0], np.array([0, 1]), [2.0, 2.0]))
+    mean, *bounds = statistics.clustered_interval(values, np.zeros(4), weights)
+    assert mean == pytest.approx(2.75)
+    assert np.isnan(bounds).all()
+
+
+def test_intervals_of_clusters_contain_the_truth_as_often_as_they_say():
+    random = np.random.default_rng(0)
+    hits, count = 0, 1000
+    for _ in range(count):
+        values = (random.normal(size=(8, 1)) + 0.3 * random.normal(size=(8, 30))).ravel()
+        _, low, high = statistics.clustered_interval(values, np.repeat(np.arange(8), 30), np.ones(240))
+        hits += low <= 0 <= high
+    # Two in three if rows were taken for independent; three standard errors of 1000 draws are 0.02.
+    assert 0.93 <= hits / count <= 0.97
