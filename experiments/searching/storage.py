@@ -1,0 +1,178 @@
+"""Where a study is kept: a journal file on one machine, or a database that several machines reach."""
+
+import fcntl
+import os
+import pathlib
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+import sqlalchemy
+import sqlalchemy.exc
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+from plumbline import UserError
+
+# How long a database may take to answer before a sweep gives up.
+REACH_SECONDS = 10.0
+_SECONDS_BETWEEN_TRIES = 0.5
+# PostgreSQL by its one driver of ours, where the URL names none.
+_DRIVERS = {"postgresql": "postgresql+pg8000", "postgres": "postgresql+pg8000"}
+_SCHEMES = "journal:PATH, sqlite:///PATH, postgresql+pg8000://USER:PASSWORD@HOST/DATABASE or mysql+pymysql://..."
+
+Requeue = Callable[[optuna.Study, optuna.trial.FrozenTrial], None]
+
+
+def journal_path(url: str | None, default: pathlib.Path) -> pathlib.Path | None:
+    """The journal file that a --storage means, or None if it is a database.
+
+    Args:
+      url: as given, or None.
+      default: the journal where none is given.
+    """
+    if not url:
+        return default
+    return pathlib.Path(url.removeprefix("journal:")).absolute() if url.startswith("journal:") else None
+
+
+def without_password(url: str) -> str:
+    """A --storage as it may be shown."""
+    try:
+        return url if url.startswith("journal:") else sqlalchemy.make_url(url).render_as_string(hide_password=True)
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        return url
+
+
+def open_journal(path: pathlib.Path) -> BaseStorage:
+    """Opens a journal, new or old.
+
+    Raises:
+      UserError: it cannot be written, or is no journal.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _Lock(path)
+        lock.acquire()
+        try:
+            _cut_half_line(path)
+        finally:
+            lock.release()
+        return JournalStorage(JournalFileBackend(os.fspath(path), lock_obj=lock))
+    except OSError as error:
+        raise UserError(f"--storage: cannot write to '{path}': {error.strerror}; choose another path") from None
+    except (ValueError, KeyError) as error:
+        raise UserError(f"--storage: '{path}' is no journal of a study ({error}); choose another path") from None
+
+
+def open_database(url: str, *, dead_after: int, requeue: Requeue) -> BaseStorage:
+    """Opens a database, and makes Optuna's tables in an empty one.
+
+    Args:
+      url: of SQLAlchemy, such as "sqlite:///study.db" or "postgresql+pg8000://user:password@host/database".
+      dead_after: seconds without a heartbeat after which a trial's worker counts as dead.
+      requeue: called for each trial of a dead worker.
+
+    Raises:
+      UserError: it is no such URL, its driver is missing, or it did not answer in `REACH_SECONDS`.
+    """
+    try:
+        parsed = sqlalchemy.make_url(url)
+        parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
+        parsed.get_dialect()
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        raise UserError(f"--storage: '{url}' is no storage; write {_SCHEMES}") from None
+    except (sqlalchemy.exc.NoSuchModuleError, ImportError):
+        raise UserError(f"--storage: no database is named '{parsed.drivername}' here; write {_SCHEMES}") from None
+    shown, began = parsed.render_as_string(hide_password=True), time.monotonic()
+    arguments = _engine_arguments(parsed.get_backend_name())
+    while True:
+        try:
+            _connect(parsed, arguments, REACH_SECONDS - (time.monotonic() - began))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                return optuna.storages.get_storage(
+                    RDBStorage(
+                        parsed.render_as_string(hide_password=False),
+                        engine_kwargs=arguments,
+                        heartbeat_interval=max(1, dead_after // 3),
+                        grace_period=dead_after,
+                        heartbeat_stale_trial_callback=requeue,
+                    )
+                )
+        except ImportError as error:
+            raise UserError(
+                f"--storage: '{shown}' needs a driver that is not installed ({error}); install it with pip"
+            ) from None
+        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError, RuntimeError) as error:
+            # Two workers that make the tables of one database stand in each other's way for a moment, too.
+            spent = time.monotonic() - began
+            if spent + _SECONDS_BETWEEN_TRIES > REACH_SECONDS:
+                raise UserError(
+                    f"--storage: '{shown}' cannot be reached; gave up after {spent:.0f} s ({_reason(error)})"
+                ) from None
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+
+
+class _Lock(JournalFileSymlinkLock):
+    """A lock that the kernel takes from a process that dies: nobody waits for a file that a killed one left."""
+
+    def __init__(self, path: pathlib.Path):
+        super().__init__(os.fspath(path))
+        self._file = path.with_name(f"{path.name}.lock").open("a")
+
+    def acquire(self) -> bool:
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+
+
+def _cut_half_line(path: pathlib.Path) -> None:
+    """Removes a last line that a dying machine cut short; the next would be written on to it.
+
+    Raises:
+      ValueError: the file is no journal, and must not be touched.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.startswith(b'{"op_code":'):
+        raise ValueError("it holds something else")
+    if content and not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def _connect(url: sqlalchemy.URL, arguments: dict[str, Any], timeout: float) -> None:
+    """Connects once, in a thread: a host that swallows packets, or a server that never answers, must not hold us."""
+    raised: list[BaseException] = []
+
+    def connect() -> None:
+        try:
+            engine = sqlalchemy.create_engine(url, **arguments)
+            with engine.connect():
+                pass
+            engine.dispose()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(max(timeout, 0.0))
+    if thread.is_alive():
+        raise TimeoutError("no answer")
+    if raised:
+        raise raised[0]
+
+
+def _engine_arguments(backend: str) -> dict[str, Any]:
+    # SQLite's is how long to wait for another writer. A server may be restarted, which the next query should not see.
+    return {"connect_args": {"timeout": 60}} if backend == "sqlite" else {"pool_pre_ping": True}
+
+
+def _reason(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,116 @@
+"""Which worker of a study is alive, so that the trials of a dead one come back.
+
+Beside a journal each worker holds a lock on a file of its own, which the kernel takes from it when it dies. Over a
+database it records heartbeats of its trials.
+"""
+
+import contextlib
+import fcntl
+import pathlib
+import threading
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+
+import sqlalchemy.exc
+from absl import logging
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage
+
+# The file whose lock only one worker has at a time.
+_ALL = "all"
+
+
+class LockedFiles:
+    """A locked file for each worker, in one folder."""
+
+    def __init__(self, folder: pathlib.Path, worker: str):
+        """Takes the lock of `worker`, which holds until the process ends.
+
+        Args:
+          folder: of all workers' files; made if need be.
+          worker: this one's name.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._worker = folder, worker
+        self._file = (folder / worker).open("a")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def alive(self, worker: str) -> bool:
+        """Whether a worker's process lives."""
+        if worker == self._worker:
+            return True
+        try:
+            with (self._folder / worker).open() as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
+        return False
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keeps other workers out of their own such blocks."""
+        with (self._folder / _ALL).open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def close(self) -> None:
+        """Gives the lock back."""
+        self._file.close()
+
+
+class Heartbeats:
+    """A thread that records heartbeats of the trials in hand, so that other workers leave them alone."""
+
+    def __init__(self, storage: BaseStorage):
+        """Starts the thread.
+
+        Args:
+          storage: a database, opened with a heartbeat interval.
+        """
+        self._storage, self._interval = storage, storage.get_heartbeat_interval()
+        self._trials: set[int] = set()
+        self._lock, self._stopped = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+
+    def add(self, trial: int) -> None:
+        """Records one now, and from now on."""
+        with self._lock:
+            self._trials.add(trial)
+        self._storage.record_heartbeat(trial)
+
+    def discard(self, trials: Iterable[int]) -> None:
+        """Records no more for these."""
+        with self._lock:
+            self._trials.difference_update(trials)
+
+    def close(self) -> None:
+        """Stops the thread."""
+        self._stopped.set()
+        self._thread.join()
+
+    def __enter__(self) -> "Heartbeats":
+        """Gives itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stops the thread."""
+        self.close()
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(self._interval):
+            with self._lock:
+                trials = sorted(self._trials)
+            for trial in trials:
+                if self._stopped.is_set():
+                    return
+                try:
+                    self._storage.record_heartbeat(trial)
+                except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, OSError) as error:
+                    # The server may be restarting; the next one may go through, and too late a one costs no result.
+                    logging.warning("No heartbeat could be recorded: %s", error)
+                    break
