@@ -102,8 +102,15 @@ def make_clock(config: ml_collections.ConfigDict, num_examples: int) -> Clock:
     return dataclasses.replace(clock, total_steps=total_steps)
 
 
-def build_program(config: ml_collections.ConfigDict, features: data.Features) -> tuple[Program, Init]:
+def build_program(
+    config: ml_collections.ConfigDict, features: data.Features, *, used: frozenset[str] = frozenset()
+) -> tuple[Program, Init]:
     """The program of a config on such features, and the function that makes its first state.
+
+    Args:
+      config: the whole config.
+      features: what an example is.
+      used: hyperparameters that are in the program besides those the config uses.
 
     Raises:
       UserError: objective, schedule, model or optimizer do not fit.
@@ -111,4 +118,4 @@ def build_program(config: ml_collections.ConfigDict, features: data.Features) ->
     objective = objectives.build(config.objective.name, features, calibration_bins=config.evaluation.calibration_bins)
     settings.check_task(config, features)
     schedule = schedules.build(config.schedule)
-    return make_program(config, features, objective, hyperparameters.used([config]), schedule)
+    return make_program(config, features, objective, used | hyperparameters.used([config]), schedule)
