@@ -23,3 +23,12 @@ def get_config():
     config.train.evaluate_every = "10 epochs"
     config.train.best_metric = "loss"
     return config
+
+
+def sweep():
+    return {
+        "optimizer.learning_rate": {"low": 3e-4, "high": 8.1e-3, "log": True, "step": 3},
+        "optimizer.weight_decay": {"low": 1e-3, "high": 1.0, "log": True, "step": 10},
+        "model.dropout": [0.0, 0.2],
+        "objective.label_smoothing": [0.0, 0.1],
+    }

@@ -34,3 +34,13 @@ def get_config():
     config.train.evaluate_every = "5 epochs"
     config.train.best_metric = "loss"
     return config
+
+
+def sweep():
+    return {
+        "optimizer.learning_rate": {"low": 7.5e-4, "high": 1.2e-2, "log": True, "step": 2},
+        "optimizer.weight_decay": {"low": 0.005, "high": 0.5, "log": True, "step": 10},
+        "augment.mixup": [0.0, 0.2, 0.4],
+        "objective.label_smoothing": [0.0, 0.1],
+        "train.ema_decay": [0.98, 0.99, 0.995],
+    }

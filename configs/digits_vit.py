@@ -41,3 +41,13 @@ def get_config():
     config.train.evaluate_every = "5 epochs"
     config.train.best_metric = "loss"
     return config
+
+
+def sweep():
+    return {
+        "optimizer.learning_rate": {"low": 5e-4, "high": 8e-3, "log": True, "step": 2},
+        "optimizer.weight_decay": {"low": 0.01, "high": 0.3, "log": True, "step": 3},
+        "model.dropout": [0.0, 0.1, 0.2],
+        "model.stochastic_depth": [0.0, 0.1],
+        "augment.mixup": [0.0, 0.2, 0.4],
+    }

@@ -41,3 +41,12 @@ def get_config(argument=""):
     config.train.best_metric = "loss"
     config.train.patience = "5 epochs"
     return config
+
+
+def sweep():
+    return {
+        "optimizer.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True, "step": 10},
+        "optimizer.weight_decay": {"low": 1e-4, "high": 1.0, "log": True, "step": 10},
+        "model.dropout": {"low": 0.0, "high": 0.4, "step": 0.1},
+        "model.mlp.hidden_sizes": [(64,), (128, 64), (256, 128)],
+    }

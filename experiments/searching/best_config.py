@@ -8,6 +8,7 @@ from typing import Any
 
 import ml_collections
 
+from experiments.searching.fields import leaves
 from plumbline.files import write_text
 
 
@@ -32,12 +33,12 @@ def write(
       overrides: of the trial.
       found: a line that says what this is.
     """
-    before = _flat(base_config)
-    changed = {name: value for name, value in _flat(config).items() if before.get(name) != value} | dict(overrides)
+    before = dict(leaves(base_config))
+    changed = {name: value for name, value in leaves(config) if before.get(name) != value} | dict(overrides)
     lines = [
         f'"""{found}',
         "",
-        f"python -m experiments.train --config={path.name} --workdir=DIR",
+        f"python -m experiments.train --config={path} --workdir=DIR",
         '"""',
         "",
         *_import(base),
@@ -62,13 +63,3 @@ def _import(base: pathlib.Path) -> list[str]:
         "base = importlib.util.module_from_spec(_SPEC)",
         "_SPEC.loader.exec_module(base)",
     ]
-
-
-def _flat(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in config.items():
-        if isinstance(value, ml_collections.ConfigDict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

@@ -7,6 +7,7 @@ fields have one of those values; a list of choices is then written `{"choices": 
 """
 
 import dataclasses
+import difflib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +17,9 @@ import ml_collections
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from experiments.searching.fields import leaves
 from plumbline import UserError, unknown_name
-from trainers.population import overridden
+from trainers.members import check_shared, overridden
 
 _KEYS = ("choices", "low", "high", "log", "step", "when")
 _RANGE_KEYS = ("low", "high", "log", "step")
@@ -94,7 +96,8 @@ class Space:
     def __init__(self, entries: Sequence[Entry], config: ml_collections.ConfigDict):
         """Takes checked entries; see `parse`."""
         self.entries = tuple(entries)
-        self._fields = {path: _get(config, path) for entry in entries for path in entry.when}
+        fields = dict(leaves(config))
+        self._fields = {path: fields[path] for entry in entries for path in entry.when}
 
     @property
     def fingerprint(self) -> str:
@@ -188,6 +191,7 @@ def parse(sweep: Any, config: ml_collections.ConfigDict) -> Space:
 
 def _entry(path: str, given: Any, config: ml_collections.ConfigDict) -> Entry:
     field = _field(path, config)
+    _check_may_differ(path)
     if isinstance(given, (list, tuple)):
         given = {"choices": given}
     if not isinstance(given, Mapping):
@@ -207,6 +211,13 @@ def _entry(path: str, given: Any, config: ml_collections.ConfigDict) -> Entry:
     if isinstance(field, bool) or not isinstance(field, (int, float)):
         raise UserError(f"sweep(): '{path}' is a range, but the field holds {field!r}; give a list of choices")
     return _range(path, given, when, isinstance(field, int), config)
+
+
+def _check_may_differ(path: str) -> None:
+    try:
+        check_shared({path: None})
+    except UserError as error:
+        raise UserError(f"sweep(): {error}") from None
 
 
 def _range(
@@ -274,30 +285,24 @@ def _ordered(entries: Mapping[str, Entry]) -> list[Entry]:
 
 
 def _field(path: str, config: ml_collections.ConfigDict) -> Any:
-    value = _get(config, path)
-    # `overridden` knows unknown fields and says which is nearest.
-    _overridden(path, value, config)
-    return value
+    """The field's value.
+
+    Raises:
+      UserError: there is no such field, or all trainings of a search have to have the same.
+    """
+    fields = dict(leaves(config))
+    if path not in fields:
+        near = difflib.get_close_matches(str(path), fields, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "the fields are in configs/defaults.py"
+        raise UserError(f"sweep(): unknown field '{path}'; {hint}")
+    return fields[path]
 
 
 def _typed(path: str, value: Any, config: ml_collections.ConfigDict) -> Any:
-    return _get(_overridden(path, value, config), path)
-
-
-def _overridden(path: str, value: Any, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     try:
-        return overridden(config, {path: value})
+        return dict(leaves(overridden(config, {path: value})))[path]
     except UserError as error:
         raise UserError(f"sweep(): {error}") from None
-
-
-def _get(config: ml_collections.ConfigDict, path: str) -> Any:
-    value = config
-    for name in path.split("."):
-        if not isinstance(value, ml_collections.ConfigDict) or name not in value:
-            return None
-        value = value[name]
-    return value
 
 
 def _label(value: Any) -> Any:

@@ -24,6 +24,7 @@ from optuna.storages import BaseStorage, RetryHeartbeatStaleTrialCallback, fail_
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.searching import storage as storages
+from experiments.searching.directory import check_same
 from experiments.searching.samplers import Sampler
 from experiments.searching.space import Space
 from experiments.searching.workers import Heartbeats, LockedFiles
@@ -50,11 +51,13 @@ class Asked:
       number: in the study.
       overrides: config path -> value.
       told: its result is in the study already; it comes along as part of a batch that was interrupted.
+      steps: objective by step, as it was reported before.
     """
 
     number: int
     overrides: Mapping[str, Any]
     told: bool = False
+    steps: Mapping[int, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -249,7 +252,7 @@ class Study:
 
     def _open_study(self, directions: Sequence[str], settings: Mapping[str, Any]) -> None:
         """Makes the study, or checks the one that is there."""
-        here = {"maker": self._worker, "settings": {"space": self._space.fingerprint, **settings}}
+        settings = {"space": self._space.fingerprint, **settings}
         try:
             optuna.create_study(storage=self._storage, study_name=self.name, directions=list(directions))
         except DuplicatedStudyError:
@@ -258,32 +261,24 @@ class Study:
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
                 there = self._study().user_attrs
             if "made" in there:
-                self._check_settings(there["made"]["settings"], here["settings"])
+                check_same(
+                    there["made"]["settings"], settings, f"--study: '{self.name}' in '{self._shown}'", self._remedy
+                )
                 return
             # Its maker died at once, unless it was somebody else's.
             if self._trials():
                 raise UserError(
                     f"--study: '{self.name}' in '{self._shown}' was not made by a sweep; give another --study"
                 ) from None
-        self._study().set_user_attr("made", here)
-
-    def _check_settings(self, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-        differing = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
-        if not differing:
-            return
-        if "space" in differing:
-            what = "another space"
-        else:
-            shown = ", ".join(f"{n} is {there.get(n)!r} there, {here.get(n)!r} here" for n in differing[:3])
-            what = f"another search ({shown})"
-        raise UserError(
-            f"--study: '{self.name}' in '{self._shown}' holds {what}; give another --study"
-            + (" or --workdir, or --overwrite" if self.storage_text.startswith("journal:") else "")
-        )
+        self._study().set_user_attr("made", {"maker": self._worker, "settings": settings})
 
     @property
     def _shown(self) -> str:
         return storages.without_password(self.storage_text)
+
+    @property
+    def _remedy(self) -> str:
+        return "another --study" if self._journal is None else "another --study or --workdir, or --overwrite"
 
     def _study(self) -> optuna.Study:
         return optuna.load_study(study_name=self.name, storage=self._storage, sampler=self._sampler)
@@ -374,13 +369,14 @@ class Study:
 
     def _asked(self, trial: FrozenTrial) -> Asked:
         self._identity[trial.number] = trial._trial_id
+        steps = dict(trial.intermediate_values)
         if trial.state.is_finished():
-            return Asked(number=trial.number, overrides=self._space.overrides(trial.params), told=True)
+            return Asked(number=trial.number, overrides=self._space.overrides(trial.params), told=True, steps=steps)
         # As `Study.ask` would, of a trial that is running already. What was drawn of it before is kept.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             overrides = self._space.suggest(optuna.trial.Trial(self._study(), trial._trial_id))
-        return Asked(number=trial.number, overrides=overrides)
+        return Asked(number=trial.number, overrides=overrides, steps=steps)
 
     def _recover(self) -> None:
         """Ends the trials of dead workers and queues them again."""

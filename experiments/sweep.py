@@ -1,0 +1,103 @@
+"""Searches for good hyperparameters: many trainings as one population, resumed after a kill, shared by many machines.
+
+    python -m experiments.sweep --config=configs/digits_mlp.py --workdir=runs/sweep --sampler=tpe --trials=64 --folds=5
+    python -m experiments.sweep --config=configs/digits_mlp.py --workdir=runs/grid --sampler=grid
+
+The space is what `sweep()` in the config file returns. The test split takes no part.
+
+Flags:
+    --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
+    --workdir=DIR              of this worker: new, empty, or that of the same search, which then goes on
+    --sampler=NAME             grid, random, tpe (the default), cmaes or nsga2
+    --trials=N                 points of the space to try, by all workers together; a grid is tried whole
+    --folds=K                  judge each trial by K-fold cross-validation over the training and validation rows; 0, the
+                               default: train on the training split, judge on the validation split
+    --groups=NAME              hold out whole groups of the source, such as writer
+    --seeds=S                  trainings of each trial and fold, with the config's seed and the S - 1 after it
+    --pruner=NAME              none, halving, hyperband or median: stop trials that fall behind
+    --metric=NAMES             what is sought, such as accuracy or loss; several, such as accuracy,parameters or
+                               accuracy,latency (seconds of a forward pass for one example), with nsga2
+    --budget=TIME              begin no batch after this time, such as "20 minutes"; what is left waits for a next start
+    --storage=URL              where workers share a study: journal:PATH on one machine, or a database, such as
+                               postgresql+pg8000://USER:PASSWORD@HOST/DATABASE; by default a journal in DIR
+    --study=NAME               of the study in the storage
+    --dead-after=SECONDS       a worker that a database has not heard of for so long counts as dead; 180 by default
+    --overwrite                delete what another search left in DIR
+    --distributed=off|auto|explicit   whether to join other processes as one run; see experiments/distribution.py
+
+Exit codes: 0 done, 2 an error you can mend, 3 all trials diverged, 42 preempted (run the same command again).
+"""
+
+import os
+import signal
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import command, distribution, populations, recipes
+from plumbline import UserError
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of this worker.")
+_SAMPLER = flags.DEFINE_string("sampler", "tpe", "How points are drawn.")
+_TRIALS = flags.DEFINE_integer("trials", None, "Points to try.")
+_FOLDS = flags.DEFINE_integer("folds", 0, "Folds of each trial.")
+_GROUPS = flags.DEFINE_string("groups", "", "Groups that are held out whole.")
+_SEEDS = flags.DEFINE_integer("seeds", 1, "Seeds of each trial.")
+_PRUNER = flags.DEFINE_string("pruner", "none", "How trials are stopped early.")
+_METRIC = flags.DEFINE_string("metric", "", "What is sought.")
+_BUDGET = flags.DEFINE_string("budget", "", "Time after which no batch is begun.")
+_STORAGE = flags.DEFINE_string("storage", None, "Where the study is kept.")
+_STUDY = flags.DEFINE_string("study", None, "Name of the study.")
+_DEAD_AFTER = flags.DEFINE_integer("dead-after", 180, "Seconds after which a silent worker counts as dead.")
+flags.DEFINE_alias("dead_after", "dead-after")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete what another search left in the directory.")
+distribution.define_flags("off")
+
+
+def main(words: list[str]) -> int:
+    """Searches, prints and writes what was found, and returns the exit code."""
+    command.refuse(words)
+    command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
+    # What is done is in the study, and what was under way in the population's file as of its last save.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(command.PREEMPTED))
+    space = recipes.named_function("sweep")
+    if space is None:
+        raise recipes.missing_function("sweep", "the space: a dict from config path to choices or a range")
+    populations.population_devices()
+    with distribution.joined():
+        from experiments.searching.sweeping import Options, sweep
+        from trainers import processes
+
+        if processes.process_count() > 1:
+            raise UserError(
+                "--distributed: a search trains on the devices of one process; start workers that share a --storage"
+            )
+        argument = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[2] or None
+        get_config = recipes.functions_of().get_config
+        return sweep(
+            _CONFIG.value,
+            space,
+            _WORKDIR.value,
+            Options(
+                sampler=_SAMPLER.value,
+                trials=_TRIALS.value,
+                folds=_FOLDS.value,
+                groups=_GROUPS.value,
+                seeds=_SEEDS.value,
+                pruner=_PRUNER.value,
+                metric=_METRIC.value,
+                budget=_BUDGET.value,
+                storage=_STORAGE.value,
+                study=_STUDY.value,
+                dead_after=_DEAD_AFTER.value,
+                overwrite=_OVERWRITE.value,
+            ),
+            base=recipes.file_of(),
+            argument=argument,
+            base_config=get_config() if argument is None else get_config(argument),
+        )
+
+
+if __name__ == "__main__":
+    command.run(main)
