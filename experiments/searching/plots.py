@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from experiments.searching.results import Results
 from plumbline.files import replaced
@@ -75,6 +76,7 @@ def _slice(results: Results, name: str, axes: Axes) -> None:
         values = [str(value) for value in values]
     elif min(values) > 0 and max(values) / min(values) > 20:
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     # Later trials are darker.
     axes.scatter(values, [y for _, y, _ in points], c=[n for _, _, n in points], cmap="Blues", edgecolors="grey")
     axes.set(xlabel=name, ylabel=results.metrics[0].name)

@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
 import optuna
 import sqlalchemy
@@ -122,14 +122,16 @@ class _Lock(JournalFileSymlinkLock):
 
     def __init__(self, path: pathlib.Path):
         super().__init__(os.fspath(path))
-        self._file = path.with_name(f"{path.name}.lock").open("a")
+        self._path = path.with_name(f"{path.name}.lock")
+        self._held: IO[str] | None = None
 
     def acquire(self) -> bool:
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._held = self._path.open("a")
+        fcntl.flock(self._held, fcntl.LOCK_EX)
         return True
 
     def release(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._held.close()
 
 
 def _cut_half_line(path: pathlib.Path) -> None:
