@@ -1,6 +1,7 @@
 """Where a study is kept: a journal file on one machine, or a database that several machines reach."""
 
 import fcntl
+import functools
 import os
 import pathlib
 import threading
@@ -68,13 +69,16 @@ def open_journal(path: pathlib.Path) -> BaseStorage:
         raise UserError(f"--storage: '{path}' is no journal of a study ({error}); choose another path") from None
 
 
-def open_database(url: str, *, dead_after: int, requeue: Requeue) -> BaseStorage:
+def open_database(url: str, *, dead_after: int, requeue: Requeue) -> tuple[BaseStorage, Callable[[], None]]:
     """Opens a database, and makes Optuna's tables in an empty one.
 
     Args:
       url: of SQLAlchemy, such as "sqlite:///study.db" or "postgresql+pg8000://user:password@host/database".
       dead_after: seconds without a heartbeat after which a trial's worker counts as dead.
       requeue: called for each trial of a dead worker.
+
+    Returns:
+      The storage, and what closes its connections.
 
     Raises:
       UserError: it is no such URL, its driver is missing, or it did not answer in `REACH_SECONDS`.
@@ -83,10 +87,8 @@ def open_database(url: str, *, dead_after: int, requeue: Requeue) -> BaseStorage
         parsed = sqlalchemy.make_url(url)
         parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
         parsed.get_dialect()
-    except (sqlalchemy.exc.ArgumentError, ValueError):
-        raise UserError(f"--storage: '{url}' is no storage; write {_SCHEMES}") from None
-    except (sqlalchemy.exc.NoSuchModuleError, ImportError):
-        raise UserError(f"--storage: no database is named '{parsed.drivername}' here; write {_SCHEMES}") from None
+    except (sqlalchemy.exc.ArgumentError, ImportError, ValueError):
+        raise UserError(f"--storage: '{without_password(url)}' is no storage; write {_SCHEMES}") from None
     shown, began = parsed.render_as_string(hide_password=True), time.monotonic()
     arguments = _engine_arguments(parsed.get_backend_name())
     while True:
@@ -94,15 +96,14 @@ def open_database(url: str, *, dead_after: int, requeue: Requeue) -> BaseStorage
             _connect(parsed, arguments, REACH_SECONDS - (time.monotonic() - began))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return optuna.storages.get_storage(
-                    RDBStorage(
-                        parsed.render_as_string(hide_password=False),
-                        engine_kwargs=arguments,
-                        heartbeat_interval=max(1, dead_after // 3),
-                        grace_period=dead_after,
-                        heartbeat_stale_trial_callback=requeue,
-                    )
+                database = RDBStorage(
+                    parsed.render_as_string(hide_password=False),
+                    engine_kwargs=arguments,
+                    heartbeat_interval=max(1, dead_after // 3),
+                    grace_period=dead_after,
+                    heartbeat_stale_trial_callback=requeue,
                 )
+            return optuna.storages.get_storage(database), functools.partial(_close, database)
         except ImportError as error:
             raise UserError(
                 f"--storage: '{shown}' needs a driver that is not installed ({error}); install it with pip"
@@ -145,6 +146,11 @@ def _cut_half_line(path: pathlib.Path) -> None:
         raise ValueError("it holds something else")
     if content and not content.endswith(b"\n"):
         os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def _close(database: RDBStorage) -> None:
+    database.remove_session()
+    database.engine.dispose()
 
 
 def _connect(url: sqlalchemy.URL, arguments: dict[str, Any], timeout: float) -> None:

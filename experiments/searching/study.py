@@ -14,7 +14,7 @@ import itertools
 import pathlib
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -124,7 +124,7 @@ class Study:
         if self._journal is None and not name:
             raise UserError("--study: missing; a database holds several, so name the one of this search")
         self.name = name or DEFAULT_NAME
-        self._storage = self._open_storage(storage)
+        self._storage, self._close_storage = self._open_storage(storage)
         self._open_study(directions, settings)
         self._files = self._hearts = None
         if self._journal:
@@ -140,6 +140,7 @@ class Study:
             self._hearts.close()
         if self._files:
             self._files.close()
+        self._close_storage()
 
     def __enter__(self) -> "Study":
         """Gives itself."""
@@ -244,10 +245,10 @@ class Study:
             reason=trial.user_attrs.get("failure", ""),
         )
 
-    def _open_storage(self, url: str | None) -> BaseStorage:
+    def _open_storage(self, url: str | None) -> tuple[BaseStorage, Callable[[], None]]:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         if self._journal:
-            return storages.open_journal(self._journal)
+            return storages.open_journal(self._journal), lambda: None
         return storages.open_database(url, dead_after=self._dead_after, requeue=_requeue)
 
     def _open_study(self, directions: Sequence[str], settings: Mapping[str, Any]) -> None:

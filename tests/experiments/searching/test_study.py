@@ -66,19 +66,34 @@ def test_what_samplers_learn_beats_drawing_at_random(sampler, tmp_path):
     assert means[sampler] > means["random"]
 
 
-@pytest.mark.parametrize("kept", range(1, 8))
-def test_a_batch_that_was_cut_off_while_it_was_drawn_goes_on_with_the_same_trials(kept, tmp_path):
-    whole = search(tmp_path / "whole", sampler="tpe", batch=8)
-    with worker.opened(tmp_path / "cut", sampler="tpe") as study:
+@pytest.mark.parametrize("share", np.linspace(0, 1, 12))
+def test_a_batch_that_was_cut_off_while_it_was_drawn_goes_on_with_the_same_trials(share, tmp_path):
+    whole = search(tmp_path / "whole", batch=8)
+    journal = tmp_path / "cut" / "journal.log"
+    with worker.opened(tmp_path / "cut") as study:
         study.fill([{}] * TRIALS)
         for asked in study.take(8):
             study.tell(asked.number, [worker.value(asked.overrides)], attributes={})
-        # The lines of the journal up to the middle of a draw are what a kill leaves.
-        lines = study.take(8) and (tmp_path / "cut" / "journal.log").read_text().splitlines(keepends=True)
-    drawn = [number for number, line in enumerate(lines) if '"param_name"' in line]
-    last = drawn[-kept * 2]
-    (tmp_path / "cut" / "journal.log").write_text("".join(lines[: last + 1]) + '{"op_code":5,"wor')
-    assert told(search(tmp_path / "cut", sampler="tpe", batch=8)) == told(whole)
+        before = len(journal.read_text().splitlines())
+        study.take(8)
+    # What a kill leaves: the lines up to a claim, a win, a signature or a draw, and half of the next.
+    lines = journal.read_text().splitlines(keepends=True)
+    last = before + round(share * (len(lines) - before))
+    journal.write_text("".join(lines[:last]) + '{"op_code":5,"wor')
+    assert told(search(tmp_path / "cut", batch=8)) == told(whole)
+
+
+def test_what_two_workers_queued_at_the_same_moment_is_run_once(tmp_path):
+    with worker.opened(tmp_path, sampler="grid") as study:
+        study.fill(list(worker.space().grid()))
+        for slot, point in enumerate(worker.space().grid()):
+            study.as_optuna().enqueue_trial(worker.space().drawn(point), user_attrs={"slot": slot})
+        ran = []
+        while taken := study.take(16):
+            for asked in taken:
+                ran.append(asked.overrides)
+                study.tell(asked.number, [worker.value(asked.overrides)], attributes={})
+        assert ran == list(worker.space().grid()) == [record.overrides for record in study.records()]
 
 
 def test_a_batch_that_was_cut_off_while_it_was_told_is_told_to_its_end(tmp_path):
@@ -93,7 +108,7 @@ def test_a_batch_that_was_cut_off_while_it_was_told_is_told_to_its_end(tmp_path)
         assert [asked.overrides for asked in again] == [asked.overrides for asked in first]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 def test_a_search_killed_twice_at_random_moments_ends_with_the_trials_of_an_uninterrupted_one(
     seed, tmp_path, start_worker
 ):

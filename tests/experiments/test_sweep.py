@@ -1,0 +1,251 @@
+import csv
+import json
+import pathlib
+import random
+import signal
+import time
+
+import pytest
+
+CHECKOUT = pathlib.Path(__file__).parents[2]
+# A search of seconds.
+QUICK = (
+    "--config=configs/digits_mlp.py",
+    "--config.train.duration=2 epochs",
+    "--config.train.evaluate_every=1 epochs",
+    "--config.model.mlp.hidden_sizes=(16,)",
+)
+
+
+def trials(workdir):
+    with (workdir / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def searched(command, tmp_path_factory):
+    """The directory of a finished search, and what it printed."""
+    workdir = tmp_path_factory.mktemp("searched") / "sweep"
+    words = ("--sampler=tpe", "--trials=12", "--folds=3", "--config.population.lanes=12")
+    return workdir, command("sweep", *QUICK, f"--workdir={workdir}", *words).stdout
+
+
+def test_a_search_prints_the_best_trials_and_writes_what_it_found(searched):
+    workdir, printed = searched
+    rows = trials(workdir)
+    assert [row["trial"] for row in rows] == [str(number) for number in range(12)]
+    best = max(rows, key=lambda row: float(row["accuracy"]))
+    assert f"{float(best['accuracy']):.4g} (" in printed
+    assert "mean and 95 % interval over 3 folds" in printed
+    assert "the best of 12 looks better than it is: accuracy " in printed
+    assert "importance: " in printed
+    pictures = [(workdir / name).read_bytes() for name in ("history.png", "slices.png", "importances.png")]
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["best"][0]["trial"] == int(best["trial"])
+    assert summary["population"]["trainings"] == 36
+
+
+def test_the_best_config_is_trained_by_the_train_command(searched, command, tmp_path):
+    workdir, _ = searched
+    command(
+        "train", f"--config={workdir / 'best_config.py'}", f"--workdir={tmp_path}", "--config.train.tensorboard=False"
+    )
+    config = json.loads((tmp_path / "config.json").read_text())
+    best = max(trials(workdir), key=lambda row: float(row["accuracy"]))
+    assert config["optimizer"]["learning_rate"] == float(best["optimizer.learning_rate"])
+    assert config["model"]["mlp"]["hidden_sizes"] == [16]
+    assert config["train"]["duration"] == "2 epochs"
+
+
+def test_a_trial_is_the_run_that_train_makes_of_its_config(command, tmp_path):
+    words = (*QUICK, "--config.execution.mode=loop", "--config.population.mode=loop")
+    command("sweep", *words, f"--workdir={tmp_path / 'sweep'}", "--sampler=random", "--trials=2")
+    command("train", f"--config={tmp_path / 'sweep' / 'best_config.py'}", f"--workdir={tmp_path / 'run'}", timeout=120)
+    best = max(trials(tmp_path / "sweep"), key=lambda row: float(row["accuracy"]))
+    alone = json.loads((tmp_path / "run" / "summary.json").read_text())["metrics"]["validation"]
+    assert float(best["accuracy"]) == pytest.approx(alone["accuracy"], abs=1e-6)
+    assert float(best["loss"]) == pytest.approx(alone["loss"], rel=1e-4)
+
+
+def test_a_finished_search_is_reported_again_and_trains_nothing(searched, command):
+    workdir, printed = searched
+    words = ("--sampler=tpe", "--trials=12", "--folds=3", "--config.population.lanes=12")
+    again = command("sweep", *QUICK, f"--workdir={workdir}", *words)
+    assert again.stdout == printed
+    assert "trainings" not in again.stderr
+
+
+def test_a_grid_is_searched_whole_and_halved(command, tmp_path):
+    words = ("--sampler=grid", "--pruner=halving", "--config.population.lanes=32")
+    command("sweep", *QUICK, f"--workdir={tmp_path}", *words)
+    rows = trials(tmp_path)
+    assert len({tuple(row[name] for name in row if "." in name) for row in rows}) == len(rows) == 64
+    # 64, 22, 8 and 3 trials come to the rungs of scikit-learn's halving; 39 steps are two epochs of 1285 rows less the
+    # validation ones.
+    total = max(int(row["step"]) for row in rows)
+    reached = [sum(int(row["step"]) >= total // 27 * 3**rung for row in rows) for rung in range(3)]
+    assert reached == [64, 22, 8]
+    assert sum(row["status"] == "done" for row in rows) == 3
+    assert sum(row["status"] == "pruned" for row in rows) == 61
+
+
+@pytest.mark.parametrize("pruner", ["hyperband", "median"])
+def test_pruners_stop_trials_and_train_some_to_the_end(pruner, command, tmp_path):
+    words = ("--sampler=random", f"--pruner={pruner}", "--trials=18", "--config.population.lanes=18")
+    command("sweep", *QUICK, f"--workdir={tmp_path}", *words)
+    states = [row["status"] for row in trials(tmp_path)]
+    assert {"done", "pruned"} == set(states)
+
+
+def test_several_metrics_give_a_front(command, tmp_path):
+    config = tmp_path / "widths.py"
+    config.write_text(
+        "from configs.digits_mlp import get_config\n"
+        "def sweep():\n"
+        "    return {'model.mlp.hidden_sizes': [(4,), (8,), (64,)]}\n"
+    )
+    words = ("--sampler=grid", "--metric=accuracy,parameters,latency", f"--workdir={tmp_path / 'sweep'}")
+    printed = command("sweep", f"--config={config}", *QUICK[1:3], *words).stdout
+    assert "Trials that no other beats" in printed
+    assert (tmp_path / "sweep" / "pareto.png").exists()
+    # Of a hidden layer: 64 inputs and 10 outputs with their biases.
+    found = {row["model.mlp.hidden_sizes"]: float(row["parameters"]) for row in trials(tmp_path / "sweep")}
+    assert found == {f"({n},)": (64 + 1) * n + (n + 1) * 10 for n in (4, 8, 64)}
+
+
+def test_trials_that_diverge_are_told_as_failed(command, tmp_path):
+    config = tmp_path / "rates.py"
+    config.write_text(
+        "from configs.digits_mlp import get_config\n"
+        "def sweep():\n"
+        "    return {'optimizer.learning_rate': [1e-3, 1e30], 'optimizer.name': ['sgd']}\n"
+    )
+    words = (f"--config={config}", *QUICK[1:3], "--config.train.max_skipped=3", "--sampler=grid", "--folds=2")
+    printed = command("sweep", *words, f"--workdir={tmp_path / 'sweep'}").stdout
+    good, bad = sorted(trials(tmp_path / "sweep"), key=lambda row: float(row["optimizer.learning_rate"]))
+    assert (good["status"], bad["status"], bad["reason"]) == ("done", "failed", "2 of 2 trainings diverged")
+    assert "1 trials failed, such as trial" in printed
+
+
+def test_no_batch_is_begun_after_the_budget_and_the_next_start_goes_on(command, tmp_path):
+    words = (*QUICK, f"--workdir={tmp_path}", "--trials=4", "--config.population.lanes=2")
+    stopped = command("sweep", *words, "--budget=0.001 seconds")
+    assert "--budget: spent after" in stopped.stderr
+    assert [row["status"] for row in trials(tmp_path)] == ["done", "done", "waiting", "waiting"]
+    command("sweep", *words)
+    assert [row["status"] for row in trials(tmp_path)] == ["done"] * 4
+
+
+def sweep_words(workdir):
+    lanes = "--config.population.lanes=4"
+    return (*QUICK, f"--workdir={workdir}", "--trials=12", "--folds=2", "--sampler=tpe", lanes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_a_search_killed_twice_at_random_moments_ends_with_the_trials_of_an_uninterrupted_one(seed, command, tmp_path):
+    began = time.monotonic()
+    command("sweep", *sweep_words(tmp_path / "whole"))
+    whole = time.monotonic() - began
+    moments = random.Random(seed)
+    for _ in range(2):
+        process = command.start("sweep", *sweep_words(tmp_path / "killed"))
+        time.sleep(moments.uniform(0.3, 0.9) * whole)
+        process.kill()
+        process.wait()
+    command("sweep", *sweep_words(tmp_path / "killed"))
+    assert (tmp_path / "killed" / "trials.csv").read_text() == (tmp_path / "whole" / "trials.csv").read_text()
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_search_with_42_and_the_same_command_goes_on(command, tmp_path):
+    process = command.start("sweep", *sweep_words(tmp_path / "stopped"), "--config.train.duration=40 epochs")
+    while not (tmp_path / "stopped" / "journal.log").exists():
+        time.sleep(0.1)
+    time.sleep(3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 42
+    command("sweep", *sweep_words(tmp_path / "stopped"), "--config.train.duration=40 epochs")
+    assert [row["status"] for row in trials(tmp_path / "stopped")] == ["done"] * 12
+
+
+@pytest.mark.slow
+def test_two_workers_share_a_search(command, tmp_path):
+    storage = f"--storage=journal:{tmp_path / 'study.log'}"
+    words = (*QUICK, "--config.train.duration=20 epochs", "--sampler=grid", "--config.population.lanes=4", storage)
+    both = [command.start("sweep", *words, f"--workdir={tmp_path / name}") for name in "ab"]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    took = [json.loads((tmp_path / name / "summary.json").read_text())["population"]["trainings"] for name in "ab"]
+    assert sum(took) == 64
+    assert min(took) > 0
+    assert (tmp_path / "a" / "trials.csv").read_text() == (tmp_path / "b" / "trials.csv").read_text()
+    assert [row["status"] for row in trials(tmp_path / "a")] == ["done"] * 64
+
+
+NO_SPACE = "from configs.digits_mlp import get_config\n"
+EMPTY = f"{NO_SPACE}def sweep():\n    return {{}}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--sampler=grid", "--trials=10"], "--trials: 10 given, but the grid has 64 points; give --trials=64, fewer"),
+        (["--sampler=grdi"], "--sampler: unknown name 'grdi'; did you mean 'grid'?"),
+        (["--pruner=halfing", "--trials=4"], "--pruner: unknown name 'halfing'; did you mean 'halving'?"),
+        (["--sampler=tpe"], "--trials: missing; say how many points to try"),
+        (["--trials=0"], "--trials: 0 given; it must be at least 1"),
+        (["--trials=1", "--pruner=halving"], "--pruner: one trial has none to be compared with; give more --trials"),
+        (["--trials=4", "--folds=1"], "--folds: 1 given; cross-validation takes at least 2"),
+        (["--trials=4", "--folds=200"], "--folds: 200 given, but class '"),
+        (["--trials=4", "--folds=20", "--groups=writer"], "--folds: 20 given, but there are "),
+        (["--trials=4", "--groups=writer"], "--groups: given without --folds; say how many"),
+        (["--trials=4", "--config.data.validation=none"], "--folds: missing; the config has no validation split"),
+        (["--trials=4", "--metric=acuracy"], "--metric: unknown name 'acuracy'; did you mean 'accuracy'?"),
+        (["--trials=4", "--metric=accuracy,parameters", "--sampler=cmaes"], "--sampler: cmaes takes one metric"),
+        (["--trials=4", "--metric=loss,latency", "--pruner=median"], "--pruner: trials are compared by one metric"),
+        (["--trials=4", "--budget=3 epochs"], "--budget: '3 epochs' is no "),
+        (
+            ["--trials=4", "--storage=sqlite:////nowhere/at/all.db", "--study=s"],
+            "cannot be reached; gave up after 10 s",
+        ),
+        (["--trials=4", "--storage=sqlite:///x.db"], "--study: missing; a database holds several"),
+        (["--trials=4", "--storage=somewhere", "--study=s"], "--storage: 'somewhere' is no storage; write journal:"),
+    ],
+)
+def test_wrong_words_are_told_in_one_line(words, message, fails, tmp_path):
+    line = fails("sweep", *QUICK, f"--workdir={tmp_path / 'sweep'}", *words)
+    assert message in line
+    # Nothing is left behind, but what a storage that could not be reached had been waited for with.
+    assert (
+        "cannot be reached" in line or "is no storage" in line or "--study" in line or not (tmp_path / "sweep").exists()
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (NO_SPACE, "has no function sweep(); add one that returns the space: a dict"),
+        (EMPTY, "sweep(): the space is empty; name at least one field"),
+        (EMPTY.replace("{}", "{'model.dropuot': [0.1]}"), "sweep(): unknown field 'model.dropuot'; did you mean"),
+        (EMPTY.replace("{}", "{'model.dropout': ['a']}"), "sweep(): model.dropout: 'a' is no float"),
+    ],
+)
+def test_a_wrong_space_is_told_in_one_line(text, message, fails, tmp_path):
+    (tmp_path / "mine.py").write_text(text)
+    assert message in fails("sweep", f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'w'}", "--trials=2")
+
+
+def test_a_directory_of_another_search_is_told_and_can_be_overwritten(searched, fails, command, tmp_path):
+    workdir, _ = searched
+    assert "holds another search (folds is 3 there, 0 here" in fails(
+        "sweep", *QUICK, f"--workdir={workdir}", "--sampler=tpe", "--trials=12", "--config.population.lanes=12"
+    )
+    (tmp_path / "thesis.txt").write_text("")
+    assert "holds files but no search; choose an empty or a new folder" in fails(
+        "sweep", *QUICK, f"--workdir={tmp_path}", "--trials=2", "--overwrite"
+    )
+    own = tmp_path / "own"
+    command("sweep", *QUICK, f"--workdir={own}", "--trials=2")
+    command("sweep", *QUICK, f"--workdir={own}", "--trials=3", "--sampler=random", "--overwrite")
+    assert len(trials(own)) == 3
