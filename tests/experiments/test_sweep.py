@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import pathlib
 import random
@@ -7,7 +8,11 @@ import time
 
 import pytest
 
-CHECKOUT = pathlib.Path(__file__).parents[2]
+from configs import digits_mlp
+from experiments.searching import sweeping
+from experiments.searching.sweeping import Options
+from plumbline import UserError
+
 # A search of seconds.
 QUICK = (
     "--config=configs/digits_mlp.py",
@@ -90,6 +95,7 @@ def test_a_grid_is_searched_whole_and_halved(command, tmp_path):
     assert sum(row["status"] == "pruned" for row in rows) == 61
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["hyperband", "median"])
 def test_pruners_stop_trials_and_train_some_to_the_end(pruner, command, tmp_path):
     words = ("--sampler=random", f"--pruner={pruner}", "--trials=18", "--config.population.lanes=18")
@@ -183,43 +189,76 @@ def test_two_workers_share_a_search(command, tmp_path):
     assert [row["status"] for row in trials(tmp_path / "a")] == ["done"] * 64
 
 
-NO_SPACE = "from configs.digits_mlp import get_config\n"
-EMPTY = f"{NO_SPACE}def sweep():\n    return {{}}\n"
+OPTIONS = Options(
+    sampler="tpe",
+    trials=4,
+    folds=0,
+    groups="",
+    seeds=1,
+    pruner="none",
+    metric="",
+    budget="",
+    storage=None,
+    study=None,
+    dead_after=180,
+    overwrite=False,
+)
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("options", "message"),
     [
-        (["--sampler=grid", "--trials=10"], "--trials: 10 given, but the grid has 64 points; give --trials=64, fewer"),
-        (["--sampler=grdi"], "--sampler: unknown name 'grdi'; did you mean 'grid'?"),
-        (["--pruner=halfing", "--trials=4"], "--pruner: unknown name 'halfing'; did you mean 'halving'?"),
-        (["--sampler=tpe"], "--trials: missing; say how many points to try"),
-        (["--trials=0"], "--trials: 0 given; it must be at least 1"),
-        (["--trials=1", "--pruner=halving"], "--pruner: one trial has none to be compared with; give more --trials"),
-        (["--trials=4", "--folds=1"], "--folds: 1 given; cross-validation takes at least 2"),
-        (["--trials=4", "--folds=200"], "--folds: 200 given, but class '"),
-        (["--trials=4", "--folds=20", "--groups=writer"], "--folds: 20 given, but there are "),
-        (["--trials=4", "--groups=writer"], "--groups: given without --folds; say how many"),
-        (["--trials=4", "--config.data.validation=none"], "--folds: missing; the config has no validation split"),
-        (["--trials=4", "--metric=acuracy"], "--metric: unknown name 'acuracy'; did you mean 'accuracy'?"),
-        (["--trials=4", "--metric=accuracy,parameters", "--sampler=cmaes"], "--sampler: cmaes takes one metric"),
-        (["--trials=4", "--metric=loss,latency", "--pruner=median"], "--pruner: trials are compared by one metric"),
-        (["--trials=4", "--budget=3 epochs"], "--budget: '3 epochs' is no "),
-        (
-            ["--trials=4", "--storage=sqlite:////nowhere/at/all.db", "--study=s"],
-            "cannot be reached; gave up after 10 s",
-        ),
-        (["--trials=4", "--storage=sqlite:///x.db"], "--study: missing; a database holds several"),
-        (["--trials=4", "--storage=somewhere", "--study=s"], "--storage: 'somewhere' is no storage; write journal:"),
+        ({"sampler": "grid"}, "--trials: 4 given, but the grid has 64 points; give --trials=64, fewer choices in swe"),
+        ({"sampler": "grdi"}, "--sampler: unknown name 'grdi'; did you mean 'grid'?"),
+        ({"pruner": "halfing"}, "--pruner: unknown name 'halfing'; did you mean 'halving'?"),
+        ({"trials": None}, "--trials: missing; say how many points to try"),
+        ({"trials": 0}, "--trials: 0 given; it must be at least 1"),
+        ({"seeds": 0}, "--seeds: 0 given; it must be at least 1"),
+        ({"trials": 1, "pruner": "halving"}, "--pruner: one trial has none to be compared with; give more --trials"),
+        ({"folds": 1}, "--folds: 1 given; cross-validation takes at least 2"),
+        ({"folds": 200}, "--folds: 200 given, but class '"),
+        ({"folds": 20, "groups": "writer"}, "--folds: 20 given, but there are 11 groups; give at most 11"),
+        ({"groups": "writer"}, "--groups: given without --folds; say how many"),
+        ({"metric": "acuracy"}, "--metric: unknown name 'acuracy'; did you mean 'accuracy'?"),
+        ({"metric": "loss,loss"}, "--metric: 'loss,loss' names one twice; leave it out"),
+        ({"metric": "accuracy,parameters", "sampler": "cmaes"}, "--sampler: cmaes takes one metric"),
+        ({"metric": "loss,latency", "pruner": "median"}, "--pruner: trials are compared by one metric"),
+        ({"metric": "parameters", "pruner": "median"}, "--pruner: 'parameters' does not change on the way"),
+        ({"budget": "3 epochs"}, "--budget: '3 epochs' is no time; write one such as '20 minutes'"),
+        ({"budget": "3"}, "--budget: '3' is no duration; write a number and a unit"),
+        ({"storage": "sqlite:///x.db"}, "--study: missing; a database holds several"),
+        ({"storage": "somewhere", "study": "s"}, "--storage: 'somewhere' is no storage; write journal:"),
     ],
 )
-def test_wrong_words_are_told_in_one_line(words, message, fails, tmp_path):
-    line = fails("sweep", *QUICK, f"--workdir={tmp_path / 'sweep'}", *words)
-    assert message in line
-    # Nothing is left behind, but what a storage that could not be reached had been waited for with.
-    assert (
-        "cannot be reached" in line or "is no storage" in line or "--study" in line or not (tmp_path / "sweep").exists()
+def test_wrong_options_are_told_and_leave_nothing_behind(options, message, tmp_path):
+    with pytest.raises(UserError) as error:
+        search(tmp_path / "sweep", **options)
+    assert str(error.value).startswith(message)
+    assert not (tmp_path / "sweep").exists() or "storage" in options
+
+
+def test_without_folds_a_validation_split_is_needed(tmp_path):
+    config = digits_mlp.get_config()
+    config.data.validation = "none"
+    with pytest.raises(UserError, match=r"--folds: missing; the config has no validation split to judge trials on"):
+        search(tmp_path / "sweep", config=config)
+
+
+def search(workdir, *, config=None, **options):
+    base = digits_mlp.get_config()
+    return sweeping.sweep(
+        config or base,
+        digits_mlp.sweep,
+        workdir,
+        dataclasses.replace(OPTIONS, **options),
+        base=pathlib.Path(digits_mlp.__file__),
+        argument=None,
+        base_config=base,
     )
+
+
+NO_SPACE = "from configs.digits_mlp import get_config\n"
+EMPTY = f"{NO_SPACE}def sweep():\n    return {{}}\n"
 
 
 @pytest.mark.parametrize(
@@ -228,12 +267,18 @@ def test_wrong_words_are_told_in_one_line(words, message, fails, tmp_path):
         (NO_SPACE, "has no function sweep(); add one that returns the space: a dict"),
         (EMPTY, "sweep(): the space is empty; name at least one field"),
         (EMPTY.replace("{}", "{'model.dropuot': [0.1]}"), "sweep(): unknown field 'model.dropuot'; did you mean"),
-        (EMPTY.replace("{}", "{'model.dropout': ['a']}"), "sweep(): model.dropout: 'a' is no float"),
     ],
 )
-def test_a_wrong_space_is_told_in_one_line(text, message, fails, tmp_path):
+def test_a_wrong_config_file_is_told_in_one_line(text, message, fails, tmp_path):
     (tmp_path / "mine.py").write_text(text)
     assert message in fails("sweep", f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'w'}", "--trials=2")
+
+
+def test_a_storage_that_cannot_be_reached_is_told_in_one_line(fails, tmp_path):
+    words = ("--trials=4", "--storage=postgresql://nobody:secret@127.0.0.1:9/none", "--study=s")
+    line = fails("sweep", *QUICK, f"--workdir={tmp_path}", *words)
+    assert line.startswith("--storage: 'postgresql+pg8000://nobody:***@127.0.0.1:9/none' cannot be reached; gave up af")
+    assert line.endswith("s (Connection refused)") or "refused" in line
 
 
 def test_a_directory_of_another_search_is_told_and_can_be_overwritten(searched, fails, command, tmp_path):
