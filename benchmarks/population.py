@@ -1,8 +1,8 @@
 """population: many trainings in one compiled program, against other ways to make them.
 
 - `grid_search`: 64 settings of learning rate and weight decay with 5 folds, 320 trainings of configs/digits_mlp.py for
-  20 epochs. The other is scikit-learn's `GridSearchCV` over an `MLPClassifier` of the same layers, batch and epochs, with
-  two jobs. The ratio is its time over ours, compilation included, imports left out on both sides.
+  20 epochs. The other is scikit-learn's `GridSearchCV` over an `MLPClassifier` of the same layers, batch and epochs,
+  with two jobs. The ratio is its time over ours, compilation included, imports left out on both sides.
 - `process_per_training`: the same 320 trainings, each as a process `experiments.train` of its own, two at a time, as
   tools do that start a command for each trial. Its time is that of 6 of them, times 320 / 6; only the arithmetic of a
   fold is the same (as many rows, by data.validation), not the rows.
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> list[Result]:
                 lambda config=config, members=members: in_fresh_process(chosen_seconds, (config, members)),
                 lambda config=config, members=members: in_fresh_process(looped_seconds, (config, members)),
                 target,
-                f"seconds, {members} trainings of {epochs} epochs, configs/{name}.py: one by one in a loop / a population",
+                f"seconds, {members} trainings of {epochs} epochs, configs/{name}.py: in a loop / a population",
             )
         )
     busy = [in_fresh_process(halved_busy, grid) for _ in range(_ROUNDS)]
