@@ -240,6 +240,13 @@ def get_config() -> ml_collections.ConfigDict:
     # Keep compiled programs between runs, in this folder; "" means the one of `data.cache_dir`, "none" keeps none.
     execution.compilation_cache = ""
 
+    config.population = population = ml_collections.ConfigDict()
+    # How trainings that share a program (of a sweep, folds, seeds) are run on each device: "vmap" (stacked), "map" (one
+    # after the other inside the program), "loop" (step by step from Python), or "auto": the fastest on this machine.
+    population.mode = "auto"
+    # Trainings at once, over all devices; 0: 8 on each CPU device, 64 on each GPU or TPU, or as many as memory allows.
+    population.lanes = 0
+
     # ---- Evaluation -----------------------------------------------------------------------------------------------
     config.evaluation = evaluation = ml_collections.ConfigDict()
     # Examples in one batch of evaluation or prediction, over all devices; 0 means that of training.

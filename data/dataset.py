@@ -67,7 +67,7 @@ def load(config: ml_collections.ConfigDict, *, seed: int) -> Dataset:
         splits=splits,
         preprocessing=_fit(features, splits["train"], config),
         fingerprint=_fingerprint([part for part, _ in assigned.values()]),
-        class_weights=_class_weights(features, splits["train"], config),
+        class_weights=class_weights(features, splits["train"].labels, config),
     )
 
 
@@ -204,14 +204,26 @@ def _fit(features: Features, train: Split, config: ml_collections.ConfigDict) ->
     return preprocessing.fit_images(features, chunks, normalize=config.normalize)
 
 
-def _class_weights(features: Features, train: Split, config: ml_collections.ConfigDict) -> np.ndarray | None:
-    """Inverse to the frequency of each class: n / (present classes * rows of the class), which has mean 1 over rows."""
+def class_weights(features: Features, labels: np.ndarray, config: ml_collections.ConfigDict) -> np.ndarray | None:
+    """Inverse to the frequency of each class: n / (present classes * rows of the class), which has mean 1 over rows.
+
+    Args:
+      features: of the set.
+      labels: (n,) of the training rows.
+      config: `config.data`.
+
+    Returns:
+      (C,) float32, or None where the config asks for none.
+
+    Raises:
+      UserError: the way is meant for another task.
+    """
     if config.class_weights == "none":
         return None
     if features.task == "regression":
         raise UserError("data.class_weights: 'balanced' is for classification; choose 'none' for regression")
-    counts = np.bincount(train.labels, minlength=features.num_outputs)
-    weights = len(train) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    counts = np.bincount(labels, minlength=features.num_outputs)
+    weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     return np.where(counts > 0, weights, 0).astype(np.float32)
 
 

@@ -22,14 +22,14 @@ _mapped: contextvars.ContextVar[str | None] = contextvars.ContextVar("mapped", d
 
 
 def constrain(values: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
-    """Says over which mesh axes each dimension is split; where no mesh of several devices is in force, nothing.
+    """Says over which mesh axes each dimension is split; without a mesh of several devices that has them, nothing.
 
     Args:
       values: an activation.
       axes: for each dimension `BATCH`, "tensor" or None.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.size == 1 or mapped_axis() is not None:
+    if DATA not in mesh.axis_names or mesh.size == 1 or mapped_axis() is not None:
         return values
     return jax.lax.with_sharding_constraint(values, PartitionSpec(*axes))
 

@@ -11,6 +11,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from trainers import schedules
+from trainers.durations import Clock
+
 # Name in the train state -> config field.
 FIELDS = {
     "learning_rate": "optimizer.learning_rate",
@@ -31,9 +34,18 @@ FIELDS = {
 Hyperparameters = dict[str, jax.Array]
 
 
-def from_config(config: ml_collections.ConfigDict) -> Hyperparameters:
-    """The config's hyperparameters as float32 scalars, by name."""
-    return {name: jnp.float32(attrgetter(field)(config)) for name, field in FIELDS.items()}
+def from_config(config: ml_collections.ConfigDict, clock: Clock) -> Hyperparameters:
+    """The config's hyperparameters as float32 scalars, by name, and the lengths of its schedule.
+
+    Args:
+      config: the whole config.
+      clock: of the training.
+
+    Raises:
+      UserError: the schedule does not fit the training.
+    """
+    values = {name: jnp.float32(attrgetter(field)(config)) for name, field in FIELDS.items()}
+    return values | schedules.lengths(config.schedule, clock)
 
 
 def used(configs: Iterable[ml_collections.ConfigDict]) -> frozenset[str]:

@@ -13,13 +13,14 @@ from jax.sharding import Mesh
 import data
 from data.prediction import Chunk, read_inputs
 from plumbline import UserError, unknown_name
-from trainers import checkpoints, compilation, hyperparameters, objectives
+from trainers import checkpoints, compilation, hyperparameters
 from trainers.checkpoints import Checkpoints
+from trainers.durations import Clock
 from trainers.evaluation import evaluation_batch_size, make_evaluate
+from trainers.loop import build_program
 from trainers.mesh import data_mesh, make_mesh, num_batch_shards
 from trainers.run_directory import RunDirectory
 from trainers.sharding import state_shardings
-from trainers.state import make_program
 from trainers.step import make_outputs
 
 
@@ -47,17 +48,14 @@ class FinishedRun:
         directory = RunDirectory(workdir)
         self.config, self.features = directory.config(), directory.features()
         compilation.keep_programs(self.config.execution.compilation_cache, self.config.data.cache_dir)
-        objective = objectives.build(
-            self.config.objective.name, self.features, calibration_bins=self.config.evaluation.calibration_bins
-        )
-        self.program, init = make_program(
-            self.config, self.features, objective, hyperparameters.used([self.config]), schedule=jnp.ones_like
-        )
+        self.program, init = build_program(self.config, self.features)
         self._mesh = _mesh_for(self.config)
         # The last batch is filled up anyway: any number of devices will do.
         parts = num_batch_shards(self._mesh)
         self._batch_size = -(-evaluation_batch_size(self.config) // parts) * parts
-        arguments = jnp.uint32(0), hyperparameters.from_config(self.config), directory.fitted()
+        # How long the training was is in the checkpoint; only the form of the state counts here.
+        any_clock = Clock(num_examples=1, batch_size=1, total_steps=2**31)
+        arguments = jnp.uint32(0), hyperparameters.from_config(self.config, any_clock), directory.fitted()
         shapes = jax.eval_shape(init, *arguments)
         shardings = state_shardings(self.program, self._mesh, shapes)
         self._shardings = shardings.inference()

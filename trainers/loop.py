@@ -73,7 +73,7 @@ def train(
         check_batch(mesh, config.train.batch_size, config.train.accumulation_steps)
         dataset = data.load(config.data, seed=config.seed)
         clock = make_clock(config, len(dataset.splits["train"]))
-        program, init = build_program(config, dataset.features, clock)
+        program, init = build_program(config, dataset.features)
         run = Run(config, directory, dataset, program, init, mesh, clock, goodput)
         run.check_resources()
         processes.agree({"config": compared(config.to_dict()), "data": dataset.fingerprint, "versions": versions()})
@@ -102,13 +102,20 @@ def make_clock(config: ml_collections.ConfigDict, num_examples: int) -> Clock:
     return dataclasses.replace(clock, total_steps=total_steps)
 
 
-def build_program(config: ml_collections.ConfigDict, features: data.Features, clock: Clock) -> tuple[Program, Init]:
+def build_program(
+    config: ml_collections.ConfigDict, features: data.Features, *, used: frozenset[str] = frozenset()
+) -> tuple[Program, Init]:
     """The program of a config on such features, and the function that makes its first state.
+
+    Args:
+      config: the whole config.
+      features: what an example is.
+      used: hyperparameters that are in the program besides those the config uses.
 
     Raises:
       UserError: objective, schedule, model or optimizer do not fit.
     """
     objective = objectives.build(config.objective.name, features, calibration_bins=config.evaluation.calibration_bins)
     settings.check_task(config, features)
-    schedule = schedules.build(config.schedule, clock)
-    return make_program(config, features, objective, hyperparameters.used([config]), schedule)
+    schedule = schedules.build(config.schedule)
+    return make_program(config, features, objective, used | hyperparameters.used([config]), schedule)

@@ -92,6 +92,65 @@ class Progress:
         return "  ".join([*figures, f"{rate:,.0f} examples/s"])
 
 
+class PopulationProgress:
+    """A bar, or a line now and then, with members done, running and waiting, the best so far and the time left."""
+
+    def __init__(self, total_steps: int, members: int, *, shown: bool = True):
+        """Shows nothing before it is entered.
+
+        Args:
+          total_steps: of all members together.
+          members: how many there are.
+          shown: otherwise nothing is shown at all.
+        """
+        self._total, self._members, self._shown = total_steps, members, shown
+        self._steps = self._done = self._running = self._waiting = 0
+        self._best: tuple[str, float] | None = None
+        self._bar: rich.progress.Progress | None = None
+
+    def __enter__(self) -> "PopulationProgress":
+        """Shows the bar, if standard error is a terminal; time counts from here."""
+        console = rich.console.Console(stderr=True)
+        self._initial, self._began, self._last_line = self._steps, time.monotonic(), time.monotonic()
+        if console.is_terminal and self._shown:
+            self._bar = rich.progress.Progress(
+                rich.progress.BarColumn(),
+                rich.progress.TextColumn("{task.description}"),
+                rich.progress.TimeRemainingColumn(),
+                console=console,
+                refresh_per_second=4,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("compiling", total=self._total, completed=self._steps)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Takes the bar down."""
+        if self._bar:
+            self._bar.stop()
+
+    def advance(self, steps: int, done: int) -> None:
+        """So many more steps have been taken, or are no longer to be taken, and so many more members are done."""
+        self._steps, self._done = self._steps + steps, self._done + done
+
+    def result(self, metric: str, value: float, higher_is_better: bool) -> None:
+        """A member has come to this value."""
+        if self._best is None or (value > self._best[1]) == higher_is_better:
+            self._best = metric, value
+
+    def show(self, waiting: int, running: int) -> None:
+        """Shows how things stand."""
+        now = time.monotonic()
+        best = f"  best {self._best[0]} {self._best[1]:.4g}" if self._best else ""
+        text = f"{self._done}/{self._members} trainings done, {running} running, {waiting} waiting{best}"
+        if self._bar:
+            self._bar.update(self._task, completed=self._steps, description=text)
+        elif self._shown and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            left = (self._total - self._steps) * (now - self._began) / max(1, self._steps - self._initial)
+            print(f"{text}  {left:.0f} s left", file=sys.stderr, flush=True)
+
+
 def print_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
     """Prints metrics on standard output: a row a metric, a column a split."""
     table = rich.table.Table(title=title, title_justify="left")

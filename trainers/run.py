@@ -115,7 +115,7 @@ class Run:
         self.alone, self.first = processes.process_count() == 1, processes.process_index() == 0
         self.asked_to_save = self.has_evaluated = False
 
-        self.init_arguments = jnp.uint32(config.seed), hyperparameters.from_config(config), fitted(dataset)
+        self.init_arguments = jnp.uint32(config.seed), hyperparameters.from_config(config, clock), fitted(dataset)
         shapes = jax.eval_shape(init, *self.init_arguments)
         self.shardings = state_shardings(program, mesh, shapes)
         self.abstract_state = checkpoints.abstract(shapes, self.shardings)

@@ -43,6 +43,8 @@ _OPERATIONAL = (
     "parallel.fsdp_min_size",
     "parallel.mode",
     "parallel.rules",
+    "population.lanes",
+    "population.mode",
     "train.profile.start",
     "train.profile.steps",
     "train.tensorboard",

@@ -1,7 +1,6 @@
-"""Learning-rate schedules: the share of the peak rate at each step."""
+"""Learning-rate schedules: the share of the peak rate at each step. Their lengths are data, as hyperparameters are."""
 
-import collections
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -11,47 +10,67 @@ import optax
 from plumbline import UserError, unknown_name
 from trainers.durations import Clock
 
-Schedule = Callable[[jax.Array], jax.Array]
-NAMES = ("constant", "cosine", "linear", "step", "rsqrt")
+Schedule = Callable[[jax.Array, Mapping[str, jax.Array]], jax.Array]
 
 
-def build(config: ml_collections.ConfigDict, clock: Clock) -> Schedule:
-    """A linear warmup from 0, then the schedule that `config.name` says; from the step (as float32) to a share.
+def build(config: ml_collections.ConfigDict) -> Schedule:
+    """A linear warmup from 0, then what `config.name` says: from the step (as float32) and the lengths to a share.
+
+    Args:
+      config: the `schedule` section.
+
+    Raises:
+      UserError: the schedule is unknown.
+    """
+    if config.name not in _AFTER_WARMUP:
+        raise unknown_name("schedule.name", config.name, NAMES)
+    after_warmup = _AFTER_WARMUP[config.name]
+
+    def schedule(step: jax.Array, lengths: Mapping[str, jax.Array]) -> jax.Array:
+        warmup = lengths["warmup_steps"]
+        return jnp.where(step < warmup, step / jnp.maximum(warmup, 1.0), after_warmup(config, step, lengths))
+
+    return schedule
+
+
+def lengths(config: ml_collections.ConfigDict, clock: Clock) -> dict[str, jax.Array]:
+    """What `build`'s schedule has to know of a training: float32 numbers of steps, scalars but for `step_at` (n,).
 
     Args:
       config: the `schedule` section.
       clock: turns durations into steps; knows the length of the training.
 
     Raises:
-      UserError: the schedule is unknown, a duration is none, or the warmup is longer than the training.
+      UserError: a duration is none, or the warmup is longer than the training.
     """
     warmup = clock.steps(config.warmup, "schedule.warmup") if config.warmup.strip() else 0
-    if config.name not in NAMES:
-        raise unknown_name("schedule.name", config.name, NAMES)
     if warmup >= clock.total_steps:
         raise UserError(
             f"schedule.warmup: '{config.warmup}' is {warmup} steps, but the whole training has {clock.total_steps}; "
             "shorten the warmup or lengthen train.duration"
         )
-    # Only `main` needs the steps of the training that follow the warmup.
-    main = _after_warmup(config, clock, warmup)
-    if not warmup:
-        return main
-    return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), main], [warmup])
-
-
-def _after_warmup(config: ml_collections.ConfigDict, clock: Clock, warmup: int) -> Schedule:
-    length = clock.total_steps - warmup
-    if config.name == "cosine":
-        return optax.cosine_decay_schedule(1.0, length, alpha=config.end)
-    if config.name == "linear":
-        return optax.linear_schedule(1.0, config.end, length)
+    steps = {"warmup_steps": warmup, "decay_steps": clock.total_steps - warmup}
     if config.name == "step":
-        boundaries = collections.Counter(clock.steps(text, "schedule.step_at") - warmup for text in config.step_at)
-        factors = {boundary: config.step_factor**count for boundary, count in boundaries.items()}
-        return optax.piecewise_constant_schedule(1.0, factors)
+        steps["step_at"] = [clock.steps(text, "schedule.step_at") for text in config.step_at]
     if config.name == "rsqrt":
         text = config.rsqrt_timescale or config.warmup or "1 step"
-        timescale = max(1, clock.steps(text, "schedule.rsqrt_timescale"))
-        return lambda step: jax.lax.rsqrt(1.0 + jnp.asarray(step, jnp.float32) / timescale)
-    return optax.constant_schedule(1.0)
+        steps["rsqrt_timescale"] = max(1, clock.steps(text, "schedule.rsqrt_timescale"))
+    return {name: jnp.asarray(value, jnp.float32) for name, value in steps.items()}
+
+
+def _decayed(step: jax.Array, lengths: Mapping[str, jax.Array]) -> jax.Array:
+    """The share of the training that is over, counted from the end of the warmup."""
+    return (step - lengths["warmup_steps"]) / lengths["decay_steps"]
+
+
+# Optax's schedules want lengths that are known when a program is traced; over a length of 1 they take shares instead.
+_AFTER_WARMUP: dict[str, Callable[[ml_collections.ConfigDict, jax.Array, Mapping[str, jax.Array]], jax.Array]] = {
+    "constant": lambda config, step, lengths: jnp.ones_like(step),
+    "cosine": lambda config, step, lengths: optax.cosine_decay_schedule(1.0, 1, config.end)(_decayed(step, lengths)),
+    "linear": lambda config, step, lengths: optax.linear_schedule(1.0, config.end, 1)(_decayed(step, lengths)),
+    "step": lambda config, step, lengths: config.step_factor ** jnp.sum(jnp.float32(step >= lengths["step_at"])),
+    "rsqrt": lambda config, step, lengths: jax.lax.rsqrt(
+        1.0 + jnp.maximum(step - lengths["warmup_steps"], 0.0) / lengths["rsqrt_timescale"]
+    ),
+}
+NAMES = tuple(_AFTER_WARMUP)

@@ -43,6 +43,7 @@ _CHECKS: dict[str, _Check] = {
     "train.profile.steps": _NOT_NEGATIVE,
     "parallel.fsdp_min_size": _AT_LEAST_ONE,
     "execution.scan_steps": _AT_LEAST_ONE,
+    "population.lanes": _NOT_NEGATIVE,
     "evaluation.batch_size": _NOT_NEGATIVE,
     "evaluation.calibration_bins": _AT_LEAST_ONE,
 }

@@ -49,7 +49,7 @@ class TrainState:
       params: nested dict of float32 arrays.
       model_state: as in `InferenceState`.
       opt_state: of the optimizer, as Optax makes it.
-      hyperparameters: float32 scalars by name.
+      hyperparameters: float32 scalars by name, and the lengths of the schedule in steps.
       key: typed random key of the run; each step folds its number into it.
       ema: moving average of `params`, or an empty dict.
       preprocessing: as in `InferenceState`, and `class_weights` where the loss has them.
@@ -80,7 +80,7 @@ class Program:
       features: what an example is.
       objective: what is minimised and measured.
       used: names of the hyperparameters that are in the program.
-      schedule: share of the learning rate at each step.
+      schedule: share of the learning rate at each step, by the lengths that are among the hyperparameters.
       graphdef: the model without its arrays.
       partition_rules: how the model's parameters may be split; see `models.interface.Model`.
       tensor_units: what the tensor axis of a mesh has to divide, by config field.
@@ -116,7 +116,7 @@ class Program:
 
     def learning_rate(self, hyperparameters: Hyperparameters, step: jax.Array) -> jax.Array:
         """The learning rate of `step`."""
-        share = self.schedule(jnp.asarray(step, jnp.float32))
+        share = self.schedule(jnp.asarray(step, jnp.float32), hyperparameters)
         return hyperparameters["learning_rate"] * jnp.asarray(share, jnp.float32)
 
 

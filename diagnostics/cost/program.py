@@ -156,9 +156,9 @@ def make_step(config: ml_collections.ConfigDict, examples: Examples, devices: Se
         raise UserError("parallel.mode: a plan is made for 'jit', of which 'pmap' is a slower form; leave it at 'jit'")
     check_batch(mesh, config.train.batch_size, config.train.accumulation_steps)
     clock = make_clock(config, examples.num_training)
-    program, init = build_program(config, examples.features, clock)
+    program, init = build_program(config, examples.features)
     arrays = {name: jnp.asarray(array) for name, array in examples.fitted.items()}
-    arguments = jnp.uint32(config.seed), hyperparameters.from_config(config), arrays
+    arguments = jnp.uint32(config.seed), hyperparameters.from_config(config, clock), arrays
     state = jax.eval_shape(init, *arguments)
     return Step(
         config=config,

@@ -75,14 +75,10 @@ def by_shape(name):
         task="classification",
         class_names=tuple(map(str, range(num_classes))),
     )
-    program, init = build_program(config, features, make_clock(config, num_examples))
+    program, init = build_program(config, features)
     fitted = preprocessing.fit(features, np.zeros((1, size, size, 3), np.uint8), np.zeros(1), normalize="imagenet")
-    return (
-        config,
-        program,
-        init,
-        (jnp.uint32(0), hyperparameters.from_config(config), jax.tree.map(jnp.asarray, fitted)),
-    )
+    values = hyperparameters.from_config(config, make_clock(config, num_examples))
+    return config, program, init, (jnp.uint32(0), values, jax.tree.map(jnp.asarray, fitted))
 
 
 @pytest.mark.parametrize("name", BY_SHAPE)

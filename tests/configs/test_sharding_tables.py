@@ -53,8 +53,9 @@ def placed(name):
     # A linear model has nothing for the tensor axis.
     tensor = 1 if config.model.name == "linear" else 2
     mesh = make_mesh(ml_collections.ConfigDict({"data": 1, "fsdp": -1, "tensor": tensor}))
-    program, init = build_program(config, features, make_clock(config, config.data.num_examples or 100_000))
-    state = jax.eval_shape(init, jnp.uint32(0), hyperparameters.from_config(config), fit)
+    program, init = build_program(config, features)
+    values = hyperparameters.from_config(config, make_clock(config, config.data.num_examples or 100_000))
+    state = jax.eval_shape(init, jnp.uint32(0), values, fit)
     return mesh, state, state_shardings(program, mesh, state)
 
 

@@ -31,9 +31,10 @@ class Training:
         self.inputs = generator.integers(0, 256, (num_examples, 8, 8, 1), dtype=np.uint8)
         self.labels = generator.integers(0, 10, num_examples).astype(np.int32)
         fitted = preprocessing.fit(FEATURES, self.inputs, self.labels, normalize="fitted")
-        self.program, self.init = build_program(config, FEATURES, make_clock(config, num_examples))
+        self.program, self.init = build_program(config, FEATURES)
         self.train_step = make_train_step(self.program)
-        arguments = jnp.uint32(config.seed), hyperparameters.from_config(config), jax.tree.map(jnp.asarray, fitted)
+        values = hyperparameters.from_config(config, make_clock(config, num_examples))
+        arguments = jnp.uint32(config.seed), values, jax.tree.map(jnp.asarray, fitted)
         self.state = jax.jit(self.init)(*arguments)
 
     def batch(self, step):
@@ -108,8 +109,9 @@ class Runs:
         """Every array of the last checkpoint, by path."""
         directory = RunDirectory(workdir)
         config, features = directory.config(), directory.features()
-        program, init = build_program(config, features, make_clock(config, 1000))
-        arguments = jax.numpy.uint32(0), hyperparameters.from_config(config), directory.fitted()
+        program, init = build_program(config, features)
+        values = hyperparameters.from_config(config, make_clock(config, 1000))
+        arguments = jax.numpy.uint32(0), values, directory.fitted()
         whole = replicated(data_mesh(jax.devices()[:1]))
         state = abstract(jax.eval_shape(init, *arguments), whole)
         checkpoints = Checkpoints(directory.checkpoints, read_only=True)

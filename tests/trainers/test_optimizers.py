@@ -7,6 +7,9 @@ import pytest
 from configs import defaults
 from plumbline import UserError
 from trainers import hyperparameters, optimizers
+from trainers.durations import Clock
+
+CLOCK = Clock(num_examples=100, batch_size=10, total_steps=100)
 
 # Optax's own aliases, with the hyperparameters of `config_for`: what each of ours has to equal, step by step.
 REFERENCES = {
@@ -52,7 +55,7 @@ def gradients(params, step):
 
 
 def build(config, params, learning_rate=None, used=None):
-    values = hyperparameters.from_config(config)
+    values = hyperparameters.from_config(config, CLOCK)
     rules = config.optimizer.weight_decay_rules, config.optimizer.learning_rate_rules
     return optimizers.build(
         config.optimizer,
@@ -106,7 +109,7 @@ def test_one_compiled_program_serves_all_hyperparameters(name):
 
     results = []
     for rate in (0.1, 0.2):
-        values = hyperparameters.from_config(config_for(name)) | {"clip_norm": jnp.float32(1e9)}
+        values = hyperparameters.from_config(config_for(name), CLOCK) | {"clip_norm": jnp.float32(1e9)}
         results.append(one_step(values | {"learning_rate": jnp.float32(rate)}))
     assert traces == [name]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(2 * a, b, rtol=1e-5), *results)

@@ -1,3 +1,4 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,8 +13,8 @@ CLOCK = Clock(num_examples=100, batch_size=10, total_steps=100)
 def shares(**fields) -> np.ndarray:
     config = defaults.get_config().schedule
     config.update(fields)
-    schedule = schedules.build(config, CLOCK)
-    return np.array([float(schedule(step)) for step in range(100)])
+    schedule, lengths = schedules.build(config), schedules.lengths(config, CLOCK)
+    return np.array([float(schedule(jnp.float32(step), lengths)) for step in range(100)])
 
 
 def truth(name: str, warmup: int) -> np.ndarray:

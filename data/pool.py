@@ -1,0 +1,82 @@
+"""All examples of a set in one array, of which trainings choose their own rows."""
+
+import dataclasses
+
+import ml_collections
+import numpy as np
+
+from data import preprocessing
+from data.dataset import class_weights, load
+from data.features import Features
+from plumbline import UserError
+
+
+@dataclasses.dataclass(eq=False)
+class Pool:
+    """All examples of a set, whatever split they belong to.
+
+    Attributes:
+      features: what one example is.
+      inputs: (N, *features.shape) raw.
+      labels: (N,) int32 classes, or float32 in raw units for regression.
+      weights: (N,) float32.
+      groups: (N,) int32, or None.
+      rows: (N,) int64, rows in the source.
+      splits: positions of each split in the pool, int64: "train", "test" and, if the config asks for one, "validation".
+      fingerprint: of all files and sets that were used.
+    """
+
+    features: Features
+    inputs: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    groups: np.ndarray | None
+    rows: np.ndarray
+    splits: dict[str, np.ndarray]
+    fingerprint: str
+
+    def fit(self, positions: np.ndarray, config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
+        """What is fitted on these rows and no others: preprocessing, and class weights where the config has them.
+
+        Args:
+          positions: (n,) of the training rows.
+          config: `config.data`.
+
+        Raises:
+          UserError: as `data.load`.
+        """
+        labels = self.labels[positions]
+        fitted = preprocessing.fit(self.features, self.inputs[positions], labels, normalize=config.normalize)
+        weights = class_weights(self.features, labels, config)
+        return fitted if weights is None else {**fitted, "class_weights": weights}
+
+
+def load_pool(config: ml_collections.ConfigDict, *, seed: int) -> Pool:
+    """Reads a whole set into memory.
+
+    Args:
+      config: `config.data`.
+      seed: of random splits.
+
+    Raises:
+      UserError: as `data.load`, or the set is so large that it is streamed.
+    """
+    dataset = load(config, seed=seed)
+    splits = dataset.splits
+    if not all(split.in_memory for split in splits.values()):
+        raise UserError(
+            f"data.source: '{config.source}' is streamed, but populations are trained on what fits in memory; "
+            "raise data.cache_limit_gib if it does, or train runs one by one"
+        )
+    ends = np.cumsum([len(split) for split in splits.values()])
+    groups = [split.groups for split in splits.values()]
+    return Pool(
+        features=dataset.features,
+        inputs=np.concatenate([split.read(np.arange(len(split))) for split in splits.values()]),
+        labels=np.concatenate([split.labels for split in splits.values()]),
+        weights=np.concatenate([split.weights for split in splits.values()]),
+        groups=None if groups[0] is None else np.concatenate(groups),
+        rows=np.concatenate([split.rows for split in splits.values()]),
+        splits={n: np.arange(end - len(s), end) for (n, s), end in zip(splits.items(), ends, strict=True)},
+        fingerprint=dataset.fingerprint,
+    )
