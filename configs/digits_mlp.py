@@ -23,3 +23,13 @@ def get_config():
     config.train.evaluate_every = "10 epochs"
     config.train.best_metric = "loss"
     return config
+
+
+def ablations():
+    return {
+        "baseline": {},
+        "no weight decay": {"optimizer.weight_decay": 0.0},
+        "constant schedule": {"schedule.name": "constant"},
+        "dropout": {"model.dropout": 0.2},
+        "one hidden layer": {"model.mlp.hidden_sizes": (128,)},
+    }

@@ -34,3 +34,14 @@ def get_config():
     config.train.evaluate_every = "5 epochs"
     config.train.best_metric = "loss"
     return config
+
+
+def ablations():
+    return {
+        "baseline": {},
+        "no augmentation": {"augment.shift": 0, "augment.mixup": 0.0},
+        "no EMA": {"train.ema_decay": 0.0},
+        "no label smoothing": {"objective.label_smoothing": 0.0},
+        "no weight decay": {"optimizer.weight_decay": 0.0},
+        "constant schedule": {"schedule.name": "constant"},
+    }
