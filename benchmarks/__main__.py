@@ -26,6 +26,7 @@ NAMES = (
     "two_processes",
     "async_checkpoint",
     "planner",
+    "population",
 )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from plumbline import UserError
+from plumbline import Preempted, UserError
 
 DONE, USER_ERROR, DIVERGED, PREEMPTED, INTERRUPTED = 0, 2, 3, 42, 130
 
@@ -52,6 +52,9 @@ def _guarded(main: Callable[[list[str]], int | None], words: list[str]) -> int:
         return main(words) or DONE
     except UserError as error:
         return fail(str(error))
+    except Preempted as reason:
+        print(f"preempted: {reason}", file=sys.stderr)
+        return PREEMPTED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -10,6 +10,10 @@ class UserError(ValueError):
     """Something the user can mend: told in one line (what, where, what to do), exit code 2, no traceback."""
 
 
+class Preempted(Exception):
+    """A signal to stop has come, and all that has to be is saved: exit code 42, run the same command again."""
+
+
 def unknown_name(where: str, name: object, known: Iterable[str]) -> UserError:
     """The error for a name that is not in a list, naming the nearest one that is.
 

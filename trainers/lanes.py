@@ -153,6 +153,11 @@ class Lanes:
         whole = np.concatenate([part.reshape(self.count, -1, part.shape[-1]) for part in parts], axis=1)
         return {lane: whole[lane, : len(rows)] for lane, rows in positions.items()}
 
+    @property
+    def form(self) -> tuple[TrainState, InferenceState | None]:
+        """What `take` gives, as shapes."""
+        return jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), (self.states, self.best))
+
     def take(self, lane: int) -> tuple[TrainState, InferenceState | None]:
         """A copy of what a lane holds."""
         return self._take((self.states, self.best), lane)
@@ -190,13 +195,14 @@ class Lanes:
 Snapshot = tuple[TrainState, InferenceState | None]
 
 
-def _rows(pool: Pool) -> Batch:
+def _rows(pool: Pool) -> dict[str, np.ndarray]:
     rows = {"inputs": pool.inputs, "labels": pool.labels, "weight": pool.weights}
     return rows if pool.groups is None else rows | {"group": pool.groups}
 
 
 def _gathered(rows: Batch, index: jax.Array) -> Batch:
-    return {name: leaf[index] for name, leaf in rows.items()}
+    # A barrier, lest XLA fuse the gather with the step: so a step is compiled as that of a single run is.
+    return jax.lax.optimization_barrier({name: leaf[index] for name, leaf in rows.items()})
 
 
 def _spread(function: Callable, mesh: Mesh, mode: str) -> Callable:

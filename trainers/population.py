@@ -23,20 +23,20 @@ import psutil
 
 from data import order
 from data.pool import Pool
-from plumbline import UserError, unknown_name
+from plumbline import Preempted, UserError, unknown_name
 from trainers import compilation, hyperparameters, lanes, settings
 from trainers.durations import Clock
 from trainers.evaluation import overall
 from trainers.lanes import Lanes
 from trainers.loop import build_program, make_clock
 from trainers.members import Member, Outcome, check_shared, overridden, program_key
-from trainers.population_file import Saved, read, write
+from trainers.population_file import Paused, Saved, read, write
 from trainers.progress import PopulationProgress
 from trainers.run_directory import compared
 from trainers.signals import Signals
 from trainers.state import Program, num_parameters
 
-__all__ = ["Member", "Outcome", "Population", "Preempted", "overridden", "train_population"]
+__all__ = ["Member", "Outcome", "Population", "overridden", "train_population"]
 
 # Lanes of a device, unless the config says otherwise or memory is short.
 _LANES_ON_CPU, _LANES = 8, 64
@@ -52,10 +52,6 @@ _LONG_STEP_SECONDS, _SHORT_STEP_SECONDS = 0.05, 5e-4
 _SMALL_STEP = 1e7
 # Of the memory that is free.
 _MEMORY_SHARE = 0.7
-
-
-class Preempted(Exception):
-    """A signal has come; everything is saved, if there is a directory to save in."""
 
 
 def train_population(
@@ -257,24 +253,26 @@ class _Task:
         self.patience = self.clock.every(config.train.patience, "train.patience").steps
         self.step, self.history = 0, []
         self.best: tuple[int, float] | None = None
-        self._window: tuple[int, np.ndarray] = (0, np.zeros((0, 0), np.int32))
-
-    @property
-    def goal(self) -> int:
-        """The next step at which something is due."""
-        return min(self.stop, self.every.next_after(self.step, self.total), self._window[0] + len(self._window[1]))
+        self._window, self.goal = np.zeros((0, 0), np.int32), 0
 
     def open_window(self) -> None:
-        """Makes the positions of the examples that the next steps read."""
-        count = min(self.stop - self.step, _LONGEST_WINDOW)
+        """Makes the positions of the examples that are read until something is due again, at `goal`."""
+        due = min(self.stop, self.every.next_after(self.step, self.total))
+        count = min(due - self.step, _LONGEST_WINDOW)
         rows, size = self.member.train, self.config.train.batch_size
         positions = order.positions(len(rows), size, self.member.seed, self.step, count)
-        self._window = self.step, rows[positions].astype(np.int32).reshape(count, size)
+        self._window = rows[positions].astype(np.int32).reshape(count, size)
+        self.goal = self.step + count
+
+    def paused(self, state: tuple) -> Paused:
+        """The member as it stands, in this state."""
+        where = {"digest": self.member.digest(), "step": self.step, "history": list(self.history), "best": self.best}
+        return Paused.of(state, **where)
 
     def positions(self, steps: int) -> np.ndarray:
         """(up to `steps`, B) int32, positions in the pool of the examples that the next steps read."""
-        start = self.step - self._window[0]
-        return self._window[1][start : start + min(steps, self.goal - self.step)]
+        start = len(self._window) - (self.goal - self.step)
+        return self._window[start : start + steps]
 
 
 class _Queue:
@@ -301,8 +299,7 @@ class _Queue:
             self._seats[lane] = task
             paused = self._saved.paused.pop(task.name, None)
             if paused is not None and paused.digest == task.member.digest() and paused.step <= task.stop:
-                like = jax.eval_shape(self._lanes.take, 0)
-                self._lanes.put(lane, *paused.restored(like))
+                self._lanes.put(lane, *paused.restored(self._lanes.form))
                 task.step, task.history, task.best = paused.step, paused.history, paused.best
                 self._shown.advance(task.step, 0)
             else:
@@ -354,7 +351,7 @@ class _Queue:
     def park(self) -> None:
         """Notes where the members in lanes stand, as if they paused here."""
         for lane, task in self._occupied():
-            self._saved.pause(task.name, task.member.digest(), task, self._lanes.take(lane))
+            self._saved.paused[task.name] = task.paused(self._lanes.take(lane))
 
     @property
     def _devices(self) -> int:
@@ -421,7 +418,7 @@ class _Queue:
         for lane, task in ended.items():
             paused = task.step == task.stop and task.stop < task.total
             if paused:
-                self._saved.pause(task.name, task.member.digest(), task, self._lanes.take(lane))
+                self._saved.paused[task.name] = task.paused(self._lanes.take(lane))
             self._finish(lane, "paused" if paused else "done", metrics.get(lane, {}), predictions.get(lane))
 
     def _metrics(self, rows: dict[int, np.ndarray], *, best: bool) -> dict[int, dict[str, float]]:

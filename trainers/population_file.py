@@ -7,7 +7,7 @@ import dataclasses
 import json
 import pathlib
 import zipfile
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,14 +17,6 @@ from plumbline.files import replaced
 from trainers.members import Outcome
 
 Tree = Any
-
-
-class Standing(Protocol):
-    """Where a member stands."""
-
-    step: int
-    history: list[dict[str, float]]
-    best: tuple[int, float] | None
 
 
 @dataclasses.dataclass
@@ -44,6 +36,12 @@ class Paused:
     history: list[dict[str, float]]
     best: tuple[int, float] | None
     leaves: list[np.ndarray]
+
+    @classmethod
+    def of(cls, state: Tree, **where: Any) -> "Paused":
+        """A member that stops in this state, which is copied to the host; `where` is all else that it is."""
+        plain = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(state)]
+        return cls(leaves=jax.device_get(plain), **where)
 
     def restored(self, like: Tree) -> Tree:
         """The state again, in the form of `like`: a tree of shapes."""
@@ -69,11 +67,6 @@ class Saved:
     outcomes: dict[str, Outcome] = dataclasses.field(default_factory=dict)
     paused: dict[str, Paused] = dataclasses.field(default_factory=dict)
     modes: dict[str, str] = dataclasses.field(default_factory=dict)
-
-    def pause(self, name: str, digest: str, standing: Standing, state: Tree) -> None:
-        """Keeps a member's state, on the host."""
-        plain = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(state)]
-        self.paused[name] = Paused(digest, standing.step, list(standing.history), standing.best, jax.device_get(plain))
 
 
 def write(path: pathlib.Path, saved: Saved) -> None:
@@ -113,7 +106,7 @@ def read(path: pathlib.Path) -> Saved:
       UserError: it is damaged.
     """
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             about = json.loads(str(arrays["about"]))
             outcomes = {
                 key: Outcome(**fields, predictions=arrays[f"predictions/{key}"] if _has(arrays, key) else None)
