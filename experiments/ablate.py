@@ -47,7 +47,7 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Train anew.")
 _DENSE = ("linear", "mlp")
 
 
-def main(words: list[str]) -> int:
+def main(words: list[str]) -> None:
     """Trains, writes the tables and prints one."""
     command.refuse(words)
     command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
@@ -58,7 +58,7 @@ def main(words: list[str]) -> int:
         raise recipes.missing_function("ablations", "a dict from a variant's name to its overrides")
     workplace.stoppable()
     population_devices()
-    return workplace.ended(lambda: _ablate(_CONFIG.value, ablations()))
+    _ablate(_CONFIG.value, ablations())
 
 
 def _ablate(config: "ml_collections.ConfigDict", ablations: object) -> None:

@@ -64,7 +64,7 @@ def main(words: list[str]) -> int:
         raise UserError("--folds: --leave-one-group-out has a fold for each group; leave one of the two out")
     workplace.stoppable()
     population_devices()
-    return workplace.ended(lambda: _cross_validate(_CONFIG.value))
+    return _cross_validate(_CONFIG.value)
 
 
 def _cross_validate(config: "ml_collections.ConfigDict") -> int:

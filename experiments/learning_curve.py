@@ -66,7 +66,7 @@ def main(words: list[str]) -> int:
         raise UserError(f"--target: {_TARGET.value} given; a mean squared error is more than 0")
     workplace.stoppable()
     population_devices()
-    return workplace.ended(lambda: _learn(_CONFIG.value))
+    return _learn(_CONFIG.value)
 
 
 def _learn(config: "ml_collections.ConfigDict") -> int:

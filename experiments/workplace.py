@@ -1,4 +1,4 @@
-"""The working directory of a command that trains a population, and how such a command ends."""
+"""The working directory of a command that trains a population."""
 
 import contextlib
 import json
@@ -6,8 +6,7 @@ import math
 import os
 import pathlib
 import signal
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments import command
@@ -49,17 +48,6 @@ def held(workdir: str, *, overwrite: bool) -> Iterator[pathlib.Path]:
         if overwrite:
             (directory.path / _POPULATION).unlink(missing_ok=True)
         yield directory.path
-
-
-def ended(work: Callable[[], int | None]) -> int:
-    """The exit code of a command's work; that of a preempted run where a signal stopped its trainings."""
-    from trainers.population import Preempted
-
-    try:
-        return work() or command.DONE
-    except Preempted as reason:
-        print(f"preempted: {reason}", file=sys.stderr, flush=True)
-        return command.PREEMPTED
 
 
 def write_json(path: str | os.PathLike, value: Mapping[str, Any]) -> None:
