@@ -39,7 +39,7 @@ test-prepare: install install-prepare  ## Run the tests of experiments.prepare, 
 	$(PYTEST) tests/data/test_preparing.py tests/experiments/test_prepare.py
 
 test-plan: .venv-plan/.installed  ## Compile the shipped configs for TPU pods, with libtpu (700 MB).
-	JAX_PLATFORMS=cpu .venv-plan/bin/python -m pytest -q --durations=10 -n 2 tests/experiments/test_plan.py tests/diagnostics
+	JAX_PLATFORMS=cpu .venv-plan/bin/python -m pytest -q --durations=10 -n 2 --dist worksteal tests/experiments/test_plan.py tests/diagnostics
 
 .venv-plan/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-plan
