@@ -42,13 +42,16 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Better or worse than the baseline where the interval leaves out 0; the same where no seed differs."""
+        """Better or worse than the baseline where the interval leaves out 0; the same where no seed differs.
+
+        Differences that are all alike, as those of few seeds in whole test rows may be, show no spread to go by.
+        """
         if self.difference is None:
             return ""
         _, low, high = self.difference
         if low == high == 0:
             return "the same"
-        if not (low > 0 or high < 0):
+        if not (low > 0 or high < 0) or low == high:
             return "unclear"
         return "better" if (low > 0) == self.higher_is_better else "worse"
 
@@ -140,17 +143,17 @@ def all_metrics(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, float]]:
     return {name: overall(outcome.metrics) for name, outcome in outcomes.items()}
 
 
-def cells(row: Row, unit: float = 1.0, digits: int = 4) -> list[str]:
+def cells(row: Row, digits: int = 4) -> list[str]:
     """A row's cells: name, changes, mean, interval, difference, its interval, verdict.
 
     Args:
       row: of the table.
-      unit: the values are multiplied by it, 100 for percent.
       digits: after the point.
     """
 
     def number(value: float, sign: str = "") -> str:
-        return f"{unit * value:{sign}.{digits}f}" if np.isfinite(value) else "-"
+        # The addition makes +0 of -0.
+        return f"{round(value, digits) + 0.0:{sign}.{digits}f}" if np.isfinite(value) else "-"
 
     def interval(bounds: Interval, sign: str = "") -> str:
         return f"{number(bounds[1], sign)} to {number(bounds[2], sign)}" if np.isfinite(bounds[1]) else "-"

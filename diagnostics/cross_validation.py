@@ -34,7 +34,7 @@ class OutOfFold:
 
     Attributes:
       deal: how the rows were dealt.
-      rows: (N,) positions in the pool, in its order.
+      rows: (N,) positions in the pool, in the order of `rows_of`.
       fold: (S, N) the fold that held out each row, for each seed.
       predictions: (S, N, outputs) for each row by the model that it was held out from; nan where that one diverged.
       metrics: for each seed, for each fold, the overall metrics on the rows it held out; empty where it diverged.
@@ -84,8 +84,16 @@ class OutOfFold:
 
 
 def rows_of(pool: Pool) -> np.ndarray:
-    """The rows that are dealt: training and validation rows together, in the order of the source. No test row."""
-    return np.sort(np.concatenate([rows for name, rows in pool.splits.items() if name != "test"]))
+    """The rows that are dealt, as positions in the pool: training and validation rows together. No test row.
+
+    They are in the order of the source, so that the folds do not depend on which rows the config sets apart for
+    validation; those of another file or split come last.
+    """
+    positions = [rows for name, rows in pool.splits.items() if name != "test"]
+    rows = np.concatenate(positions)
+    if len(np.unique(pool.rows[rows])) < len(rows):
+        return rows
+    return rows[np.argsort(pool.rows[rows])]
 
 
 def make_members(pool: Pool, config: ml_collections.ConfigDict, deal: Deal) -> list[Member]:
@@ -140,12 +148,14 @@ def gather(pool: Pool, deal: Deal, members: Sequence[Member], outcomes: Mapping[
     rows = rows_of(pool)
     per_seed = len(members) // len(deal.seeds)
     fold = np.full((len(deal.seeds), len(rows)), -1, np.int32)
+    place = np.full(len(pool.rows), -1)
+    place[rows] = np.arange(len(rows))
     predictions = np.full((len(deal.seeds), len(rows), pool.features.num_outputs), np.nan, np.float32)
     metrics: list[list[dict[str, float]]] = [[] for _ in deal.seeds]
     for index, member in enumerate(members):
         seed, number = divmod(index, per_seed)
         outcome = outcomes[member.name]
-        places = np.searchsorted(rows, member.held_out)
+        places = place[member.held_out]
         fold[seed, places] = number
         if outcome.predictions is not None:
             predictions[seed, places] = outcome.predictions

@@ -88,7 +88,8 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
         points, diverged = _points(members, outcomes, measure)
         if len(np.unique(points[:, 0])) < _LEAST_SIZES:
             raise UserError(
-                f"train: {len(diverged)} trainings diverged, too few sizes are left; lower the learning rate"
+                f"learning_curve: {len(diverged)} trainings diverged, and too few sizes are left; lower "
+                "optimizer.learning_rate"
             )
         curve = learning_curve.fit(points[:, 0], points[:, 1])
         figures = {

@@ -46,6 +46,8 @@ def test_the_verdict_knows_the_metrics_direction_and_what_is_unclear():
     assert found[1].verdict == "better"
     assert table(accuracies=ACCURACIES | {"plain": [0.95, 0.90, 0.90, 0.92]})[1].verdict == "unclear"
     assert table(accuracies=ACCURACIES | {"plain": ACCURACIES["baseline"]})[1].verdict == "the same"
+    level = table(accuracies={"baseline": [0.5] * 4, "plain": [0.25] * 4})[1]
+    assert (level.verdict, level.difference) == ("unclear", (-0.25, -0.25, -0.25))
 
 
 def test_a_seed_that_diverged_is_left_out_of_its_pair_and_shown():

@@ -59,12 +59,14 @@ def test_what_is_wrong_is_told_in_one_line_and_nothing_is_begun(fails, tmp_path,
     assert not (tmp_path / "out").exists()
 
 
-def test_trainings_that_diverge_are_told(fails, tmp_path):
+def test_trainings_that_diverge_are_told(command, tmp_path):
     words = (
         MLP,
         "--config.optimizer.name=sgd",
         "--config.optimizer.learning_rate=1e30",
         "--config.train.max_skipped=2",
     )
-    line = fails("learning_curve", *words, "--config.train.duration=30 steps", f"--workdir={tmp_path}/out")
-    assert "train: 24 trainings diverged, too few sizes are left; lower the learning rate" in line
+    finished = command(
+        "learning_curve", *words, "--config.train.duration=30 steps", f"--workdir={tmp_path}/out", code=2
+    )
+    assert "error: learning_curve: 24 trainings diverged, and too few sizes are left; lower " in finished.stderr
