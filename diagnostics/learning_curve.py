@@ -3,8 +3,8 @@
 The law is error(n) = floor + factor * n**-exponent (Hestness et al. 2017, section 2; Viering & Loog 2022, section 4).
 A few sizes hardly ever pin its parameters down, least of all the floor. So none is picked: a curve is a set of draws
 from the posterior of all of them and of the noise of a training, taken from a grid, and every answer is quantiles over
-the draws. Refits to resampled seeds, the usual way, gave intervals that were too narrow: of three seeds, those called
-95 % held in 84 to 92 of 100 cases.
+the draws. Refits to bootstrapped errors, the usual way, gave intervals that were too narrow: of three seeds, those
+called 95 % held in 84 to 92 of 100 cases.
 """
 
 import dataclasses

@@ -131,6 +131,15 @@ class _Measure:
         """The error that is fitted; its own inverse."""
         return 1 - value if self.is_accuracy else value
 
+    def text(self, value: float) -> str:
+        """A value as it is printed."""
+        return f"{value:.4f}" if self.is_accuracy else f"{value:,.5g}"
+
+    def range(self, interval: tuple[float, float, float]) -> str:
+        """An interval as it is printed."""
+        mean, low, high = map(self.text, interval)
+        return f"{mean} ({low} to {high})"
+
     def interval(self, interval: tuple[float, float, float]) -> tuple[float, float, float]:
         """An interval of errors as one of the metric."""
         mean, low, high = interval
@@ -245,28 +254,29 @@ def _hindsight(points: np.ndarray, measure: _Measure) -> dict[str, Any] | None:
 
 
 def _print(figures: Mapping[str, Any], curve: "LearningCurve", measure: _Measure) -> None:
-    name = figures["metric"]
+    name, text, interval = figures["metric"], measure.text, measure.range
     print(f"{figures['steps']} steps each, judged on the test split\n\n{'examples':>10}  {name:>8}  95 % over seeds")
     for row in figures["sizes"]:
-        mean, low, high = row["mean"]
-        print(f"{row['examples']:>10,}  {mean:>8.4f}  {low:.4f} to {high:.4f}")
-    floor, exponent = (curve.parameters()[parameter] for parameter in ("floor", "exponent"))
+        mean, low, high = map(text, row["mean"])
+        print(f"{row['examples']:>10,}  {mean:>8}  {low} to {high}")
+    _, slowest, fastest = curve.parameters()["exponent"]
     print(
-        f"\n{measure.error_name} falls to {_interval(floor)} with exponent {_interval(exponent)}"
+        f"\n{measure.error_name} falls with the power {slowest:.2f} to {fastest:.2f} of the examples, "
+        f"to a floor of {interval(curve.parameters()['floor'])}."
         + "".join(f"\nDo not believe it: {doubt}." for doubt in figures["doubts"])
     )
     twice = figures["twice"]
+    single = " to ".join(map(text, twice["one_training"][1:]))
     print(
-        f"Twice the data, {twice['examples']:,} examples: {name} {_interval(twice['mean'])}; "
-        f"a single training {twice['one_training'][1]:.4f} to {twice['one_training'][2]:.4f}."
+        f"Twice the data, {twice['examples']:,} examples: {name} {interval(twice['mean'])}; a single training {single}."
     )
     if measure.asked is not None:
         print(f"{name} {measure.error(measure.asked):g}: {_needed(curve.needed(measure.asked))}.")
     if seen := figures["hindsight"]:
         verdict = "covers" if seen["covered"] else "MISSES"
         print(
-            f"In hindsight: the sizes up to {seen['from']:,} said {_interval(seen['said'])} for a training on "
-            f"{seen['to']:,}, which {verdict} the {seen['mean']:.4f} measured in the mean."
+            f"In hindsight: the sizes up to {seen['from']:,} said {interval(seen['said'])} for a training on "
+            f"{seen['to']:,}, which {verdict} the {text(seen['mean'])} measured in the mean."
         )
     if figures["diverged"]:
         print(f"diverged, and left out: {'; '.join(figures['diverged'])}")
@@ -277,11 +287,6 @@ def _needed(needed: "Needed") -> str:
         return f"cannot say: {needed.reason}"
     high = f"{needed.high:,.0f}" if np.isfinite(needed.high) else "any number, as it may never be enough"
     return f"about {needed.examples:,.0f} examples (95 %: {needed.low:,.0f} to {high})"
-
-
-def _interval(interval: tuple[float, float, float]) -> str:
-    mean, low, high = interval
-    return f"{mean:.4f} ({low:.4f} to {high:.4f})"
 
 
 def _title(config: "ml_collections.ConfigDict") -> str:

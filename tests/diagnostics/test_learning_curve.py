@@ -40,7 +40,7 @@ def test_intervals_at_twice_the_data_hold_as_often_as_they_say(law):
         bounds = curve.error(2540.0)[1:], curve.prediction(2540.0)[1:]
         covered += [low <= value <= high for value, (low, high) in zip(truth, bounds, strict=True)]
     # The intervals average over what laws there may be, so for one of them it is a little more or less than 0.95; three
-    # standard errors of 250 draws are 0.041. Intervals by resampling seeds held in 0.84 to 0.92 of them.
+    # standard errors of 250 draws are 0.041. Those of refits to bootstrapped errors held in 0.84 to 0.92.
     assert (covered / count >= 0.87).all(), covered / count
     assert (covered / count <= 0.995).all(), covered / count
 
