@@ -32,3 +32,13 @@ def sweep():
         "model.dropout": [0.0, 0.2],
         "objective.label_smoothing": [0.0, 0.1],
     }
+
+
+def ablations():
+    return {
+        "baseline": {},
+        "no weight decay": {"optimizer.weight_decay": 0.0},
+        "constant schedule": {"schedule.name": "constant"},
+        "dropout": {"model.dropout": 0.2},
+        "one hidden layer": {"model.mlp.hidden_sizes": (128,)},
+    }

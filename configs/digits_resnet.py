@@ -44,3 +44,14 @@ def sweep():
         "objective.label_smoothing": [0.0, 0.1],
         "train.ema_decay": [0.98, 0.99, 0.995],
     }
+
+
+def ablations():
+    return {
+        "baseline": {},
+        "no augmentation": {"augment.shift": 0, "augment.mixup": 0.0},
+        "no EMA": {"train.ema_decay": 0.0},
+        "no label smoothing": {"objective.label_smoothing": 0.0},
+        "no weight decay": {"optimizer.weight_decay": 0.0},
+        "constant schedule": {"schedule.name": "constant"},
+    }

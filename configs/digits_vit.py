@@ -51,3 +51,15 @@ def sweep():
         "model.stochastic_depth": [0.0, 0.1],
         "augment.mixup": [0.0, 0.2, 0.4],
     }
+
+
+def ablations():
+    return {
+        "baseline": {},
+        "no augmentation": {"augment.shift": 0, "augment.mixup": 0.0},
+        "no dropout": {"model.dropout": 0.0, "model.stochastic_depth": 0.0},
+        "no EMA": {"train.ema_decay": 0.0},
+        "no label smoothing": {"objective.label_smoothing": 0.0},
+        "no weight decay": {"optimizer.weight_decay": 0.0},
+        "class token": {"model.vit.pooling": "token"},
+    }

@@ -78,6 +78,7 @@ class Population:
         directory: str | os.PathLike | None = None,
         devices: Sequence[jax.Device] | None = None,
         progress: bool = True,
+        used: frozenset[str] = frozenset(),
     ):
         """Nothing is compiled yet.
 
@@ -87,6 +88,8 @@ class Population:
           directory: where it saves itself, to go on after a kill; None saves nothing.
           devices: that members are spread over; all of this process by default.
           progress: show it.
+          used: hyperparameters that later members use; known from the start, they make programs, and so the last bit
+            of what members come to, the same in whatever parts members are handed in.
 
         Raises:
           UserError: the config is not right, or the directory holds a population of another config or other data.
@@ -100,7 +103,7 @@ class Population:
         self._show = progress
         self._path = None if directory is None else pathlib.Path(directory) / "population.npz"
         self._fingerprint = _digest([compared(self._config.to_dict()), pool.fingerprint, sorted(pool.splits)])
-        self._used: dict[str, frozenset[str]] = {}
+        self._used: dict[str, frozenset[str]] = collections.defaultdict(lambda: used)
         self._engines: dict[tuple, _Engine] = {}
         self._saved = Saved(fingerprint=self._fingerprint)
         if self._path is not None and self._path.exists():
@@ -194,7 +197,7 @@ class Population:
 
     def _engine(self, key: str, tasks: list["_Task"]) -> "_Engine":
         """The programs of a group, made anew where those at hand do not serve it."""
-        used = self._used.get(key, frozenset()) | hyperparameters.used([task.config for task in tasks])
+        used = self._used[key] | hyperparameters.used([task.config for task in tasks])
         self._used[key] = used
         follow_best = any(len(task.member.validation) for task in tasks)
         identity = key, used, follow_best

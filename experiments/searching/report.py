@@ -20,6 +20,8 @@ from experiments.searching.results import Metric, Results
 from plumbline.files import write_text
 
 _SHOWN = 10
+# A difference that is rounding.
+_LEVEL = 1e-12
 # Of a table that no terminal shows.
 _WIDTH = 160
 
@@ -54,6 +56,8 @@ def remarks(results: Results) -> list[str]:
     if (margin := results.margin()) is not None:
         size, low, high = margin.difference
         who = f"trial {margin.winner} leads trial {margin.second} by {size:.4g} {metric.name}"
+        if abs(size) < _LEVEL:
+            who = f"trials {margin.winner} and {margin.second} come to the same {metric.name}"
         if margin.count < 2:
             lines.append(f"warning: {who}; one fold and one seed cannot tell whether that is noise")
         elif margin.within_noise:

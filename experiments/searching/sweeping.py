@@ -21,8 +21,9 @@ from experiments.searching.search import Plan, Search, judgements
 from experiments.searching.space import Space, parse
 from experiments.searching.study import Study
 from plumbline import UserError, unknown_name
-from trainers import objectives
+from trainers import hyperparameters, objectives
 from trainers.durations import Clock
+from trainers.members import overridden
 from trainers.population import Population, Preempted
 from trainers.run_directory import compared
 
@@ -93,7 +94,7 @@ def sweep(
             shared=options.storage is not None,
             budget=budget,
         )
-        population = Population(config, pool, directory=directory.path)
+        population = Population(config, pool, directory=directory.path, used=_used(checked, config))
         try:
             with Study(
                 storage=options.storage,
@@ -162,6 +163,12 @@ def _seconds(budget: str) -> float | None:
     if every.seconds is None:
         raise UserError(f"--budget: '{budget}' is no time; write one such as '20 minutes'")
     return every.seconds
+
+
+def _used(space: Space, config: ml_collections.ConfigDict) -> frozenset[str]:
+    """The hyperparameters that some trial may use."""
+    extremes = ((entry.path, value) for entry in space.entries for value in entry.choices or (entry.high,))
+    return hyperparameters.used(overridden(config, {path: value}) for path, value in extremes)
 
 
 def _metrics(options: Options, config: ml_collections.ConfigDict, pool: Pool) -> tuple[Metric, ...]:

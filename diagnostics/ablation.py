@@ -1,0 +1,179 @@
+"""Ablations: variants of a recipe, trained on the same seeds and compared with the baseline pair by pair."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from data.pool import Pool
+from diagnostics.statistics import Interval, mean_interval, paired_difference
+from plumbline import UserError
+from trainers.evaluation import overall
+from trainers.members import Member, Outcome, check_shared, overridden
+
+BASELINE = "baseline"
+Variants = dict[str, dict[str, Any]]
+"""From the name of a variant to its overrides, config path -> value."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """A variant's line of the table.
+
+    Attributes:
+      name: of the variant.
+      changes: what it overrides, as text.
+      values: of the metric, by seed; without the seeds that diverged.
+      mean: over the seeds, with its 95 % interval.
+      difference: from the baseline on the same seeds, with its 95 % interval; None for the baseline itself.
+      diverged: seeds that diverged.
+      higher_is_better: direction of the metric.
+    """
+
+    name: str
+    changes: str
+    values: dict[int, float]
+    mean: Interval
+    difference: Interval | None
+    diverged: tuple[int, ...]
+    higher_is_better: bool
+
+    @property
+    def verdict(self) -> str:
+        """Better or worse than the baseline where the interval leaves out 0; the same where no seed differs.
+
+        Differences that are all alike, as those of few seeds in whole test rows may be, show no spread to go by.
+        """
+        if self.difference is None:
+            return ""
+        _, low, high = self.difference
+        if low == high == 0:
+            return "the same"
+        if not (low > 0 or high < 0) or low == high:
+            return "unclear"
+        return "better" if (low > 0) == self.higher_is_better else "worse"
+
+
+def check(ablations: object, config: ml_collections.ConfigDict) -> Variants:
+    """The variants that a config's `ablations()` returned, the baseline first.
+
+    Args:
+      ablations: what it returned.
+      config: that the overrides are laid over.
+
+    Raises:
+      UserError: it is no dict from names to overrides, has no baseline or nothing beside it, or an override names no
+        field, does not fit it, or is of what all trainings share.
+    """
+    if not isinstance(ablations, Mapping) or not all(
+        isinstance(name, str) and isinstance(overrides, Mapping) for name, overrides in ablations.items()
+    ):
+        raise UserError("ablations(): it must return a dict from a variant's name to a dict of config path: value")
+    if BASELINE not in ablations:
+        raise UserError(f"ablations(): no '{BASELINE}' among its variants; add '{BASELINE}': {{}}")
+    if len(ablations) < 2:
+        raise UserError(f"ablations(): nothing but the {BASELINE}; add a variant to compare with it")
+    for name, overrides in ablations.items():
+        try:
+            overridden(config, overrides)
+            check_shared(overrides)
+        except UserError as error:
+            raise UserError(f"ablations(): '{name}': {error}") from None
+    ordered = [BASELINE, *(name for name in ablations if name != BASELINE)]
+    return {name: dict(ablations[name]) for name in ordered}
+
+
+def make_members(pool: Pool, variants: Variants, seeds: Sequence[int]) -> list[Member]:
+    """A training for each variant on each seed, on the splits that a single run has; judged on the test split."""
+    return [
+        Member(
+            name=_name(variant, seed),
+            overrides=overrides,
+            seed=seed,
+            train=pool.splits["train"],
+            held_out=pool.splits["test"],
+            validation=pool.splits.get("validation", np.zeros(0, np.int64)),
+        )
+        for variant, overrides in variants.items()
+        for seed in seeds
+    ]
+
+
+def rows(
+    variants: Variants, seeds: Sequence[int], outcomes: Mapping[str, Outcome], metric: str, *, higher_is_better: bool
+) -> list[Row]:
+    """The table: a row for each variant.
+
+    Args:
+      variants: as `check` returned them.
+      seeds: that all were trained on.
+      outcomes: of their members.
+      metric: that is compared.
+      higher_is_better: its direction.
+    """
+    of_variant = {
+        name: {
+            seed: outcomes[_name(name, seed)].metrics[metric] for seed in seeds if outcomes[_name(name, seed)].metrics
+        }
+        for name in variants
+    }
+    baseline, found = of_variant[BASELINE], []
+    for name, values in of_variant.items():
+        # A seed counts where both were trained to the end.
+        paired = [seed for seed in values if seed in baseline]
+        difference = paired_difference([values[seed] for seed in paired], [baseline[seed] for seed in paired])
+        found.append(
+            Row(
+                name=name,
+                changes=", ".join(f"{path} = {value!r}" for path, value in variants[name].items()),
+                values=values,
+                mean=mean_interval(list(values.values())),
+                difference=None if name == BASELINE else difference,
+                diverged=tuple(seed for seed in seeds if seed not in values),
+                higher_is_better=higher_is_better,
+            )
+        )
+    return found
+
+
+def all_metrics(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, float]]:
+    """The overall metrics of each training, by its name."""
+    return {name: overall(outcome.metrics) for name, outcome in outcomes.items()}
+
+
+def cells(row: Row, digits: int = 4) -> list[str]:
+    """A row's cells: name, changes, mean, interval, difference, its interval, verdict.
+
+    Args:
+      row: of the table.
+      digits: after the point.
+    """
+
+    def number(value: float, sign: str = "") -> str:
+        # The addition makes +0 of -0.
+        return f"{round(value, digits) + 0.0:{sign}.{digits}f}" if np.isfinite(value) else "-"
+
+    def interval(bounds: Interval, sign: str = "") -> str:
+        return f"{number(bounds[1], sign)} to {number(bounds[2], sign)}" if np.isfinite(bounds[1]) else "-"
+
+    difference = ["", ""] if row.difference is None else [number(row.difference[0], "+"), interval(row.difference, "+")]
+    verdict = f"{len(row.diverged)} of {len(row.values) + len(row.diverged)} diverged" if row.diverged else row.verdict
+    return [row.name, row.changes, number(row.mean[0]), interval(row.mean), *difference, verdict]
+
+
+def header(metric: str) -> list[str]:
+    """The names of the columns that `cells` fills."""
+    return ["variant", "changes", metric, "95 % interval", "difference", "95 % interval", "against the baseline"]
+
+
+def markdown(head: Sequence[str], table: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the third to sixth column to the right."""
+    rule = ["---:" if 2 <= column <= 5 else "---" for column in range(len(head))]
+    lines = [head, rule, *([f"`{cell}`" if i == 1 and cell else cell for i, cell in enumerate(row)] for row in table)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _name(variant: str, seed: int) -> str:
+    return f"{variant}, seed {seed}"

@@ -1,0 +1,123 @@
+"""Trains the variants that a config's `ablations()` names and compares each with the baseline, seed by seed.
+
+    python -m experiments.ablate --config=configs/digits_resnet.py --workdir=runs/ablations --seeds=5
+
+Flags:
+    --config=FILE[:ARGUMENT]   a config file with `ablations()`: a dict from a variant's name to its overrides, a dict
+                               from config path to value, with 'baseline': {}; fields are changed with
+                               --config.FIELD=VALUE
+    --workdir=DIR              new, empty, or that of an earlier start of this command, which it goes on with
+    --seeds=S                  trainings of each variant, 5 by default: config.seed and those that follow it
+    --overwrite                train all of them anew
+
+Every variant is trained as experiments.train would, on the same splits and seeds, and judged on the test split.
+Intervals are over seeds: they say what chance in training does, not what other test rows would. Each holds for
+itself: of twenty variants without effect, one will seem to have one.
+
+Writes ablations.md, ablations.png and ablations.json. How trainings are run is not timed here but settled by the kind
+of model and device, so that the same command on the same machine gives the same table to the last digit.
+
+Exit codes: 0 done, 2 an error you can mend, 42 preempted (run the same command again).
+"""
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import command, plots, recipes, workplace
+from experiments.populations import population_devices
+from plumbline import UserError
+from plumbline.files import write_text
+
+if TYPE_CHECKING:
+    import ml_collections
+
+    from diagnostics.ablation import Row
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the results.")
+_SEEDS = flags.DEFINE_integer("seeds", 5, "Trainings of each variant.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Train anew.")
+
+# Of these, small products dominate, and on a CPU steps in one program are the faster way; of the others, a loop.
+_DENSE = ("linear", "mlp")
+
+
+def main(words: list[str]) -> None:
+    """Trains, writes the tables and prints one."""
+    command.refuse(words)
+    command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
+    if _SEEDS.value < 1:
+        raise UserError(f"--seeds: {_SEEDS.value} given; it must be at least 1")
+    ablations = recipes.named_function("ablations")
+    if ablations is None:
+        raise recipes.missing_function("ablations", "a dict from a variant's name to its overrides")
+    workplace.stoppable()
+    population_devices()
+    _ablate(_CONFIG.value, ablations())
+
+
+def _ablate(config: "ml_collections.ConfigDict", ablations: object) -> None:
+    import jax
+
+    from data.pool import load_pool
+    from diagnostics import ablation
+    from trainers import objectives
+    from trainers.population import Population
+
+    variants = ablation.check(ablations, config)
+    if config.population.mode == "auto":
+        on_cpu = jax.default_backend() == "cpu"
+        config.population.mode = ("map" if config.model.name in _DENSE else "loop") if on_cpu else "vmap"
+    with workplace.held(_WORKDIR.value, overwrite=_OVERWRITE.value) as directory:
+        pool = load_pool(config.data, seed=config.seed)
+        bins = config.evaluation.calibration_bins
+        objective = objectives.build(config.objective.name, pool.features, calibration_bins=bins)
+        metric = objective.best_metric
+        seeds = range(config.seed, config.seed + _SEEDS.value)
+        population = Population(config, pool, directory=directory)
+        outcomes = population.train(ablation.make_members(pool, variants, seeds))
+        better = objective.higher_is_better(metric)
+        rows = ablation.rows(variants, seeds, outcomes, metric, higher_is_better=better)
+        head, cells = ablation.header(metric), [ablation.cells(row) for row in rows]
+        table = ablation.markdown(head, cells)
+        write_text(directory / "ablations.md", f"{table}\n{_caption(rows, seeds, len(pool.splits['test']))}\n")
+        figures = {"metric": metric, "seeds": list(seeds), "variants": [_figures(row) for row in rows]}
+        figures |= {"trainings": ablation.all_metrics(outcomes), "population": population.summary}
+        workplace.write_json(directory / "ablations.json", figures)
+        plots.draw_table(directory / "ablations.png", f"{len(seeds)} seeds, paired", head, cells)
+        print(f"{table}\n{directory}/ablations.md, ablations.png, ablations.json")
+
+
+def _caption(rows: Sequence["Row"], seeds: Sequence[int], num_test: int) -> str:
+    """What stands below the table in the file: the command that makes it, and how to read it."""
+    words = ["python", "-m", "experiments.ablate", *sys.argv[1:]]
+    diverged = [f"{row.name}: seed {', '.join(map(str, row.diverged))}" for row in rows if row.diverged]
+    lines = [
+        f"`{shlex.join(words)}`",
+        "",
+        f"Means over the seeds {seeds[0]} to {seeds[-1]} on the {num_test} test examples, with 95 % t-intervals over "
+        "the seeds; differences are paired by seed.",
+        *([f"Diverged: {'; '.join(diverged)}."] if diverged else []),
+    ]
+    return "\n".join(lines)
+
+
+def _figures(row: "Row") -> Mapping[str, Any]:
+    return {
+        "name": row.name,
+        "changes": row.changes,
+        "values": {str(seed): value for seed, value in row.values.items()},
+        "mean": row.mean,
+        "difference": row.difference,
+        "verdict": row.verdict,
+        "diverged": list(row.diverged),
+    }
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,195 @@
+"""Cross-validates a config: every row is predicted by a model that was not trained on it.
+
+    python -m experiments.crossvalidate --config=configs/digits_mlp.py --workdir=runs/cv --folds=5
+    python -m experiments.crossvalidate --config=configs/digits_mlp.py --workdir=runs/cv --groups=writer
+
+Flags:
+    --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
+    --workdir=DIR              new, empty, or that of an earlier start of this command, which it goes on with
+    --folds=K                  5 by default; stratified by class, or plainly shuffled for a regression
+    --groups=NAME              hold out whole groups: a table's column, or what the source has ('writer' of the digits);
+                               the shuffled folds are trained as well, and the difference is a warning of leakage
+    --leave-one-group-out      with --groups: as many folds as there are groups
+    --seeds=S                  repetitions, each with folds and trainings of its own, 1 by default
+    --overwrite                train all of them anew
+
+The training and validation rows are dealt into folds. The test split is not touched: it is there to judge, once, what
+was chosen by cross-validation. Where the config sets "N percent" of its training rows apart for validation, so does
+each fold of those left to it. All that is fitted on data (preprocessing, class weights) is fitted by each fold anew.
+
+Writes summary.json and out_of_fold.npz: `row` (in the source), `split`, `label`, `group`, `prediction` (probabilities
+or values, averaged over seeds), `predictions` (by seed), `fold` (by seed), `seed`, `class_names`, `group_names`.
+
+Exit codes: 0 done, 2 an error you can mend, 3 a fold diverged, 42 preempted (run the same command again).
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import command, workplace
+from experiments.populations import population_devices
+from plumbline import UserError
+from plumbline.files import replaced
+
+if TYPE_CHECKING:
+    import ml_collections
+
+    from data.pool import Pool
+    from diagnostics.cross_validation import OutOfFold
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the results.")
+_FOLDS = flags.DEFINE_integer("folds", 5, "Folds.")
+_GROUPS = flags.DEFINE_string("groups", "", "Groups that are held out as a whole.")
+_ONE_GROUP = flags.DEFINE_bool("leave_one_group_out", False, "A fold for each group.")
+flags.DEFINE_alias("leave-one-group-out", "leave_one_group_out")
+_SEEDS = flags.DEFINE_integer("seeds", 1, "Repetitions.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Train anew.")
+
+
+def main(words: list[str]) -> int:
+    """Trains, writes and prints."""
+    command.refuse(words)
+    command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
+    if _SEEDS.value < 1:
+        raise UserError(f"--seeds: {_SEEDS.value} given; it must be at least 1")
+    if _ONE_GROUP.value and not _GROUPS.value:
+        raise UserError("--leave-one-group-out: of which groups? name them with --groups=NAME")
+    if _ONE_GROUP.value and flags.FLAGS["folds"].present:
+        raise UserError("--folds: --leave-one-group-out has a fold for each group; leave one of the two out")
+    workplace.stoppable()
+    population_devices()
+    return _cross_validate(_CONFIG.value)
+
+
+def _cross_validate(config: "ml_collections.ConfigDict") -> int:
+    from diagnostics import cross_validation
+    from experiments.grouping import load_grouped_pool
+    from trainers.population import Population
+
+    with workplace.held(_WORKDIR.value, overwrite=_OVERWRITE.value) as directory:
+        pool = load_grouped_pool(config, _GROUPS.value)
+        plain = "stratified" if pool.features.task == "classification" else "shuffled"
+        kinds = [plain]
+        if _GROUPS.value:
+            kinds = ["leave_one_group_out" if _ONE_GROUP.value else "group", plain]
+        seeds = tuple(range(config.seed, config.seed + _SEEDS.value))
+        members = {}
+        for kind in kinds:
+            # Against one fold for each group stand as many shuffled ones, which so train on as many rows.
+            count = len(next(iter(members.values()))) // len(seeds) if members else _FOLDS.value
+            deal = cross_validation.Deal(kind=kind, count=count, seeds=seeds)
+            members[deal] = cross_validation.make_members(pool, config, deal)
+        population = Population(config, pool, directory=directory)
+        outcomes = population.train([member for each in members.values() for member in each], predict=True)
+        found = [cross_validation.gather(pool, deal, each, outcomes) for deal, each in members.items()]
+        _write_predictions(directory / "out_of_fold.npz", pool, found[0])
+        summary = _summary(pool, found) | {"population": population.summary}
+        workplace.write_json(directory / "summary.json", summary)
+        _print(summary, directory)
+    return command.DIVERGED if any(each.diverged for each in found) else command.DONE
+
+
+def _write_predictions(path: pathlib.Path, pool: "Pool", found: "OutOfFold") -> None:
+    names = np.full(len(pool.rows), "train", "<U10")
+    for name, positions in pool.splits.items():
+        names[positions] = name
+    arrays = {
+        "row": pool.rows[found.rows],
+        "split": names[found.rows],
+        "label": pool.labels[found.rows],
+        "prediction": found.predictions.mean(axis=0),
+        "predictions": found.predictions,
+        "fold": found.fold,
+        "seed": np.array(found.deal.seeds),
+        "class_names": np.array(pool.features.class_names, dtype=str),
+    }
+    if pool.groups is not None:
+        arrays["group"] = pool.groups[found.rows]
+        arrays["group_names"] = np.array(pool.features.group_names, dtype=str)
+    with replaced(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def _summary(pool: "Pool", found: list["OutOfFold"]) -> dict[str, Any]:
+    from diagnostics import cross_validation
+
+    summary = {
+        "rows": len(found[0].rows),
+        "test_rows_untouched": len(pool.splits["test"]),
+        "seeds": list(found[0].deal.seeds),
+        "folds": {each.deal.kind: _figures(pool, each) for each in found},
+        "diverged": [name for each in found for name in each.diverged],
+    }
+    if len(found) > 1:
+        difference = cross_validation.optimism(pool, shuffled=found[1], grouped=found[0])
+        summary["leakage"] = {
+            "metric": "accuracy" if pool.features.task == "classification" else "mse",
+            "groups": len(np.unique(pool.groups[found[0].rows])),
+            "difference": difference,
+            "leaks": bool(difference[1] > 0),
+        }
+    return summary
+
+
+def _figures(pool: "Pool", found: "OutOfFold") -> dict[str, Any]:
+    return {
+        "count": len(found.metrics[0]),
+        "metrics": {
+            name: {"mean": mean, "low": low, "high": high, "values": found.values(name).tolist()}
+            for name, (mean, low, high) in found.intervals().items()
+        },
+        "accuracy_over_rows": found.share(pool),
+    }
+
+
+def _print(summary: Mapping[str, Any], directory: pathlib.Path) -> None:
+    from trainers.progress import print_table
+
+    for kind, figures in summary["folds"].items():
+        columns = {
+            column: {name: values[key] for name, values in figures["metrics"].items()}
+            for column, key in (("mean", "mean"), ("95 % from", "low"), ("to", "high"))
+        }
+        print_table(f"{figures['count']} folds, {_KINDS[kind]}; {len(summary['seeds'])} seed(s)", columns)
+        if share := figures["accuracy_over_rows"]:
+            mean, low, high = share
+            print(f"accuracy over all {summary['rows']} rows {mean:.4f} ({low:.4f} to {high:.4f}, Wilson)\n")
+    if leakage := summary.get("leakage"):
+        print(_warning(leakage) + "\n")
+    if summary["diverged"]:
+        print(f"diverged: {'; '.join(summary['diverged'])}; their rows have no predictions (nan)\n")
+    print(
+        f"The {summary['test_rows_untouched']} rows of the test split took no part.\n"
+        f"{directory}/out_of_fold.npz, summary.json"
+    )
+
+
+_KINDS = {
+    "stratified": "shuffled by class",
+    "shuffled": "shuffled",
+    "group": "whole groups",
+    "leave_one_group_out": "one group each",
+}
+
+
+def _warning(leakage: Mapping[str, Any]) -> str:
+    """What the difference between shuffled and grouped folds says."""
+    mean, low, high = leakage["difference"]
+    unit, word = (100, "points of accuracy") if leakage["metric"] == "accuracy" else (1, "of mean squared error")
+    size = f"{unit * mean:.4g} {word} (95 %: {unit * low:.4g} to {unit * high:.4g} over {leakage['groups']} groups)"
+    if leakage["leaks"]:
+        return (
+            f"LEAKAGE: shuffled folds look better by {size}. Rows of one group stand on both sides of them; for groups "
+            "not seen in training, believe the grouped figures."
+        )
+    return f"No leakage seen: shuffled folds differ by {size}, an interval that holds 0."
+
+
+if __name__ == "__main__":
+    command.run(main)

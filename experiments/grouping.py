@@ -1,0 +1,32 @@
+"""The pool of a command that has --groups."""
+
+import ml_collections
+
+from data.pool import Pool, load_pool
+from plumbline import UserError
+
+_TABLES = ("csv:", "parquet:", "sklearn:")
+
+
+def load_grouped_pool(config: ml_collections.ConfigDict, groups: str) -> Pool:
+    """The pool, with the groups that are asked for.
+
+    Args:
+      config: the whole config; of a table, `data.group` is set to the column.
+      groups: a table's column, or what the source calls its groups; "" asks for none.
+
+    Raises:
+      UserError: the source has no such groups, or as `load_pool`.
+    """
+    is_table = config.data.source.startswith(_TABLES)
+    if groups and is_table:
+        config.data.group = groups
+    pool = load_pool(config.data, seed=config.seed)
+    if groups and pool.groups is None:
+        raise UserError(
+            f"--groups: '{config.data.source}' has no groups, so there is no '{groups}'; leave --groups out"
+        )
+    if groups and not is_table and not pool.features.group_names[0].startswith(groups):
+        names = ", ".join(f"'{name}'" for name in pool.features.group_names[:2])
+        raise UserError(f"--groups: no '{groups}' in '{config.data.source}', whose groups are {names}, ...")
+    return pool

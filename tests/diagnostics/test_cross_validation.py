@@ -1,0 +1,181 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from sklearn import datasets, linear_model, model_selection, pipeline, preprocessing
+
+from configs import defaults
+from data.pool import load_pool
+from diagnostics import cross_validation
+from diagnostics.cross_validation import Deal
+from plumbline import UserError
+from trainers.population import Population, overridden
+
+QUICK = {
+    "train.duration": "20 steps",
+    "train.evaluate_every": "20 steps",
+    "train.batch_size": 32,
+    "model.name": "mlp",
+    "model.mlp.hidden_sizes": (16,),
+    "population.mode": "map",
+    "data.validation": "none",
+}
+
+
+def make(source, **changes):
+    """Config and pool."""
+    changes = {name.replace("__", "."): value for name, value in changes.items()}
+    config = overridden(defaults.get_config(), {"data.source": source, **QUICK, **changes})
+    return config, load_pool(config.data, seed=0)
+
+
+def train(config, pool, members):
+    return Population(config, pool, devices=jax.devices()[:2], progress=False).train(members, predict=True)
+
+
+def cross_validated(config, pool, deal, labels_of=None):
+    """Out-of-fold predictions; the trainings may see other labels than those the folds were dealt by."""
+    members = cross_validation.make_members(pool, config, deal)
+    return cross_validation.gather(pool, deal, members, train(config, labels_of or pool, members))
+
+
+@pytest.mark.parametrize("source", ["digits", "sklearn:diabetes"])
+def test_predictions_do_not_see_the_labels_that_were_held_out(source):
+    config, pool = make(source)
+    kind = "stratified" if pool.features.task == "classification" else "shuffled"
+    deal = Deal(kind=kind, count=4, seeds=(0,))
+    honest = cross_validated(config, pool, deal)
+    held_out = honest.rows[honest.fold[0] == 1]
+    labels = pool.labels.copy()
+    labels[held_out] = np.random.default_rng(0).permutation(labels[held_out])
+    lied_to = cross_validated(config, pool, deal, dataclasses.replace(pool, labels=labels))
+    same = (honest.predictions == lied_to.predictions).all(axis=-1)[0]
+    assert same[honest.fold[0] == 1].all()
+    # The other folds trained on those labels.
+    assert not same[honest.fold[0] != 1].any()
+
+
+def test_what_is_fitted_on_a_fold_does_not_see_the_inputs_that_were_held_out():
+    config, pool = make("sklearn:wine")
+    deal = Deal(kind="stratified", count=4, seeds=(0,))
+    honest = cross_validated(config, pool, deal)
+    held_out = honest.rows[honest.fold[0] == 1]
+    inputs = pool.inputs.copy()
+    inputs[held_out[::2]] *= 100
+    odd = cross_validated(config, pool, deal, dataclasses.replace(pool, inputs=inputs))
+    untouched = np.isin(honest.rows, held_out[1::2])
+    np.testing.assert_array_equal(odd.predictions[0, untouched], honest.predictions[0, untouched])
+    member = cross_validation.make_members(pool, config, deal)[1]
+    scaler = preprocessing.StandardScaler().fit(pool.inputs[member.train])
+    np.testing.assert_allclose(pool.fit(member.train, config.data)["mean"], scaler.mean_, rtol=1e-5)
+
+
+def test_logistic_regression_agrees_with_cross_val_predict():
+    # 160 rows in five folds of 32: a full batch is 128 rows in each.
+    config, pool = make(
+        "sklearn:wine",
+        data__test="10 percent",
+        model__name="linear",
+        optimizer__name="sgd",
+        optimizer__momentum=0.95,
+        optimizer__learning_rate=0.2,
+        # Softmax with C = 1 penalises half the squared weights once for all 128 rows.
+        optimizer__weight_decay=1 / 128,
+        schedule__name="constant",
+        train__batch_size=128,
+        train__duration="1500 steps",
+        train__evaluate_every="1500 steps",
+    )
+    deal = Deal(kind="stratified", count=5, seeds=(0,))
+    found = cross_validated(config, pool, deal)
+    rows = cross_validation.rows_of(pool)
+    assert len(rows) == 160
+    inputs, labels = (array[pool.rows[rows]] for array in datasets.load_wine(return_X_y=True))
+    model = pipeline.make_pipeline(
+        preprocessing.StandardScaler(), linear_model.LogisticRegression(C=1.0, tol=1e-8, max_iter=1000)
+    )
+    splitter = model_selection.StratifiedKFold(5, shuffle=True, random_state=0)
+    expected = model_selection.cross_val_predict(model, inputs, labels, cv=splitter, method="predict_proba")
+    np.testing.assert_allclose(found.predictions[0], expected, atol=1e-3)
+    assert np.abs(expected - labels[:, None]).max() > 0.1
+
+
+def test_each_row_but_the_tests_is_predicted_once_a_seed():
+    config, pool = make("digits", data__validation="10 percent")
+    deal = Deal(kind="group", count=3, seeds=(4, 5))
+    members = cross_validation.make_members(pool, config, deal)
+    found = cross_validation.gather(pool, deal, members, train(config, pool, members))
+    assert not set(found.rows) & set(pool.splits["test"])
+    assert len(found.rows) == len(pool.rows) - len(pool.splits["test"])
+    assert np.isfinite(found.predictions).all()
+    assert set(np.unique(found.fold)) == {0, 1, 2}
+    assert not np.array_equal(found.fold[0], found.fold[1])
+    for member in members:
+        parts = [set(pool.groups[rows]) for rows in (member.train, member.validation, member.held_out)]
+        assert not parts[0] & parts[1]
+        assert not (parts[0] | parts[1]) & parts[2]
+    # The figures of a fold are those of its rows.
+    right = found.predictions[1].argmax(axis=1) == pool.labels[found.rows]
+    assert found.metrics[1][2]["accuracy"] == pytest.approx(right[found.fold[1] == 2].mean())
+    assert found.share(pool)[0] == pytest.approx(found.scores(pool).mean())
+
+
+def made_up(pool, predictions, kind="stratified", metrics=None):
+    """Out-of-fold predictions (S, N, outputs) from nowhere."""
+    seeds = tuple(range(len(predictions)))
+    rows = cross_validation.rows_of(pool)
+    return cross_validation.OutOfFold(
+        deal=Deal(kind=kind, count=2, seeds=seeds),
+        rows=rows,
+        fold=np.zeros(predictions.shape[:2], np.int32),
+        predictions=predictions,
+        metrics=metrics or [],
+        diverged=[],
+    )
+
+
+def test_optimism_is_the_difference_row_by_row_with_an_interval_over_groups():
+    _, pool = make("digits")
+    rows = cross_validation.rows_of(pool)
+    labels, groups = pool.labels[rows], pool.groups[rows]
+    right = np.eye(10, dtype=np.float32)[labels][None]
+    # Of the rows of every second writer, half are wrong in the grouped folds.
+    wrong = (groups % 2 == 0) & (np.arange(len(rows)) % 2 == 0)
+    grouped = np.where(wrong[None, :, None], np.roll(right, 1, axis=-1), right)
+    mean, low, high = cross_validation.optimism(pool, made_up(pool, right), made_up(pool, grouped))
+    assert mean == pytest.approx(wrong.mean())
+    assert 0 < low < mean < high
+    none, *bounds = cross_validation.optimism(pool, made_up(pool, right), made_up(pool, right))
+    assert [none, *bounds] == [0, 0, 0]
+
+
+def test_folds_that_are_the_same_for_all_seeds_count_once():
+    _, pool = make("digits")
+    predictions = np.zeros((2, len(cross_validation.rows_of(pool)), 10), np.float32)
+    metrics = [[{"accuracy": 0.8}, {"accuracy": 0.9}, {"accuracy": 0.7}], [{"accuracy": 0.9}] * 3]
+    one_group = made_up(pool, predictions, "leave_one_group_out", metrics)
+    np.testing.assert_allclose(one_group.values("accuracy"), [0.85, 0.9, 0.8])
+    assert len(made_up(pool, predictions, "group", metrics).values("accuracy")) == 6
+    # As the corrected resampled t-test (Nadeau & Bengio 2003) has it, with two degrees of freedom.
+    mean, low, _ = one_group.intervals()["accuracy"]
+    assert mean - low == pytest.approx(4.302653 * 0.05 * np.sqrt(1 / 3 + 1 / 2))
+
+
+def test_a_fold_that_diverged_leaves_no_predictions_and_is_named():
+    config, pool = make("sklearn:wine", optimizer__learning_rate=1e30, optimizer__name="sgd", train__max_skipped=1)
+    deal = Deal(kind="stratified", count=2, seeds=(0,))
+    found = cross_validated(config, pool, deal)
+    assert found.diverged == ["stratified, seed 0, fold 0", "stratified, seed 0, fold 1"]
+    assert np.isnan(found.predictions).all()
+    assert found.intervals() == {}
+    assert found.share(pool) is None
+
+
+def test_folds_that_cannot_be_dealt_are_told():
+    config, pool = make("digits")
+    with pytest.raises(UserError, match="--folds: 12 given, but there are 11 groups"):
+        cross_validation.make_members(pool, config, Deal(kind="group", count=12, seeds=(0,)))
+    config, pool = make("sklearn:wine")
+    with pytest.raises(UserError, match=r"--folds: 100 given, but class 'class_2' has \d+ row"):
+        cross_validation.make_members(pool, config, Deal(kind="stratified", count=100, seeds=(0,)))
