@@ -28,13 +28,10 @@ Flags:
 Exit codes: 0 done, 2 an error you can mend, 3 all trials diverged, 42 preempted (run the same command again).
 """
 
-import os
-import signal
-
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import command, distribution, populations, recipes
+from experiments import command, distribution, populations, recipes, workplace
 from plumbline import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
@@ -60,7 +57,7 @@ def main(words: list[str]) -> int:
     command.refuse(words)
     command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
     # What is done is in the study, and what was under way in the population's file as of its last save.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(command.PREEMPTED))
+    workplace.stoppable()
     space = recipes.named_function("sweep")
     if space is None:
         raise recipes.missing_function("sweep", "the space: a dict from config path to choices or a range")

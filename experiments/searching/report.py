@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 import pathlib
 import sys
@@ -17,6 +16,7 @@ import rich.table
 from diagnostics.statistics import Interval
 from experiments.searching import plots
 from experiments.searching.results import Metric, Results
+from experiments.workplace import write_json
 from plumbline.files import write_text
 
 _SHOWN = 10
@@ -30,7 +30,7 @@ def print_best(results: Results) -> None:
     """Prints a table of the best trials on standard output; of several metrics, those that no trial beats."""
     several = len(results.metrics) > 1
     shown = results.front() if several else results.done
-    kind = "Trials that no other beats" if several else f"Best trials of {len(results.done)}"
+    kind = "Trials that no other beats" if several else f"Best trials of {results.tried}"
     names = sorted({name for record in shown[:_SHOWN] for name in record.overrides})
     table = rich.table.Table(title=f"{kind} ({_over(results)})", title_justify="left")
     table.add_column("trial", justify="right")
@@ -67,12 +67,13 @@ def remarks(results: Results) -> list[str]:
     if (held_out := results.nested()) is not None:
         best = results.done[0].values[0]
         lines.append(
-            f"the best of {len(results.done)} looks better than it is: {metric.name} {best:.4f} as chosen, "
+            f"the best of {results.tried} looks better than it is: {metric.name} {best:.4f} as chosen, "
             f"{held_out:.4f} on folds that had no say in the choice"
+            + (f" (but had one when {results.pruned} were pruned)" if results.pruned else "")
         )
-    elif results.done and metric.measured:
+    elif results.tried > 1 and metric.measured:
         lines.append(
-            f"warning: the best of {len(results.done)} looks better than it is, and only --folds can say by how much"
+            f"warning: the best of {results.tried} looks better than it is, and only --folds can say by how much"
         )
     return lines
 
@@ -119,7 +120,7 @@ def write_summary(results: Results, path: pathlib.Path, *, population: Mapping[s
             {
                 "trial": record.number,
                 "overrides": dict(record.overrides),
-                "metrics": {m.name: [_known(v) for v in results.interval(record, m)] for m in results.metrics},
+                "metrics": {metric.name: results.interval(record, metric) for metric in results.metrics},
             }
             for record in (results.front() if len(results.metrics) > 1 else results.done[:_SHOWN])
         ],
@@ -127,13 +128,13 @@ def write_summary(results: Results, path: pathlib.Path, *, population: Mapping[s
         and {
             "winner": margin.winner,
             "second": margin.second,
-            "difference": [_known(value) for value in margin.difference],
+            "difference": margin.difference,
             "within_noise": margin.within_noise,
         },
         "held_out": results.nested(),
         "population": dict(population),
     }
-    write_text(path, json.dumps(summary, indent=2, default=list) + "\n")
+    write_json(path, summary)
 
 
 def importances(study: optuna.Study, results: Results) -> dict[str, float] | str:
@@ -152,9 +153,11 @@ def importances(study: optuna.Study, results: Results) -> dict[str, float] | str
         with warnings.catch_warnings():
             # It takes low values for good ones, and says so at each call.
             warnings.simplefilter("ignore", UserWarning)
-            return optuna.importance.get_param_importances(study, target=lambda trial: sign * trial.values[0])
+            shares = optuna.importance.get_param_importances(study, target=lambda trial: sign * trial.values[0])
     except (ValueError, RuntimeError) as error:
         return f"no importances: {error}"
+    # Equal ones come in no order.
+    return dict(sorted(shares.items(), key=lambda item: (-item[1], item[0])))
 
 
 def write_plots(results: Results, shares: Mapping[str, float] | None, folder: pathlib.Path) -> list[pathlib.Path]:
@@ -179,9 +182,7 @@ def found(results: Results, config: str) -> str:
     """A line that says what the best trial is."""
     record, metric = results.done[0], results.metrics[0]
     value = _interval(results.interval(record, metric))
-    return (
-        f"Trial {record.number}, the best of {len(results.done)} of {config}: {metric.name} {value}, {_over(results)}."
-    )
+    return f"Trial {record.number}, the best of {results.tried} of {config}: {metric.name} {value}, {_over(results)}."
 
 
 def _over(results: Results) -> str:

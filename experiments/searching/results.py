@@ -63,6 +63,16 @@ class Results:
         self.done = sorted(done, key=lambda record: (sign * record.values[0], record.number))
 
     @property
+    def pruned(self) -> int:
+        """Trials that were stopped as they fell behind."""
+        return sum(record.status == "pruned" for record in self.records)
+
+    @property
+    def tried(self) -> int:
+        """Trials that the best one was chosen from."""
+        return len(self.done) + self.pruned
+
+    @property
     def overlap(self) -> float:
         """Held-out rows over training rows, by which intervals over folds are widened."""
         return 1 / (self.folds - 1) if self.folds else 0.0

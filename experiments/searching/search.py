@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 import ml_collections
 import numpy as np
 
-from data.folds import split
 from data.pool import Pool
+from diagnostics.cross_validation import Deal, make_members
 from experiments.searching import latency, pruning
 from experiments.searching.results import Metric
 from experiments.searching.study import Asked, Study
@@ -24,7 +24,6 @@ _AT_ONCE = 512
 # A pruner compares at least so many trials, if there are as many.
 _COMPARED = 27
 _SECONDS_BETWEEN_LOOKS = 2.0
-_NO_ROWS = np.zeros(0, np.int64)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,14 +58,14 @@ class Plan:
     budget: float | None
 
 
-def judgements(pool: Pool, *, folds: int, grouped: bool, seed: int) -> list[Judgement]:
+def judgements(pool: Pool, config: ml_collections.ConfigDict, *, folds: int, grouped: bool) -> list[Judgement]:
     """How each trial is judged. The test split takes no part.
 
     Args:
       pool: all rows.
+      config: of the search; its seed deals the folds, which are those of `experiments.crossvalidate`.
       folds: of the training and validation rows together; 0: train on the one split, be judged on the other.
       grouped: whole groups are held out.
-      seed: of the folds.
 
     Raises:
       UserError: folds that cannot be, or neither folds nor a validation split.
@@ -79,12 +78,9 @@ def judgements(pool: Pool, *, folds: int, grouped: bool, seed: int) -> list[Judg
             )
         validation = pool.splits["validation"]
         return [Judgement(train=pool.splits["train"], held_out=validation, validation=validation)]
-    rows = np.concatenate([pool.splits["train"], pool.splits.get("validation", _NO_ROWS)])
     kind = "group" if grouped else "stratified" if pool.features.task == "classification" else "shuffled"
-    groups = None if pool.groups is None else pool.groups[rows]
-    names = pool.features.class_names
-    dealt = split(pool.labels[rows], groups, count=folds, kind=kind, seed=seed, class_names=names)
-    return [Judgement(train=rows[train], held_out=rows[held_out], validation=_NO_ROWS) for train, held_out in dealt]
+    members = make_members(pool, config, Deal(kind=kind, count=folds, seeds=(config.seed,)))
+    return [Judgement(train=each.train, held_out=each.held_out, validation=each.validation) for each in members]
 
 
 class Search:

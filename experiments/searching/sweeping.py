@@ -12,8 +12,9 @@ import ml_collections
 import optuna.exceptions
 import sqlalchemy.exc
 
-from data.pool import Pool, load_pool
+from data.pool import Pool
 from experiments import command
+from experiments.grouping import load_grouped_pool
 from experiments.searching import best_config, pruning, report, samplers
 from experiments.searching.directory import SweepDirectory
 from experiments.searching.results import Metric, Results
@@ -24,7 +25,7 @@ from plumbline import UserError, unknown_name
 from trainers import hyperparameters, objectives
 from trainers.durations import Clock
 from trainers.members import overridden
-from trainers.population import Population, Preempted
+from trainers.population import Population
 from trainers.run_directory import compared
 
 # Objectives that every trial has, without any training.
@@ -75,13 +76,14 @@ def sweep(
 
     Raises:
       UserError: something about the options, the space, the data or the storage is wrong.
+      Preempted: a signal came.
     """
     checked = parse(space(), config)
     trials = _check(options, checked)
     budget = _seconds(options.budget)
-    pool = load_pool(config.data, seed=config.seed)
+    pool = load_grouped_pool(config, options.groups)
     metrics = _metrics(options, config, pool)
-    judged_by = judgements(pool, folds=options.folds, grouped=bool(options.groups), seed=config.seed)
+    judged_by = judgements(pool, config, folds=options.folds, grouped=bool(options.groups))
     settings = _settings(options, config, pool, metrics)
     directory = SweepDirectory(workdir)
     with directory.held({"space": checked.fingerprint, **settings}, overwrite=options.overwrite):
@@ -112,9 +114,6 @@ def sweep(
                 Search(config, pool, study, population, judged_by, plan).run()
                 results = Results(study.records(), metrics, folds=options.folds, seeds=options.seeds)
                 shares = report.importances(study.as_optuna(), results)
-        except Preempted as stop:
-            print(f"preempted: {stop}", file=sys.stderr)
-            return command.PREEMPTED
         except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             raise UserError(
                 f"--storage: lost on the way ({error}); nothing that was told is lost: run the same command again"

@@ -294,3 +294,22 @@ def test_a_directory_of_another_search_is_told_and_can_be_overwritten(searched, 
     command("sweep", *QUICK, f"--workdir={own}", "--trials=2")
     command("sweep", *QUICK, f"--workdir={own}", "--trials=3", "--sampler=random", "--overwrite")
     assert len(trials(own)) == 3
+
+
+def test_a_trial_is_judged_as_crossvalidate_judges_its_config(command, tmp_path):
+    words = (*QUICK, "--config.population.mode=loop")
+    command("sweep", *words, f"--workdir={tmp_path / 'sweep'}", "--sampler=random", "--trials=2", "--folds=3")
+    best = max(trials(tmp_path / "sweep"), key=lambda row: float(row["accuracy"]))
+    config = f"--config={tmp_path / 'sweep' / 'best_config.py'}"
+    command("crossvalidate", config, f"--workdir={tmp_path / 'folds'}", "--folds=3", "--seeds=1")
+    summary = json.loads((tmp_path / "folds" / "summary.json").read_text())
+    assert f"{float(best['accuracy']):.6f}" in {f"{value:.6f}" for value in numbers(summary)}
+
+
+def numbers(value):
+    """All numbers in nested JSON."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for inner in value for number in numbers(inner)]
+    return [value] if isinstance(value, float) else []
