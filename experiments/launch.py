@@ -15,6 +15,9 @@ Flags:
                                windows.net/CONTAINER/RUN (sky), or a path on a disk that all machines share
     --accelerator=NAME         of each node: tpu-v5litepod-16 (a pod is one node), H100:8, or cpu:8 (cores)
     --nodes=N                  machines with GPUs or CPUs that train together (default 1)
+    --sweep='FLAGS'            each machine (each GPU, on Slurm) is a worker of one experiments.sweep with such flags as
+                               '--sampler=tpe --trials=200 --folds=5 --storage=postgresql+pg8000://USER:PASSWORD@HOST/DB'
+                               and has a folder of its own in --workdir (sky, slurm)
     --spot                     preemptible machines (sky, xpk); the run goes on when they come back
     --cloud=NAME               sky: gcp, aws, azure or kubernetes; left out, SkyPilot takes the cheapest
     --cluster=NAME             xpk: the GKE cluster
@@ -43,6 +46,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_c
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
 _ACCELERATOR = flags.DEFINE_string("accelerator", None, "Accelerator of each node.")
 _NODES = flags.DEFINE_integer("nodes", 1, "Machines.", lower_bound=1)
+_SWEEP = flags.DEFINE_string("sweep", None, "Flags of experiments.sweep.")
 _SPOT = flags.DEFINE_bool("spot", False, "Preemptible machines.")
 _CLOUD = flags.DEFINE_string("cloud", None, "Cloud, for sky.")
 _CLUSTER = flags.DEFINE_string("cluster", None, "GKE cluster, for xpk.")
@@ -79,23 +83,33 @@ def main(words: list[str]) -> int:
 
 def _job(name: str, path: pathlib.Path) -> Job:
     config = flags.FLAGS["config"]
-    try:
-        options = tuple(shlex.split(_OPTIONS.value))
-    except ValueError as error:
-        raise UserError(f"--options: {_OPTIONS.value!r} cannot be cut into words ({error})") from None
+    sweep = None if _SWEEP.value is None else _cut("sweep", _SWEEP.value)
+    machine = accelerator(_ACCELERATOR.value)
+    if sweep is not None and (_ON.value == "xpk" or machine.hosts > 1):
+        raise UserError("--sweep: a worker searches on one machine; take sky or slurm, and no pod of several hosts")
     return Job(
         name=name,
         path=path,
         config=config_flags.get_config_filename(config).partition(":")[0],
-        training=training_command(config_flags.get_config_filename(config), config_flags.get_override_values(config)),
+        training=training_command(
+            config_flags.get_config_filename(config), config_flags.get_override_values(config), sweep
+        ),
+        sweeps=sweep is not None,
         workdir=_WORKDIR.value,
-        accelerator=accelerator(_ACCELERATOR.value),
+        accelerator=machine,
         nodes=_NODES.value,
         spot=_SPOT.value,
         cloud=_CLOUD.value,
         cluster=_CLUSTER.value,
-        options=options,
+        options=_cut("options", _OPTIONS.value),
     )
+
+
+def _cut(flag: str, text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise UserError(f"--{flag}: {text!r} cannot be cut into words ({error})") from None
 
 
 if __name__ == "__main__":

@@ -91,15 +91,15 @@ class Lanes:
             jax.ShapeDtypeStruct((self.count,), jnp.int32),
         )
         advance = jax.jit(
-            _spread(_advance(program, scan=mode != "loop"), mesh, mode),
+            _spread(_advance(program, loop=mode == "loop"), mesh, mode),
             in_shardings=(whole, split, split, split),
             out_shardings=split,
             donate_argnums=1,
         )
         self._advance = advance.lower(*shapes).compile()
-        in_one = mode != "loop"
-        self._totals = jax.jit(_spread(_over_batches(_totals(program), in_one), mesh, mode), out_shardings=split)
-        self._predictions = jax.jit(_spread(_over_batches(_predictions(program), in_one), mesh, mode))
+        loop = mode == "loop"
+        self._totals = jax.jit(_spread(_over_batches(_totals(program), loop=loop), mesh, mode))
+        self._predictions = jax.jit(_spread(_over_batches(_predictions(program), loop=loop), mesh, mode))
 
     @property
     def memory(self) -> int:
@@ -226,17 +226,22 @@ def _spread(function: Callable, mesh: Mesh, mode: str) -> Callable:
     return spread
 
 
-def _advance(program: Program, *, scan: bool) -> Callable:
+def _advance(program: Program, *, loop: bool) -> Callable:
     train_step, most = make_train_step(program), program.config.train.max_skipped
 
     def step(rows: Batch, state: TrainState, index: jax.Array, until: jax.Array) -> TrainState:
         under_way = (state.step < until) & (state.skipped < most)
-        return jax.lax.cond(
-            under_way, lambda state: train_step(state, _gathered(rows, index))[0], lambda state: state, state
-        )
+
+        def taken(state: TrainState) -> TrainState:
+            return train_step(state, _gathered(rows, index))[0]
+
+        # A branch spares the work of lanes at rest. But in a branch XLA runs convolutions on a CPU much more slowly.
+        if loop:
+            return _choose(under_way, taken(state), state)
+        return jax.lax.cond(under_way, taken, lambda state: state, state)
 
     def advance(rows: Batch, state: TrainState, index: jax.Array, until: jax.Array) -> TrainState:
-        if not scan:
+        if loop:
             return step(rows, state, index[0], until)
         return jax.lax.scan(lambda state, index: (step(rows, state, index, until), None), state, index)[0]
 
@@ -262,18 +267,20 @@ def _predictions(program: Program) -> Callable:
     return predictions
 
 
-def _over_batches(function: Callable, in_one: bool) -> Callable:
+def _over_batches(function: Callable, *, loop: bool) -> Callable:
     """The function of one batch as one of several, (batches, B), of a lane that takes part if its mask is on."""
 
     def over(rows: Batch, mask: jax.Array, state: InferenceState, index: jax.Array, weight: jax.Array) -> Any:
-        def all_of_them() -> Any:
-            if in_one:
-                return jax.lax.map(lambda batch: function(rows, state, *batch), (index, weight))
+        if loop:
             return jax.tree.map(lambda leaf: leaf[None], function(rows, state, index[0], weight[0]))
 
+        def all_of_them() -> Any:
+            return jax.lax.map(lambda batch: function(rows, state, *batch), (index, weight))
+
         shapes = jax.eval_shape(all_of_them)
-        nothing = lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)  # noqa: E731
-        return jax.lax.cond(mask, all_of_them, nothing)
+        return jax.lax.cond(
+            mask, all_of_them, lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        )
 
     return over
 

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from experiments.launching.accelerators import Accelerator
 from plumbline import UserError
@@ -21,7 +21,8 @@ class Job:
       name: of the run, fit to be the name of a cluster or a pod.
       path: where the job file will be.
       config: the config file.
-      training: the words of the training command, without --workdir.
+      training: the words of the command, `experiments.train` or a sweep's, without --workdir.
+      sweeps: the machines are workers of one sweep; otherwise they train one run together.
       workdir: the run directory as the user gave it: a path, or the URL of a folder in a bucket.
       accelerator: of each node.
       nodes: machines (a TPU pod is one) that train together.
@@ -35,6 +36,7 @@ class Job:
     path: pathlib.Path
     config: str
     training: tuple[str, ...]
+    sweeps: bool
     workdir: str
     accelerator: Accelerator
     nodes: int = 1
@@ -43,9 +45,15 @@ class Job:
     cluster: str | None = None
     options: tuple[str, ...] = ()
 
-    def command(self, workdir: str) -> str:
-        """The training command, quoted for a shell, with the run directory as the machines see it."""
-        return shlex.join([*self.training, f"--workdir={workdir}"])
+    def command(self, workdir: str, worker: str = "") -> str:
+        """The command, quoted for a shell, with the run directory as the machines see it.
+
+        Args:
+          workdir: the directory.
+          worker: the shell's variable with the number of a worker of a sweep, each of which has a folder in it.
+        """
+        folder = f'/worker-"${worker}"' if self.sweeps else ""
+        return shlex.join([*self.training, f"--workdir={workdir}"]) + folder
 
     def title(self) -> str:
         """What is trained where, in a few words."""
@@ -78,23 +86,26 @@ def run_name(workdir: str) -> str:
     return (last if last[:1].isalpha() else f"run-{last}".strip("-"))[:40].rstrip("-")
 
 
-def training_command(config: str, changed: Mapping[str, object]) -> tuple[str, ...]:
-    """The words that train by a config.
+def training_command(config: str, changed: Mapping[str, object], sweep: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The words that train by a config, or search.
 
     Args:
       config: the config file, with its argument if it has one.
       changed: fields given on the command line, and their values.
+      sweep: flags of `experiments.sweep`, if that is to be run.
 
     Raises:
-      UserError: a value has a line break, which job files do not take.
+      UserError: a value has a line break, which job files do not take, or a sweep's workers have no storage to share.
     """
-    words = [f"--config={config}", *(f"--config.{field}={value}" for field, value in changed.items())]
+    if sweep is not None and not any(word.startswith("--storage=") for word in sweep):
+        raise UserError("--sweep: add --storage=URL to it: the workers share their study there; see docs/sweeps.md")
+    words = [f"--config={config}", *(f"--config.{field}={value}" for field, value in changed.items()), *(sweep or ())]
     for word in words:
         if len(word.splitlines()) > 1:
             raise UserError(
                 f"{word.partition('=')[0]}: a line break cannot go into a job file; set it in the config file"
             )
-    return ("python", "-m", "experiments.train", *words)
+    return ("python", "-m", "experiments.train" if sweep is None else "experiments.sweep", *words)
 
 
 def refuse(launcher: str, **given: object) -> None:

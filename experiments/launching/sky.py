@@ -156,8 +156,8 @@ def _storage(job: Job, place: Bucket | None) -> str:
 
 
 def _command(job: Job, place: Bucket | None) -> str:
-    command = job.command(place.workdir if place else job.workdir)
-    if job.nodes == 1:
+    command = job.command(place.workdir if place else job.workdir, "SKYPILOT_NODE_RANK")
+    if job.nodes == 1 or job.sweeps:
         return command
     return (
         f"{command} \\\n"

@@ -56,8 +56,14 @@ def _job_file(job: Job) -> str:
         nodes=job.nodes,
         resources=_resources(job),
         options="".join(f"#SBATCH {option}\n" for option in _directives(job.options)),
-        command=job.command(job.workdir),
+        command=_command(job),
     )
+
+
+def _command(job: Job) -> str:
+    command = job.command(job.workdir, "SLURM_PROCID")
+    # Each task is a worker, and only it knows its number.
+    return f"bash -c {shlex.quote(f'exec {command}')}" if job.sweeps else command
 
 
 def _resources(job: Job) -> str:

@@ -117,6 +117,38 @@ def test_a_slurm_file_asks_for_a_process_a_gpu_and_is_queued_again_on_exit_code_
         assert (finished.returncode, finished.stdout) == (code, requeued)
 
 
+SWEEP = "--sweep=--sampler=random --trials=9 --storage=postgresql+pg8000://user@host/db"
+
+
+def test_the_machines_of_a_sweep_are_workers_that_share_a_storage(job):
+    text = job("sky", SWEEP, "--accelerator=H100:8", "--nodes=3")
+    run = yaml.safe_load(text)["run"]
+    assert "python -m experiments.sweep --config=configs/digits_mlp.py --sampler=random --trials=9" in run
+    assert "--storage=postgresql+pg8000://user@host/db" in run
+    assert run.strip().endswith('--workdir=/mnt/bucket/mlp/worker-"$SKYPILOT_NODE_RANK"')
+    assert "--distributed" not in run
+
+
+def test_the_tasks_of_a_sweep_under_slurm_each_have_a_folder(job, tmp_path):
+    text = job("slurm", SWEEP)
+    line = next(line for line in text.splitlines() if line.startswith("srun "))
+    shown = ["bash", "-c", line.removeprefix("srun ").replace("exec python", "echo python")]
+    output = subprocess.run(shown, env=os.environ | {"SLURM_PROCID": "5"}, capture_output=True, text=True, check=True)
+    assert output.stdout.startswith("python -m experiments.sweep --config=configs/digits_mlp.py --sampler=random")
+    assert output.stdout.strip().endswith("--workdir=/shared/mlp/worker-5")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--sweep=--trials=9", "--accelerator=H100:8"], "--sweep: add --storage=URL to it"),
+        ([SWEEP, POD], "--sweep: a worker searches on one machine"),
+    ],
+)
+def test_what_is_no_worker_of_a_sweep_is_told(fails, tmp_path, words, message):
+    assert message in fails("launch", *NEEDED["sky"], *words, f"--output={tmp_path / 'job'}")
+
+
 def test_an_xpk_file_passes_the_command_as_one_word_and_python_gets_the_signals(job):
     text = job("xpk", "--spot", "--options=--zone=us-central1-a")
     script = 'xpk() { printf "%s\\n" "$@"; }\n' + text
