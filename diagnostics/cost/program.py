@@ -3,10 +3,8 @@
 import dataclasses
 import functools
 import re
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -33,8 +31,6 @@ from trainers.state import Program, TrainState, num_parameters
 from trainers.step import make_train_step, zero_metrics
 from trainers.workload import batch_shapes, model_flops
 
-# For the compiler; only what is used of it takes memory.
-_STACK_BYTES = 2**29
 _UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -261,7 +257,7 @@ def compile_step(step: Step) -> Compiled:
     running = jax.eval_shape(lambda: zero_metrics(step.program))
     lowered = step.dispatch.programs["loop"].lower(step.state, running, step.batch, None)
     try:
-        compiled = _with_deep_stack(lowered.compile)
+        compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         needed = re.search(r"(?:required .*?\(|Used )([\d.]+)([BKMGT])\)?", str(error))
         if "RESOURCE_EXHAUSTED" not in str(error) or not needed:
@@ -291,16 +287,6 @@ def compile_step(step: Step) -> Compiled:
         xla_bytes=float(costs.get("bytes accessed", 0.0)),
         seconds=seconds,
     )
-
-
-def _with_deep_stack(function: Callable[[], Any]) -> Any:
-    """What the function returns, called in a thread of its own: libtpu recurses deeper than eight megabytes go."""
-    before = threading.stack_size(_STACK_BYTES)
-    try:
-        with ThreadPoolExecutor(1) as executor:
-            return executor.submit(function).result()
-    finally:
-        threading.stack_size(before)
 
 
 def _memory_of_arguments(step: Step) -> dict[str, int]:
