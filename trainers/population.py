@@ -210,6 +210,8 @@ class Population:
             remembered = self._saved.modes.get(_digest([key]))
             engine = maker.make(remembered or self._config.population.mode, wanted)
             self._saved.modes[_digest([key])] = engine.lanes.mode
+            # At once: after a kill, another mode may be found the fastest, which may differ in the last bit.
+            self._save()
             self._engines[identity] = engine
             self.summary["programs"] += 1
             self.summary["compile_seconds"] += time.perf_counter() - began
