@@ -147,7 +147,7 @@ class PopulationProgress:
             self._bar.update(self._task, completed=self._steps, description=text)
         elif self._shown and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            left = (self._total - self._steps) * (now - self._began) / max(1, self._steps - self._initial)
+            left = max(0, self._total - self._steps) * (now - self._began) / max(1, self._steps - self._initial)
             print(f"{text}  {left:.0f} s left", file=sys.stderr, flush=True)
 
 

@@ -9,7 +9,7 @@ from configs import defaults
 from data.pool import load_pool
 from plumbline import UserError
 from trainers.loop import train
-from trainers.population import Member, Population, overridden
+from trainers.population import Member, Population, overridden, train_population
 from trainers.run_directory import RunDirectory
 
 MODES = ("loop", "map", "vmap")
@@ -171,7 +171,7 @@ def test_members_that_need_other_programs_are_trained_as_well(pool):
     assert [outcome.parameters for outcome in outcomes.values()] == [610, 1482, 3466, 3466, 3466]
     assert [outcome.step for outcome in outcomes.values()] == [200] * 4 + [120]
     assert trained.summary["programs"] == 4
-    alone = population(config, pool).train([members[3]])
+    alone = train_population(config, pool, [members[3]], devices=jax.devices()[:2], progress=False)
     assert_same(outcomes["rate"], alone["rate"])
 
 
@@ -256,7 +256,7 @@ def test_what_no_member_can_override_is_told(pool, overrides, message):
 def test_a_member_without_rows_is_told(pool):
     empty = dataclasses.replace(member(pool, "empty"), train=np.zeros(0, np.int64))
     with pytest.raises(UserError, match="'empty' has no rows to train on"):
-        population(make_config(), pool).train([empty])
+        train_population(make_config(), pool, [empty], progress=False)
 
 
 def test_an_unknown_mode_is_told(pool):
