@@ -190,7 +190,8 @@ def get_config() -> ml_collections.ConfigDict:
     # How often training metrics are written and the validation split is evaluated.
     train.log_every = "1 epochs"
     train.evaluate_every = "1 epochs"
-    # How often a checkpoint is saved, in wall time or in steps; besides, one is saved at the end.
+    # How often a checkpoint is saved, in wall time or in steps; besides, one is saved at the end. Populations, whose
+    # members are at steps of their own, save every minute where this is in steps.
     train.checkpoint_every = "1 minutes"
     # Checkpoints that are kept, newest first; the best on the validation split is kept besides.
     train.keep_checkpoints = 2
@@ -202,7 +203,7 @@ def get_config() -> ml_collections.ConfigDict:
     # Updates in a row that may be skipped for a loss or gradient that is not finite before the run stops as diverged.
     train.max_skipped = 20
     # Then: "stop" (exit 3, the last good checkpoint is kept) or "rollback" (once: back to that checkpoint, and on with
-    # the batches that follow those of the failure; should it diverge again, stop).
+    # the batches that follow those of the failure; should it diverge again, stop). Members of a population stop.
     train.on_divergence = "stop"
     # Trace for TensorBoard and Perfetto of so many steps, from this step on; 0 steps: none.
     train.profile = profile = ml_collections.ConfigDict()

@@ -101,7 +101,9 @@ def mix(
         if mixup is None:
             share, kept = mask.mean(), mask[None, :, :, None]
         else:
-            cut = jax.random.bernoulli(choice_key)
+            # Of a program that has both, a run may use only one.
+            drawn = jax.random.bernoulli(choice_key)
+            cut = jnp.where(jnp.asarray(mixup) > 0, (jnp.asarray(cutmix) > 0) & drawn, True)
             share, kept = jnp.where(cut, mask.mean(), share), jnp.where(cut, mask[None, :, :, None], kept)
     # Where nothing is mixed, a partner's infinity times 0 must not come in as NaN.
     mixed = jnp.where(kept == 1.0, inputs, kept * inputs + (1.0 - kept) * other_inputs)

@@ -81,8 +81,11 @@ def _cross_validate(config: "ml_collections.ConfigDict") -> int:
         seeds = tuple(range(config.seed, config.seed + _SEEDS.value))
         members = {}
         for kind in kinds:
-            # Against one fold for each group stand as many shuffled ones, which so train on as many rows.
+            # Against one fold for each group stand as many shuffled ones, if each class has the rows for it.
             count = len(next(iter(members.values()))) // len(seeds) if members else _FOLDS.value
+            if members and kind == "stratified":
+                labels = pool.labels[cross_validation.rows_of(pool)]
+                count = min(count, int(np.unique(labels, return_counts=True)[1].min()))
             deal = cross_validation.Deal(kind=kind, count=count, seeds=seeds)
             members[deal] = cross_validation.make_members(pool, config, deal)
         population = Population(config, pool, directory=directory)

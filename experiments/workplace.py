@@ -40,6 +40,8 @@ def held(workdir: str, *, overwrite: bool) -> Iterator[pathlib.Path]:
 
     directory = RunDirectory(workdir)
     with directory.held():
+        if (directory.path / "sweep.json").exists():
+            raise UserError(f"--workdir: '{directory.path}' holds a search; choose an empty or a new folder")
         known = (directory.path / _POPULATION).exists()
         if not known and any(entry.name[0] != "." for entry in directory.path.iterdir()):
             raise UserError(

@@ -43,9 +43,8 @@ class EngineMaker:
         devices: Sequence[jax.Device],
         tasks: Sequence[Task],
         used: frozenset[str],
-        follow_best: bool,
     ):
-        self._pool, self._devices, self._tasks, self._follow_best = pool, devices, tasks, follow_best
+        self._pool, self._devices, self._tasks = pool, devices, tasks
         self._program, self._init = build_program(tasks[0].config, pool.features, used=used)
 
     def make(self, mode: str, wanted: int) -> Engine:
@@ -90,7 +89,6 @@ class EngineMaker:
             steps=steps,
             devices=self._devices,
             evaluated=most,
-            follow_best=self._follow_best,
         )
 
     def _seconds_per_step(self, made: Lanes) -> float:

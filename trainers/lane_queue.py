@@ -80,7 +80,7 @@ class Queue:
             self._finish(lane, "diverged", {}, None)
         due = {lane: task for lane, task in due.items() if lane not in gone}
         judged = self._evaluate({lane: task for lane, task in due.items() if self._is_evaluated(task)})
-        ended = {lane: task for lane, task in due.items() if self._has_ended(task)}
+        ended = {lane: task for lane, task in due.items() if task.step == task.stop or task.is_out_of_patience}
         self._end(ended, judged)
         for lane, task in due.items():
             if lane not in ended:
@@ -111,10 +111,6 @@ class Queue:
     def _is_evaluated(task: Task) -> bool:
         return task.every.at(task.step) or task.step == task.total
 
-    def _has_ended(self, task: Task) -> bool:
-        waited = task.patience and task.best and task.every.last_until(task.step) - task.best[0] >= task.patience
-        return task.step == task.stop or bool(waited)
-
     def _evaluate(self, due: Mapping[int, Task]) -> dict[int, dict[str, float]]:
         """Adds to the histories, and follows the best; returns all metrics of each lane."""
         rows = {
@@ -126,11 +122,11 @@ class Queue:
         better = np.zeros(self._lanes.count, bool)
         for lane, figures in metrics.items():
             task = due[lane]
-            task.history.append({"step": float(task.step), **overall(figures)})
+            # One that was at this very step before has noted it then.
+            if not task.history or task.history[-1]["step"] < task.step:
+                task.history.append({"step": float(task.step), **overall(figures)})
             if len(task.member.validation):
-                metric = self._metric(task)
-                sign = 1 if self._objective.higher_is_better(metric) else -1
-                value = figures[metric]
+                sign, value = 1 if task.higher_is_better else -1, figures[task.metric]
                 # Outputs that are not finite still have an accuracy.
                 finite = np.isfinite([value, figures["loss"]]).all()
                 if finite and (task.best is None or sign * value > sign * task.best[1]):
@@ -155,14 +151,10 @@ class Queue:
             if asked:
                 predictions |= self._lanes.predict(asked, best=best)
         for lane, task in ended.items():
-            paused = task.step == task.stop and task.stop < task.total
+            paused = task.step < task.total and not task.is_out_of_patience
             if paused:
                 self._saved.paused[task.name] = task.paused(self._lanes.take(lane))
             self._finish(lane, "paused" if paused else "done", metrics.get(lane, {}), predictions.get(lane))
-
-    def _metric(self, task: Task) -> str:
-        name = task.config.train.best_metric
-        return self._objective.best_metric if name == "auto" else name
 
     def _metrics(self, rows: dict[int, np.ndarray], *, best: bool) -> dict[int, dict[str, float]]:
         if not rows:
@@ -188,5 +180,4 @@ class Queue:
         )
         self.outcomes[task.name] = self._saved.outcomes[task.key] = outcome
         if metrics:
-            metric = self._metric(task)
-            self._shown.result(metric, metrics[metric], self._objective.higher_is_better(metric))
+            self._shown.result(task.metric, metrics[task.metric], task.higher_is_better)

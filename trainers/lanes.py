@@ -33,7 +33,7 @@ class Lanes:
       count: lanes, a multiple of the devices.
       steps: most steps in a dispatch.
       states: train states, leaves (count, ...).
-      best: the best inference state of each lane; None where nobody asks for it.
+      best: the best inference state of each lane, as far as `keep_best` was told.
     """
 
     def __init__(
@@ -47,7 +47,6 @@ class Lanes:
         steps: int,
         devices: Sequence[jax.Device],
         evaluated: int,
-        follow_best: bool,
     ):
         """Begins every lane and compiles the program that advances them.
 
@@ -60,7 +59,6 @@ class Lanes:
           steps: most steps in a dispatch; 1 with "loop".
           devices: that the lanes are spread over.
           evaluated: most rows of an evaluation.
-          follow_best: members have validation rows.
         """
         self.mode, self.count, self.steps = mode, len(arguments), steps
         batch_size = program.config.train.batch_size
@@ -82,7 +80,7 @@ class Lanes:
             donate_argnums=0,
             out_shardings=split,
         )
-        self.best: InferenceState | None = self._copy(self.states.inference()) if follow_best else None
+        self.best: InferenceState = self._copy(self.states.inference())
 
         shapes = (
             self._rows,
@@ -154,21 +152,21 @@ class Lanes:
         return {lane: whole[lane, : len(rows)] for lane, rows in positions.items()}
 
     @property
-    def form(self) -> tuple[TrainState, InferenceState | None]:
+    def form(self) -> tuple[TrainState, InferenceState]:
         """What `take` gives, as shapes."""
         return jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), (self.states, self.best))
 
-    def take(self, lane: int) -> tuple[TrainState, InferenceState | None]:
+    def take(self, lane: int) -> tuple[TrainState, InferenceState]:
         """A copy of what a lane holds."""
         return self._take((self.states, self.best), lane)
 
-    def put(self, lane: int, state: TrainState, best: InferenceState | None) -> None:
+    def put(self, lane: int, state: TrainState, best: InferenceState) -> None:
         """Puts what `take` gave into a lane."""
         self.states, self.best = self._put((self.states, self.best), lane, (state, best))
 
     def snapshot(self) -> "Snapshot":
         """What `restore` brings back."""
-        return self._copy(self.states), None if self.best is None else self._copy(self.best)
+        return self._copy(self.states), self._copy(self.best)
 
     def restore(self, snapshot: "Snapshot") -> None:
         """Goes back to a snapshot, which is used up."""
@@ -192,7 +190,7 @@ class Lanes:
             yield jax.device_get(function(self._rows, mask, state, index.reshape(shape), weight.reshape(shape)))
 
 
-Snapshot = tuple[TrainState, InferenceState | None]
+Snapshot = tuple[TrainState, InferenceState]
 
 
 def _rows(pool: Pool) -> dict[str, np.ndarray]:

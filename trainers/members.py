@@ -55,7 +55,9 @@ class Member:
 
     def digest(self) -> str:
         """Of all that its training depends on, but the population's config and pool."""
-        digest = hashlib.sha256(json.dumps([sorted(self.overrides.items()), self.seed]).encode())
+        digest = hashlib.sha256(
+            json.dumps([sorted(self.overrides.items()), self.seed], default=lambda number: number.item()).encode()
+        )
         for rows in (self.train, self.held_out, self.validation):
             digest.update(len(rows).to_bytes(8, "little") + np.ascontiguousarray(rows, np.int64).tobytes())
         return digest.hexdigest()
@@ -104,7 +106,7 @@ def overridden(config: ml_collections.ConfigDict, overrides: Mapping[str, Any]) 
         for path, value in overrides.items():
             if path not in flat:
                 raise unknown_name("overrides", path, flat)
-            old = flat[path]
+            old, value = flat[path], value.item() if isinstance(value, np.generic) else value
             if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
                 value = float(value)
             if isinstance(old, tuple) and isinstance(value, list):
@@ -131,6 +133,7 @@ def check_shared(overrides: Mapping[str, Any]) -> None:
 def program_key(config: ml_collections.ConfigDict) -> str:
     """The same for configs that one compiled program serves: all of a config that is no data of it."""
     flat = compared(config.to_dict())
+    flat["model.remat"] = config.model.remat
     # Its entries are data, their number is not.
     flat["schedule.step_at"] = len(config.schedule.step_at)
     flat["train.ema_decay"] = config.train.ema_decay != 0

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import optax
 
@@ -89,7 +90,7 @@ def build(
     direction, decoupled = OPTIMIZERS[config.name]
     decay = _decay(hyperparameters["weight_decay"], weight_decay_factors) if "weight_decay" in used else None
     return _promoting(
-        *([optax.clip_by_global_norm(hyperparameters["clip_norm"])] if "clip_norm" in used else []),
+        *([optax.clip_by_global_norm(_limit(hyperparameters["clip_norm"]))] if "clip_norm" in used else []),
         *([decay] if decay and not decoupled else []),
         direction(hyperparameters, config.nesterov),
         *([decay] if decay and decoupled else []),
@@ -152,6 +153,11 @@ def _promoting(*transformations: optax.GradientTransformation) -> optax.Gradient
             return chain.update(updates, state, params)
 
     return optax.GradientTransformation(chain.init, update)
+
+
+def _limit(clip_norm: jax.Array) -> jax.Array:
+    """0 is no limit, also in a program that a run shares with one that has a limit."""
+    return jnp.where(clip_norm > 0, clip_norm, jnp.inf)
 
 
 def _decay(weight_decay: jax.Array, decay_factors: Factors) -> optax.GradientTransformation:

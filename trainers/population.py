@@ -8,6 +8,7 @@ diverges leaves its lane to the next one waiting.
 import collections
 import hashlib
 import json
+import math
 import os
 import pathlib
 import time
@@ -36,6 +37,8 @@ __all__ = ["Member", "Outcome", "Population", "overridden", "train_population"]
 _LANES_ON_CPU, _LANES = 8, 64
 # Dispatches under way at which the host waits.
 _IN_FLIGHT = 8
+# Between saves, where the config counts them in steps: members are at steps of their own.
+_SAVE_SECONDS = 60.0
 
 
 def train_population(
@@ -107,7 +110,8 @@ class Population:
         every = Clock(num_examples=1, batch_size=1, total_steps=1).every(
             config.train.checkpoint_every, "train.checkpoint_every", wall_time=True
         )
-        self._save_seconds = every.seconds or 60.0
+        never = not config.train.checkpoint_every.strip()
+        self._save_seconds = math.inf if never else every.seconds or _SAVE_SECONDS
         self._saved_at = time.monotonic()
         self._useful = self._capacity = 0
         self.summary: dict[str, Any] = {"programs": 0, "compile_seconds": 0.0, "total_seconds": 0.0, "trainings": 0}
@@ -144,8 +148,11 @@ class Population:
         outcomes = {task.name: known for task in tasks if (known := self._saved.outcomes.get(task.key))}
         groups: dict[str, list[Task]] = collections.defaultdict(list)
         for task in tasks:
+            key = program_key(task.config)
+            # Of those that are done as well: what goes on after a kill keeps the program it began with.
+            self._used[key] |= hyperparameters.used([task.config])
             if task.name not in outcomes:
-                groups[program_key(task.config)].append(task)
+                groups[key].append(task)
         total = sum(task.stop for task in tasks)
         shown = PopulationProgress(total, len(tasks), shown=self._show)
         shown.advance(sum(task.stop for task in tasks if task.name in outcomes), len(outcomes))
@@ -183,23 +190,26 @@ class Population:
                 self._save()
             if signals.received:
                 raise Preempted(f"{signals.received}; run the same command again to go on")
-        self.summary |= {"mode": engine.lanes.mode, "lanes": engine.lanes.count, "busy": self._useful / self._capacity}
+        self.summary |= {
+            "mode": engine.lanes.mode,
+            "lanes": engine.lanes.count,
+            "busy": self._useful / max(1, self._capacity),
+        }
         return queue.outcomes
 
     def _engine(self, key: str, tasks: list[Task]) -> Engine:
         """The programs of a group, made anew where those at hand do not serve it."""
-        used = self._used[key] | hyperparameters.used([task.config for task in tasks])
-        self._used[key] = used
-        follow_best = any(len(task.member.validation) for task in tasks)
-        identity = key, used, follow_best
+        identity = key, self._used[key]
         wanted = min(self.lanes, self._rounded(len(tasks)))
         engine = self._engines.get(identity)
         # A lane that nobody is in takes no time, but where lanes are stacked.
         if engine is None or (engine.lanes.mode != "loop" and engine.wanted < wanted):
             began = time.perf_counter()
-            maker = EngineMaker(self._pool, self._devices, tasks, used, follow_best)
-            remembered = self._saved.modes.get(_digest([key]))
-            engine = maker.make(remembered or self._config.population.mode, wanted)
+            maker = EngineMaker(self._pool, self._devices, tasks, self._used[key])
+            mode = self._config.population.mode
+            if mode == "auto":
+                mode = self._saved.modes.get(_digest([key]), mode)
+            engine = maker.make(mode, wanted)
             self._saved.modes[_digest([key])] = engine.lanes.mode
             # At once: after a kill, another mode may be found the fastest, which may differ in the last bit.
             self._save()
@@ -214,9 +224,11 @@ class Population:
         return -(-count // devices) * devices
 
     def _save(self) -> None:
-        self._saved_at = time.monotonic()
+        began = time.monotonic()
         if self._path is not None:
             write(self._path, self._saved)
+        # At most a tenth of the time goes into saving.
+        self._saved_at = time.monotonic() + 9 * (time.monotonic() - began)
 
 
 def _digest(value: Any) -> str:

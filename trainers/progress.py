@@ -1,5 +1,6 @@
 """What a run shows while it works: a bar on a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -135,7 +136,7 @@ class PopulationProgress:
 
     def result(self, metric: str, value: float, higher_is_better: bool) -> None:
         """A member has come to this value."""
-        if self._best is None or (value > self._best[1]) == higher_is_better:
+        if math.isfinite(value) and (self._best is None or (value > self._best[1]) == higher_is_better):
             self._best = metric, value
 
     def show(self, waiting: int, running: int) -> None:

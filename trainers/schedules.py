@@ -50,7 +50,8 @@ def lengths(config: ml_collections.ConfigDict, clock: Clock) -> dict[str, jax.Ar
             "shorten the warmup or lengthen train.duration"
         )
     steps = {"warmup_steps": warmup, "decay_steps": clock.total_steps - warmup}
-    if config.name == "step":
+    # Checkpoints hold no empty arrays.
+    if config.name == "step" and config.step_at:
         steps["step_at"] = [clock.steps(text, "schedule.step_at") for text in config.step_at]
     if config.name == "rsqrt":
         text = config.rsqrt_timescale or config.warmup or "1 step"
@@ -68,7 +69,11 @@ _AFTER_WARMUP: dict[str, Callable[[ml_collections.ConfigDict, jax.Array, Mapping
     "constant": lambda config, step, lengths: jnp.ones_like(step),
     "cosine": lambda config, step, lengths: optax.cosine_decay_schedule(1.0, 1, config.end)(_decayed(step, lengths)),
     "linear": lambda config, step, lengths: optax.linear_schedule(1.0, config.end, 1)(_decayed(step, lengths)),
-    "step": lambda config, step, lengths: config.step_factor ** jnp.sum(jnp.float32(step >= lengths["step_at"])),
+    "step": lambda config, step, lengths: (
+        config.step_factor ** jnp.sum(jnp.float32(step >= lengths["step_at"]))
+        if config.step_at
+        else jnp.ones_like(step)
+    ),
     "rsqrt": lambda config, step, lengths: jax.lax.rsqrt(
         1.0 + jnp.maximum(step - lengths["warmup_steps"], 0.0) / lengths["rsqrt_timescale"]
     ),

@@ -7,7 +7,7 @@ import numpy as np
 from data import order
 from data.pool import Pool
 from plumbline import UserError
-from trainers import hyperparameters, settings
+from trainers import hyperparameters, objectives, settings
 from trainers.loop import make_clock
 from trainers.members import Member, check_shared, overridden
 from trainers.population_file import Paused
@@ -26,6 +26,17 @@ class Task:
         self.member, self.name, self.predict = member, member.name, predict
         self.config = config = overridden(config, {**member.overrides, "seed": member.seed})
         settings.check(config)
+        settings.check_task(config, pool.features)
+        parts = config.train.accumulation_steps
+        if config.train.batch_size % parts:
+            raise UserError(
+                f"train.batch_size: {config.train.batch_size} is not divisible over {parts} accumulation steps; "
+                f"take a multiple of {parts}"
+            )
+        bins = config.evaluation.calibration_bins
+        objective = objectives.build(config.objective.name, pool.features, calibration_bins=bins)
+        self.metric = objective.best_metric if config.train.best_metric == "auto" else config.train.best_metric
+        self.higher_is_better = objective.higher_is_better(self.metric)
         self.clock = make_clock(config, len(member.train))
         self.total = self.clock.total_steps
         self.stop = self.total if until >= 1 else max(1, round(until * self.total))
@@ -39,12 +50,20 @@ class Task:
         self.best: tuple[int, float] | None = None
         self._window, self.goal = np.zeros((0, 0), np.int32), 0
 
+    @property
+    def is_out_of_patience(self) -> bool:
+        """Whether the best evaluation is too long ago."""
+        if not self.patience or not self.best:
+            return False
+        return self.every.last_until(self.step) - self.best[0] >= self.patience
+
     def open_window(self) -> None:
         """Makes the positions of the examples that are read until something is due again, at `goal`."""
         due = min(self.stop, self.every.next_after(self.step, self.total))
         count = min(due - self.step, _LONGEST_WINDOW)
         rows, size = self.member.train, self.config.train.batch_size
-        positions = order.positions(len(rows), size, self.member.seed, self.step, count)
+        # None where it paused already at the very step it is to go on to.
+        positions = order.positions(len(rows), size, self.member.seed, self.step, count) if count else np.zeros(0, int)
         self._window = rows[positions].astype(np.int32).reshape(count, size)
         self.goal = self.step + count
 

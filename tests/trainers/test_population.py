@@ -8,6 +8,7 @@ import pytest
 from configs import defaults
 from data.pool import load_pool
 from plumbline import UserError
+from trainers import population_file
 from trainers.loop import train
 from trainers.population import Member, Population, overridden, train_population
 from trainers.run_directory import RunDirectory
@@ -188,6 +189,54 @@ def test_preprocessing_is_fitted_on_a_members_own_rows(pool):
     assert outcome.metrics["loss"] != expected.metrics["loss"]
 
 
+SHORT = {"train__duration": "40 steps", "train__evaluate_every": "10 steps"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"optimizer__clip_norm": 0.1}),
+        ({"augment__mixup": 0.3}, {"augment__cutmix": 1.0}),
+        ({"model__dropout": 0.0}, {"model__dropout": 0.4, "objective__label_smoothing": 0.1}),
+        ({"train__best_metric": "loss"}, {"train__best_metric": "accuracy"}),
+    ],
+)
+def test_what_a_neighbour_uses_does_not_reach_a_member(pool, one, other):
+    config = make_config(**SHORT)
+    members = [member(pool, "one", **one), member(pool, "other", **other)]
+    together = population(config, pool).train(members)
+    for each in members:
+        alone = population(config, pool).train([each])[each.name]
+        assert together[each.name].best_step == alone.best_step
+        np.testing.assert_allclose(together[each.name].metrics["loss"], alone.metrics["loss"], rtol=1e-4)
+
+
+def test_a_member_that_is_out_of_patience_at_a_pause_is_done(pool):
+    config = make_config(train__patience="10 steps", train__evaluate_every="5 steps", optimizer__learning_rate=0.1)
+    stops = population(config, pool).train([member(pool, "m")])["m"]
+    assert stops.step < 200
+    paused = population(config, pool)
+    first = paused.train([member(pool, "m")], until=stops.step / 200)["m"]
+    assert first.status == "done"
+    assert_same(paused.train([member(pool, "m")])["m"], stops)
+
+
+def test_a_pause_at_the_same_step_can_be_asked_for_again(pool):
+    paused = population(make_config(**SHORT), pool)
+    first = paused.train(folds(pool), until=0.5)
+    again = paused.train(folds(pool), until=0.5, predict=True)
+    for name, outcome in first.items():
+        assert again[name].metrics == outcome.metrics
+        assert again[name].history == outcome.history
+        assert again[name].predictions.shape == (len(pool.splits["train"]) // 3 + (name == "fold 0"), 10)
+
+
+def test_states_of_members_that_are_done_are_forgotten(pool, tmp_path):
+    config = make_config(train__checkpoint_every="0.001 seconds", **SHORT)
+    population(config, pool, directory=tmp_path).train(folds(pool, 6))
+    assert population_file.read(tmp_path / "population.npz").paused == {}
+
+
 def test_early_stopping_frees_the_lane(pool):
     config = make_config(train__patience="10 steps", train__evaluate_every="10 steps", train__duration="400 steps")
     members = [member(pool, f"{n}", seed=n, optimizer__learning_rate=3e-2) for n in range(6)]
@@ -245,12 +294,15 @@ def test_a_population_killed_at_any_save_ends_as_if_it_was_not(pool, tmp_path):
         ({"data.source": "sklearn:iris"}, "data.source: is the same for all trainings of a population"),
         ({"seed": 3}, "seed: is the same for all trainings of a population; choose the seeds"),
         ({"optimizer.learning_rate": -1.0}, "optimizer.learning_rate: -1.0 given; it must be more than 0"),
+        ({"train.accumulation_steps": 3}, "train.batch_size: 32 is not divisible over 3 accumulation steps"),
+        ({"train.best_metric": "acuracy"}, "train.best_metric: unknown name 'acuracy'; did you mean 'accuracy'"),
     ],
 )
 def test_what_no_member_can_override_is_told(pool, overrides, message):
+    # Behind a sound one, by which programs are built.
     wrong = dataclasses.replace(member(pool, "wrong"), overrides=overrides)
     with pytest.raises(UserError, match=message):
-        population(make_config(), pool).train([wrong])
+        population(make_config(), pool).train([member(pool, "sound"), wrong])
 
 
 def test_a_member_without_rows_is_told(pool):

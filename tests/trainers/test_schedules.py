@@ -52,3 +52,7 @@ def test_an_unknown_schedule_names_the_nearest():
 def test_a_warmup_longer_than_the_training_is_an_error():
     with pytest.raises(UserError, match=r"schedule.warmup: '200 steps' is 200 steps, but the whole training has 100"):
         shares(warmup="200 steps")
+
+
+def test_a_schedule_with_no_steps_down_is_constant():
+    np.testing.assert_array_equal(shares(name="step", warmup="", step_at=()), np.ones(100))
