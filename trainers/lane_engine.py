@@ -11,8 +11,7 @@ import psutil
 
 from data.pool import Pool
 from trainers.lanes import Lanes
-from trainers.loop import build_program
-from trainers.state import Program, num_parameters
+from trainers.state import Init, Program, num_parameters
 from trainers.tasks import Task
 
 # A mode is timed for this long.
@@ -39,13 +38,14 @@ class EngineMaker:
 
     def __init__(
         self,
+        program: Program,
+        init: Init,
         pool: Pool,
         devices: Sequence[jax.Device],
         tasks: Sequence[Task],
-        used: frozenset[str],
     ):
         self._pool, self._devices, self._tasks = pool, devices, tasks
-        self._program, self._init = build_program(tasks[0].config, pool.features, used=used)
+        self._program, self._init = program, init
 
     def make(self, mode: str, wanted: int) -> Engine:
         """The programs in this mode, or in the fastest if it is "auto"."""

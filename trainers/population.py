@@ -24,11 +24,13 @@ from trainers import compilation, hyperparameters, lanes, settings
 from trainers.durations import Clock
 from trainers.lane_engine import Engine, EngineMaker
 from trainers.lane_queue import Queue
+from trainers.loop import build_program
 from trainers.members import Member, Outcome, overridden, program_key
 from trainers.population_file import Saved, read, write
 from trainers.progress import PopulationProgress
 from trainers.run_directory import compared
 from trainers.signals import Signals
+from trainers.state import Init, Program
 from trainers.tasks import Task
 
 __all__ = ["Member", "Outcome", "Population", "overridden", "train_population"]
@@ -98,7 +100,8 @@ class Population:
         self._path = None if directory is None else pathlib.Path(directory) / "population.npz"
         self._fingerprint = _digest([compared(self._config.to_dict()), pool.fingerprint, sorted(pool.splits)])
         self._used: dict[str, frozenset[str]] = collections.defaultdict(lambda: used)
-        self._engines: dict[tuple, Engine] = {}
+        self._programs: dict[tuple[str, frozenset[str]], tuple[Program, Init]] = {}
+        self._engines: dict[tuple[str, frozenset[str]], Engine] = {}
         self._saved = Saved(fingerprint=self._fingerprint)
         if self._path is not None and self._path.exists():
             self._saved = read(self._path)
@@ -153,6 +156,11 @@ class Population:
             self._used[key] |= hyperparameters.used([task.config])
             if task.name not in outcomes:
                 groups[key].append(task)
+        # All before the first is trained: what cannot be built is told at once.
+        for key, group in groups.items():
+            identity = key, self._used[key]
+            if identity not in self._programs:
+                self._programs[identity] = build_program(group[0].config, self._pool.features, used=self._used[key])
         total = sum(task.stop for task in tasks)
         shown = PopulationProgress(total, len(tasks), shown=self._show)
         shown.advance(sum(task.stop for task in tasks if task.name in outcomes), len(outcomes))
@@ -205,7 +213,7 @@ class Population:
         # A lane that nobody is in takes no time, but where lanes are stacked.
         if engine is None or (engine.lanes.mode != "loop" and engine.wanted < wanted):
             began = time.perf_counter()
-            maker = EngineMaker(self._pool, self._devices, tasks, self._used[key])
+            maker = EngineMaker(*self._programs[identity], self._pool, self._devices, tasks)
             mode = self._config.population.mode
             if mode == "auto":
                 mode = self._saved.modes.get(_digest([key]), mode)

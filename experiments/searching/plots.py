@@ -44,6 +44,8 @@ def importances(shares: Mapping[str, float], path: pathlib.Path) -> None:
 def slices(results: Results, path: pathlib.Path) -> None:
     """The first metric against each hyperparameter."""
     names = sorted({name for record in results.done for name in record.overrides})
+    if not names:  # Every field of the space depends on another that no trial had.
+        return
     rows = -(-len(names) // _COLUMNS)
     figure = Figure((4.0 * min(len(names), _COLUMNS), 3.2 * rows))
     grid = figure.subplots(rows, min(len(names), _COLUMNS), squeeze=False)

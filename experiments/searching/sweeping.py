@@ -24,9 +24,12 @@ from experiments.searching.study import Study
 from plumbline import UserError, unknown_name
 from trainers import hyperparameters, objectives
 from trainers.durations import Clock
-from trainers.members import overridden
+from trainers.loop import build_program
+from trainers.members import overridden, program_key
 from trainers.population import Population
 from trainers.run_directory import compared
+from trainers.settings import check as check_config
+from trainers.settings import check_task
 
 # Objectives that every trial has, without any training.
 _UNTRAINED = ("parameters", "latency")
@@ -82,6 +85,7 @@ def sweep(
     trials = _check(options, checked)
     budget = _seconds(options.budget)
     pool = load_grouped_pool(config, options.groups)
+    _check_values(checked, config, pool)
     metrics = _metrics(options, config, pool)
     judged_by = judgements(pool, config, folds=options.folds, grouped=bool(options.groups))
     settings = _settings(options, config, pool, metrics)
@@ -162,6 +166,21 @@ def _seconds(budget: str) -> float | None:
     if every.seconds is None:
         raise UserError(f"--budget: '{budget}' is no time; write one such as '20 minutes'")
     return every.seconds
+
+
+def _check_values(space: Space, config: ml_collections.ConfigDict, pool: Pool) -> None:
+    """Finds out before anything is trained whether a config may have each choice, and both ends of each range."""
+    for entry in space.entries:
+        ends = (int(end) if entry.integer else end for end in (entry.low, entry.high))
+        for value in entry.choices or ends:
+            try:
+                changed = overridden(config, {entry.path: value})
+                check_config(changed)
+                check_task(changed, pool.features)
+                if program_key(changed) != program_key(config):
+                    build_program(changed, pool.features)
+            except UserError as error:
+                raise UserError(f"sweep(): with '{entry.path}' at {value!r}, {error}") from None
 
 
 def _used(space: Space, config: ml_collections.ConfigDict) -> frozenset[str]:

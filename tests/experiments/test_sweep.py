@@ -267,6 +267,14 @@ EMPTY = f"{NO_SPACE}def sweep():\n    return {{}}\n"
         (NO_SPACE, "has no function sweep(); add one that returns the space: a dict"),
         (EMPTY, "sweep(): the space is empty; name at least one field"),
         (EMPTY.replace("{}", "{'model.dropuot': [0.1]}"), "sweep(): unknown field 'model.dropuot'; did you mean"),
+        (
+            EMPTY.replace("{}", "{'model.dropout': {'low': 0.0, 'high': 1.1}}"),
+            "sweep(): with 'model.dropout' at 1.1, model.dropout: 1.1 given; it must be at least 0 and less than 1",
+        ),
+        (
+            EMPTY.replace("{}", "{'model.name': ['mlp', 'foo']}"),
+            "sweep(): with 'model.name' at 'foo', model.name: unknown name 'foo'",
+        ),
     ],
 )
 def test_a_wrong_config_file_is_told_in_one_line(text, message, fails, tmp_path):
