@@ -14,6 +14,8 @@ from trainers.lanes import Lanes
 from trainers.state import Init, Program, num_parameters
 from trainers.tasks import Task
 
+# All members together have to take this many times as long as a compilation, or no other mode is tried.
+_WORTH_COMPILATIONS = 5
 # A mode is timed for this long.
 _TRIAL_SECONDS = 0.3
 # A step of a lane that takes longer is not worth compiling for again; one that takes less is a matter of dispatching.
@@ -56,10 +58,13 @@ class EngineMaker:
         params = jax.eval_shape(self._init, *self._tasks[0].arguments).params
         numbers = num_parameters(params) * self._program.config.train.batch_size
         first, second = (in_one, "loop") if numbers < _SMALL_STEP or not on_cpu else ("loop", in_one)
+        began = time.perf_counter()
         engine = self._within_memory(first, wanted)
+        compile_seconds = time.perf_counter() - began
         seconds = self._seconds_per_step(engine.lanes)
         enough = seconds < _SHORT_STEP_SECONDS if first != "loop" else seconds > _LONG_STEP_SECONDS
-        if enough or len(self._tasks) == 1:
+        left = seconds * sum(task.stop for task in self._tasks)
+        if enough or left < _WORTH_COMPILATIONS * compile_seconds:
             return engine
         other = self._within_memory(second, wanted)
         return other if self._seconds_per_step(other.lanes) < seconds else engine
@@ -96,17 +101,23 @@ class EngineMaker:
         task = self._tasks[0]
         task.open_window()
         rows = np.resize(task.positions(made.steps), (made.count, made.steps, self._program.config.train.batch_size))
-        snapshot, until = made.snapshot(), np.full(made.count, np.iinfo(np.int32).max, np.int32)
-        made.advance(rows, until)
-        jax.block_until_ready(made.states)
-        began, dispatches = time.perf_counter(), 0
-        while time.perf_counter() - began < _TRIAL_SECONDS:
-            made.advance(rows, until)
+        snapshot = made.snapshot()
+
+        def timed(until: int) -> float:
+            began = time.perf_counter()
+            made.advance(rows, np.full(made.count, until, np.int32))
             jax.block_until_ready(made.states.step)
-            dispatches += 1
-        seconds = (time.perf_counter() - began) / (dispatches * made.steps * made.count)
+            return time.perf_counter() - began
+
+        # One step to warm up, and one to see: where it takes long, a whole dispatch could take minutes.
+        timed(1)
+        seconds, steps = timed(2), 1
+        if seconds * made.steps < _TRIAL_SECONDS:
+            seconds, steps, forever = 0.0, 0, np.iinfo(np.int32).max
+            while seconds < _TRIAL_SECONDS:
+                seconds, steps = seconds + timed(forever), steps + made.steps
         made.restore(snapshot)
-        return seconds
+        return seconds / (steps * made.count)
 
 
 def _free_memory(device: jax.Device, devices: int) -> float:

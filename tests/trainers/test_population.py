@@ -330,3 +330,15 @@ def test_a_damaged_file_is_told(pool, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"population.npz' is damaged .*; remove it"):
         population(config, pool, directory=tmp_path)
+
+
+@pytest.mark.parametrize("family", ["mlp", pytest.param("resnet", marks=pytest.mark.slow)])
+def test_the_mode_is_chosen_by_timing_and_kept(tmp_path, family):
+    config = make_config(family, population__mode="auto", **SHORT)
+    pool = load_pool(config.data, seed=0)
+    chosen = population(config, pool, directory=tmp_path)
+    chosen.train(folds(pool)[:2])
+    assert chosen.summary["mode"] in MODES
+    again = population(config, pool, directory=tmp_path)
+    again.train(folds(pool))
+    assert again.summary["mode"] == chosen.summary["mode"]
