@@ -166,13 +166,13 @@ def test_a_search_killed_twice_at_random_moments_ends_with_the_trials_of_an_unin
 
 @pytest.mark.slow
 def test_sigterm_ends_a_search_with_42_and_the_same_command_goes_on(command, tmp_path):
-    process = command.start("sweep", *sweep_words(tmp_path / "stopped"), "--config.train.duration=40 epochs")
+    process = command.start("sweep", *sweep_words(tmp_path / "stopped"), "--config.train.duration=400 epochs")
     while not (tmp_path / "stopped" / "journal.log").exists():
         time.sleep(0.1)
-    time.sleep(3)
+    time.sleep(2)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 42
-    command("sweep", *sweep_words(tmp_path / "stopped"), "--config.train.duration=40 epochs")
+    command("sweep", *sweep_words(tmp_path / "stopped"), "--config.train.duration=400 epochs")
     assert [row["status"] for row in trials(tmp_path / "stopped")] == ["done"] * 12
 
 
