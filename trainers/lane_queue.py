@@ -126,10 +126,10 @@ class Queue:
             if not task.history or task.history[-1]["step"] < task.step:
                 task.history.append({"step": float(task.step), **overall(figures)})
             if len(task.member.validation):
-                sign, value = 1 if task.higher_is_better else -1, figures[task.metric]
+                value = figures[task.metric]
                 # Outputs that are not finite still have an accuracy.
                 finite = np.isfinite([value, figures["loss"]]).all()
-                if finite and (task.best is None or sign * value > sign * task.best[1]):
+                if finite and (task.best is None or task.sign * value > task.sign * task.best[1]):
                     better[lane], task.best = True, (task.step, value)
         if better.any():
             self._lanes.keep_best(better)
@@ -180,4 +180,4 @@ class Queue:
         )
         self.outcomes[task.name] = self._saved.outcomes[task.key] = outcome
         if metrics:
-            self._shown.result(task.metric, metrics[task.metric], task.higher_is_better)
+            self._shown.result(task.metric, metrics[task.metric], task.sign)

@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from plumbline import UserError, unknown_name
-from trainers import hyperparameters
+from trainers import hyperparameters, settings
 from trainers.run_directory import compared
 
 _NO_ROWS = np.zeros(0, np.int64)
@@ -101,20 +101,19 @@ def overridden(config: ml_collections.ConfigDict, overrides: Mapping[str, Any]) 
       UserError: a path is no field, or a value is of another type.
     """
     changed = config.copy_and_resolve_references()
-    flat = dict(_leaves(changed))
-    with changed.unlocked():
-        for path, value in overrides.items():
-            if path not in flat:
-                raise unknown_name("overrides", path, flat)
-            old, value = flat[path], value.item() if isinstance(value, np.generic) else value
-            if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-                value = float(value)
-            if isinstance(old, tuple) and isinstance(value, list):
-                value = tuple(value)
-            if type(value) is not type(old):
-                raise UserError(f"{path}: {value!r} is no {type(old).__name__}; give one, such as {old!r}")
-            section, _, field = path.rpartition(".")
-            (_section(changed, section))[field] = value
+    known, typed = settings.fields(changed), {}
+    for path, value in overrides.items():
+        if path not in known:
+            raise unknown_name("overrides", path, known)
+        old, value = known[path], value.item() if isinstance(value, np.generic) else value
+        if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if isinstance(old, tuple) and isinstance(value, list):
+            value = tuple(value)
+        if type(value) is not type(old):
+            raise UserError(f"{path}: {value!r} is no {type(old).__name__}; give one, such as {old!r}")
+        typed[path] = value
+    changed.update_from_flattened_dict(typed)
     return changed
 
 
@@ -138,17 +137,3 @@ def program_key(config: ml_collections.ConfigDict) -> str:
     flat["schedule.step_at"] = len(config.schedule.step_at)
     flat["train.ema_decay"] = config.train.ema_decay != 0
     return json.dumps({n: v for n, v in flat.items() if n not in _TRACED - {"train.ema_decay"}}, default=list)
-
-
-def _leaves(config: ml_collections.ConfigDict, prefix: str = "") -> list[tuple[str, Any]]:
-    leaves: list[tuple[str, Any]] = []
-    for name, value in config.items():
-        inner = isinstance(value, ml_collections.ConfigDict)
-        leaves += _leaves(value, f"{prefix}{name}.") if inner else [(prefix + name, value)]
-    return leaves
-
-
-def _section(config: ml_collections.ConfigDict, path: str) -> ml_collections.ConfigDict:
-    for name in path.split(".") if path else []:
-        config = config[name]
-    return config

@@ -80,6 +80,15 @@ class Objective(abc.ABC):
     def metrics(self, totals: Sums, scaling: Scaling) -> dict[str, float]:
         """Figures by name from the summed totals of a split; those of a class are named `metric/class/NAME`."""
 
+    def followed(self, name: str) -> tuple[str, int]:
+        """The metric that `config.train.best_metric` names, and its direction: 1 where higher is better, else -1.
+
+        Raises:
+          UserError: it is none of this objective's.
+        """
+        metric = self.best_metric if name == "auto" else name
+        return metric, 1 if self.higher_is_better(metric) else -1
+
     @abc.abstractmethod
     def higher_is_better(self, metric: str) -> bool:
         """The direction of a metric.

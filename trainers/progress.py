@@ -35,18 +35,10 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         """Shows the bar, if standard error is a terminal."""
-        console = rich.console.Console(stderr=True)
-        if console.is_terminal and self._shown:
-            self._bar = rich.progress.Progress(
-                rich.progress.TextColumn("step {task.completed:>6.0f}/{task.total:.0f}"),
-                rich.progress.BarColumn(),
-                rich.progress.TextColumn("{task.description}"),
-                rich.progress.TimeRemainingColumn(),
-                console=console,
-                refresh_per_second=4,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task("compiling", total=self._total, completed=self._initial)
+        steps = rich.progress.TextColumn("step {task.completed:>6.0f}/{task.total:.0f}")
+        if self._shown and (bar := _bar(steps)):
+            self._bar = bar
+            self._task = bar.add_task("compiling", total=self._total, completed=self._initial)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -105,24 +97,16 @@ class PopulationProgress:
           shown: otherwise nothing is shown at all.
         """
         self._total, self._members, self._shown = total_steps, members, shown
-        self._steps = self._done = self._running = self._waiting = 0
+        self._steps = self._done = 0
         self._best: tuple[str, float] | None = None
         self._bar: rich.progress.Progress | None = None
 
     def __enter__(self) -> "PopulationProgress":
         """Shows the bar, if standard error is a terminal; time counts from here."""
-        console = rich.console.Console(stderr=True)
         self._initial, self._began, self._last_line = self._steps, time.monotonic(), time.monotonic()
-        if console.is_terminal and self._shown:
-            self._bar = rich.progress.Progress(
-                rich.progress.BarColumn(),
-                rich.progress.TextColumn("{task.description}"),
-                rich.progress.TimeRemainingColumn(),
-                console=console,
-                refresh_per_second=4,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task("compiling", total=self._total, completed=self._steps)
+        if self._shown and (bar := _bar()):
+            self._bar = bar
+            self._task = bar.add_task("compiling", total=self._total, completed=self._steps)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -134,9 +118,9 @@ class PopulationProgress:
         """So many more steps have been taken, or are no longer to be taken, and so many more members are done."""
         self._steps, self._done = self._steps + steps, self._done + done
 
-    def result(self, metric: str, value: float, higher_is_better: bool) -> None:
-        """A member has come to this value."""
-        if math.isfinite(value) and (self._best is None or (value > self._best[1]) == higher_is_better):
+    def result(self, metric: str, value: float, sign: int) -> None:
+        """A member has come to this value; higher is better if `sign` is 1, lower if it is -1."""
+        if math.isfinite(value) and (self._best is None or sign * value > sign * self._best[1]):
             self._best = metric, value
 
     def show(self, waiting: int, running: int) -> None:
@@ -162,6 +146,23 @@ def print_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
         cells = (column.get(metric) for column in columns.values())
         table.add_row(metric, *map(_cell, cells))
     rich.console.Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def _bar(*before: rich.progress.ProgressColumn) -> rich.progress.Progress | None:
+    """A bar with these columns before it, started, if standard error is a terminal."""
+    console = rich.console.Console(stderr=True)
+    if not console.is_terminal:
+        return None
+    bar = rich.progress.Progress(
+        *before,
+        rich.progress.BarColumn(),
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.TimeRemainingColumn(),
+        console=console,
+        refresh_per_second=4,
+    )
+    bar.start()
+    return bar
 
 
 def _cell(value: float | None) -> str:

@@ -106,9 +106,7 @@ class Run:
                 f"train.profile.start: {settings_.profile.start} is not reached in {self.total_steps} steps; lower it"
             )
         self.patience = clock.every(settings_.patience, "train.patience").steps
-        objective = program.objective
-        self.metric = objective.best_metric if settings_.best_metric == "auto" else settings_.best_metric
-        self.sign = 1 if objective.higher_is_better(self.metric) else -1
+        self.metric, self.sign = program.objective.followed(settings_.best_metric)
         self.plan = make_plan(
             config.execution.mode, config.execution.scan_steps, self.intervals.shortest(self.total_steps)
         )

@@ -27,6 +27,7 @@ import numpy as np
 from data import Features
 from plumbline import UserError
 from plumbline.files import replaced, write_text
+from trainers import settings
 
 # Fields that a resumed run may change: they say where and how it works, not what it computes.
 _OPERATIONAL = (
@@ -331,23 +332,15 @@ def compared(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that make a run what it is, by path: neither operational ones nor those of models it does not use."""
     model = config["model"]
     sections = {f"model.{name}." for name, value in model.items() if isinstance(value, dict) and name != model["name"]}
-    fields = _flat(config)
     return {
         name: value
-        for name, value in fields.items()
+        for name, value in settings.fields(config).items()
         if name not in _OPERATIONAL and not name.startswith(tuple(sections))
     }
 
 
 def _shown(fields: Mapping[str, Any], name: str) -> str:
     return repr(fields[name]) if name in fields else "no field"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
 
 
 def _tuples(value: Any) -> Any:

@@ -1,7 +1,8 @@
 """What a config must hold before anything is done with it, beyond the types that it is locked to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import attrgetter
+from typing import Any
 
 import ml_collections
 
@@ -49,6 +50,15 @@ _CHECKS: dict[str, _Check] = {
 }
 
 _ON_DIVERGENCE = ("stop", "rollback")
+
+
+def fields(config: Mapping[str, Any] | ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Every field of a config, which may be a plain dict, by its path; sections are none."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        is_section = isinstance(value, (Mapping, ml_collections.ConfigDict))
+        flat |= fields(value, f"{prefix}{name}.") if is_section else {prefix + name: value}
+    return flat
 
 
 def check(config: ml_collections.ConfigDict) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import ml_collections
 
-from experiments.searching.fields import leaves
 from plumbline.files import write_text
+from trainers.settings import fields
 
 
 def write(
@@ -33,8 +33,8 @@ def write(
       overrides: of the trial.
       found: a line that says what this is.
     """
-    before = dict(leaves(base_config))
-    changed = {name: value for name, value in leaves(config) if before.get(name) != value} | dict(overrides)
+    before = fields(base_config)
+    changed = {name: value for name, value in fields(config).items() if before.get(name) != value} | dict(overrides)
     lines = [
         f'"""{found}',
         "",

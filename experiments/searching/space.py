@@ -17,9 +17,9 @@ import ml_collections
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from experiments.searching.fields import leaves
 from plumbline import UserError, unknown_name
 from trainers.members import check_shared, overridden
+from trainers.settings import fields
 
 _KEYS = ("choices", "low", "high", "log", "step", "when")
 _RANGE_KEYS = ("low", "high", "log", "step")
@@ -96,8 +96,8 @@ class Space:
     def __init__(self, entries: Sequence[Entry], config: ml_collections.ConfigDict):
         """Takes checked entries; see `parse`."""
         self.entries = tuple(entries)
-        fields = dict(leaves(config))
-        self._fields = {path: fields[path] for entry in entries for path in entry.when}
+        known = fields(config)
+        self._fields = {path: known[path] for entry in entries for path in entry.when}
 
     @property
     def fingerprint(self) -> str:
@@ -290,17 +290,17 @@ def _field(path: str, config: ml_collections.ConfigDict) -> Any:
     Raises:
       UserError: there is no such field, or all trainings of a search have to have the same.
     """
-    fields = dict(leaves(config))
-    if path not in fields:
-        near = difflib.get_close_matches(str(path), fields, n=1)
+    known = fields(config)
+    if path not in known:
+        near = difflib.get_close_matches(str(path), known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else "the fields are in configs/defaults.py"
         raise UserError(f"sweep(): unknown field '{path}'; {hint}")
-    return fields[path]
+    return known[path]
 
 
 def _typed(path: str, value: Any, config: ml_collections.ConfigDict) -> Any:
     try:
-        return dict(leaves(overridden(config, {path: value})))[path]
+        return fields(overridden(config, {path: value}))[path]
     except UserError as error:
         raise UserError(f"sweep(): {error}") from None
 
