@@ -20,6 +20,7 @@ def split(
     kind: str,
     seed: int,
     class_names: Sequence[str] = (),
+    aside: str = "",
 ) -> list[Fold]:
     """Deals rows into folds. Every row is held out exactly once.
 
@@ -35,6 +36,7 @@ def split(
         or "leave_one_group_out" (one group at a time, in the order of their numbers).
       seed: of the shuffling, 0 to 2**32 - 1.
       class_names: for messages.
+      aside: for messages about too few groups, where there are others.
 
     Returns:
       For each fold the rows that train and the rows that are held out.
@@ -46,12 +48,12 @@ def split(
         raise unknown_name("folds", kind, KINDS)
     rows = np.arange(len(labels))
     if kind == "leave_one_group_out":
-        _check_groups(groups, least=2)
+        _check_groups(groups, 2, aside)
         return list(model_selection.LeaveOneGroupOut().split(rows, labels, groups))
     if count < 2:
         raise UserError(f"--folds: {count} given; cross-validation takes at least 2")
     if kind == "group":
-        _check_groups(groups, least=count)
+        _check_groups(groups, count, aside)
         splitter = model_selection.GroupKFold(count, shuffle=True, random_state=seed)
         return list(splitter.split(rows, labels, groups))
     if kind == "stratified":
@@ -64,14 +66,15 @@ def split(
     return list(splitter.split(rows, labels))
 
 
-def _check_groups(groups: np.ndarray | None, *, least: int) -> None:
+def _check_groups(groups: np.ndarray | None, least: int, aside: str) -> None:
     if groups is None:
         raise UserError("--groups: the source has no groups; leave it out, or name a table's column that has them")
     found = len(np.unique(groups))
+    aside = f" ({aside})" if aside else ""
     if found < 2:
-        raise UserError("--groups: all rows are of one group, so none can be held out whole; choose other groups")
+        raise UserError(f"--groups: all rows are of one group{aside}, so none can be held out whole; choose others")
     if found < least:
-        raise UserError(f"--folds: {least} given, but there are {found} groups; give at most {found}")
+        raise UserError(f"--folds: {least} given, but there are {found} groups{aside}; give at most {found}")
 
 
 def _check_classes(labels: np.ndarray, count: int, class_names: Sequence[str]) -> None:
@@ -81,6 +84,6 @@ def _check_classes(labels: np.ndarray, count: int, class_names: Sequence[str]) -
         label = int(present[smallest])
         name = class_names[label] if class_names else label
         raise UserError(
-            f"--folds: {count} given, but class '{name}' has {rows[smallest]} row(s); give fewer folds, or leave that "
-            "class out"
+            f"--folds: {count} given, but class '{name}' has {rows[smallest]} row{'s' * bool(rows[smallest] != 1)}; "
+            "give fewer folds, or leave that class out"
         )

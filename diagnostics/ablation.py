@@ -1,6 +1,7 @@
 """Ablations: variants of a recipe, trained on the same seeds and compared with the baseline pair by pair."""
 
 import dataclasses
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,10 +9,11 @@ import ml_collections
 import numpy as np
 
 from data.pool import Pool
-from diagnostics.statistics import Interval, mean_interval, paired_difference
+from diagnostics.statistics import Interval, mean_interval, paired_difference, within
 from plumbline import UserError
 from trainers.evaluation import overall
 from trainers.members import Member, Outcome, check_shared, overridden
+from trainers.objectives import bounds
 
 BASELINE = "baseline"
 Variants = dict[str, dict[str, Any]]
@@ -72,7 +74,9 @@ def check(ablations: object, config: ml_collections.ConfigDict) -> Variants:
     ):
         raise UserError("ablations(): it must return a dict from a variant's name to a dict of config path: value")
     if BASELINE not in ablations:
-        raise UserError(f"ablations(): no '{BASELINE}' among its variants; add '{BASELINE}': {{}}")
+        near = difflib.get_close_matches(BASELINE, ablations, n=1)
+        hint = f"rename '{near[0]}', or " if near else ""
+        raise UserError(f"ablations(): no '{BASELINE}' among its variants; {hint}add '{BASELINE}': {{}}")
     if len(ablations) < 2:
         raise UserError(f"ablations(): nothing but the {BASELINE}; add a variant to compare with it")
     for name, overrides in ablations.items():
@@ -120,6 +124,7 @@ def rows(
         for name in variants
     }
     baseline, found = of_variant[BASELINE], []
+    least, most = bounds(metric)
     for name, values in of_variant.items():
         # A seed counts where both were trained to the end.
         paired = [seed for seed in values if seed in baseline]
@@ -127,15 +132,20 @@ def rows(
         found.append(
             Row(
                 name=name,
-                changes=", ".join(f"{path} = {value!r}" for path, value in variants[name].items()),
+                changes=changes(variants[name]),
                 values=values,
-                mean=mean_interval(list(values.values())),
-                difference=None if name == BASELINE else difference,
+                mean=within(mean_interval(list(values.values())), least, most),
+                difference=None if name == BASELINE else within(difference, least - most, most - least),
                 diverged=tuple(seed for seed in seeds if seed not in values),
                 higher_is_better=higher_is_better,
             )
         )
     return found
+
+
+def changes(overrides: Mapping[str, Any]) -> str:
+    """What a variant overrides, as text."""
+    return ", ".join(f"{path} = {value!r}" for path, value in overrides.items())
 
 
 def all_metrics(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, float]]:

@@ -8,9 +8,13 @@ import numpy as np
 
 from data import folds, splitting
 from data.pool import Pool
-from diagnostics.statistics import Interval, clustered_interval, mean_interval, wilson_interval
+from diagnostics.statistics import Interval, clustered_interval, mean_interval, wilson_interval, within
 from trainers.evaluation import overall
 from trainers.members import Member, Outcome
+from trainers.objectives import bounds
+
+LEAST_VALUES = 3
+"""Values over folds from which on there is an interval: of two, it would be 13 standard errors wide on either side."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,11 +55,11 @@ class OutOfFold:
     def intervals(self) -> dict[str, Interval]:
         """Each metric's mean over folds with its 95 % t-interval, widened for the rows that their trainings share.
 
-        Folds that are the same for every seed count once, with the mean over the seeds.
+        Folds that are the same for every seed count once, with the mean over the seeds. Intervals go no further than
+        the metric does; of fewer than `LEAST_VALUES` values their bounds are nan.
         """
         names = list(dict.fromkeys(name for each in self.metrics for figures in each for name in figures))
-        overlap = 1 / (len(self.metrics[0]) - 1)
-        return {name: mean_interval(self.values(name), overlap=overlap) for name in names}
+        return {name: self._interval(name) for name in names}
 
     def values(self, metric: str) -> np.ndarray:
         """A metric's values: of each fold of each seed, or of each fold where all seeds have the same folds."""
@@ -63,6 +67,13 @@ class OutOfFold:
         if self.deal.kind == "leave_one_group_out":
             values = values[:, np.isfinite(values).all(axis=0)].mean(axis=0)
         return values[np.isfinite(values)]
+
+    def _interval(self, metric: str) -> Interval:
+        values = self.values(metric)
+        mean, low, high = mean_interval(values, overlap=1 / (len(self.metrics[0]) - 1))
+        if len(values) < LEAST_VALUES:
+            return (mean, np.nan, np.nan)
+        return within((mean, low, high), *bounds(metric))
 
     def scores(self, pool: Pool) -> np.ndarray:
         """For each row (N,) the mean over seeds of its accuracy (0 or 1), or for regression of its squared error."""
@@ -110,7 +121,10 @@ def make_members(pool: Pool, config: ml_collections.ConfigDict, deal: Deal) -> l
       UserError: the rows cannot be dealt so.
     """
     rows = rows_of(pool)
-    groups = None if pool.groups is None else pool.groups[rows]
+    groups, aside = None, ""
+    if pool.groups is not None:
+        groups, others = pool.groups[rows], len(np.setdiff1d(pool.groups[pool.splits["test"]], pool.groups[rows]))
+        aside = f"and {others} in the test split, which is left alone" if others else ""
     members = []
     for seed in deal.seeds:
         dealt = folds.split(
@@ -120,6 +134,7 @@ def make_members(pool: Pool, config: ml_collections.ConfigDict, deal: Deal) -> l
             kind=deal.kind,
             seed=seed,
             class_names=pool.features.class_names,
+            aside=aside,
         )
         for number, (train, held_out) in enumerate(dealt):
             train, validation = _set_apart(pool, config, rows[train], seed)
@@ -168,13 +183,57 @@ def optimism(pool: Pool, shuffled: OutOfFold, grouped: OutOfFold) -> Interval:
     """How much better shuffled folds look than folds of whole groups, row by row.
 
     In accuracy, or for a regression in mean squared error (how much smaller it looks). The interval is by the spread
-    between groups: it is for new groups of the same kind, not for new rows of these.
+    between groups: it is for new groups of the same kind, not for new rows of these. All nan if no row was predicted
+    both ways.
     """
     difference = shuffled.scores(pool) - grouped.scores(pool)
     if pool.features.task == "regression":
         difference = -difference
     rows = shuffled.rows[np.isfinite(difference)]
-    return clustered_interval(difference[np.isfinite(difference)], pool.groups[rows], pool.weights[rows])
+    interval = clustered_interval(difference[np.isfinite(difference)], pool.groups[rows], pool.weights[rows])
+    return within(interval, -1, 1) if pool.features.task == "classification" else interval
+
+
+def warning(difference: Interval, task: str, num_groups: int) -> str:
+    """What the difference between shuffled and grouped folds says, in one line.
+
+    Args:
+      difference: of `optimism`.
+      task: of the data.
+      num_groups: that the rows are of.
+    """
+    unit, word = (100, "points of accuracy") if task == "classification" else (1, "of mean squared error")
+    mean, low, high = (unit * value for value in difference)
+    if np.isnan(mean):
+        return "Leakage cannot be looked for: no row was predicted by both the shuffled and the grouped folds."
+    if np.isnan(low):
+        return (
+            f"Shuffled folds look better by {mean:.4g} {word}; whether that is leakage cannot be said, as the rows "
+            "predicted by both are of one group."
+        )
+    if high < 0:
+        return (
+            f"No leakage seen: shuffled folds look worse by {-mean:.4g} {word} (95 %: {-high:.4g} to {-low:.4g} over "
+            f"{num_groups} groups). Leakage would make them look better."
+        )
+    size = f"{mean:.4g} {word} (95 %: {low:.4g} to {high:.4g} over {num_groups} groups)"
+    if low > 0:
+        return (
+            f"LEAKAGE: shuffled folds look better by {size}. Rows of one group stand on both sides of them; for groups "
+            "not seen in training, believe the grouped figures."
+        )
+    return f"No leakage seen: shuffled folds differ by {size}, an interval that holds 0."
+
+
+def remark(config: ml_collections.ConfigDict) -> str | None:
+    """What is to be known, before it trains, about a config whose validation rows no fold can set apart; or None."""
+    name = config.data.validation
+    if splitting.named(name) is None:
+        return None
+    return (
+        f"data.validation: the rows of '{name}' are dealt into folds with all others, so no fold has validation rows: "
+        "its last step counts, not its best, and train.patience is off; 'N percent' would set some apart in each"
+    )
 
 
 def _set_apart(

@@ -88,9 +88,11 @@ def clustered_interval(values: Values, clusters: np.ndarray, weights: Values, co
       confidence: of the interval.
 
     Returns:
-      Mean, low, high; nan bounds for a single cluster.
+      Mean, low, high; nan bounds for a single cluster, all nan without rows.
     """
     values, weights = np.asarray(values, np.float64), np.asarray(weights, np.float64)
+    if not weights.any():
+        return (np.nan, np.nan, np.nan)
     mean = float(np.average(values, weights=weights))
     _, index = np.unique(clusters, return_inverse=True)
     count = int(index.max()) + 1
@@ -99,6 +101,14 @@ def clustered_interval(values: Values, clusters: np.ndarray, weights: Values, co
     sums = np.bincount(index, weights=weights * (values - mean))
     error = np.sqrt(count / (count - 1) * np.square(sums).sum()) / weights.sum()
     return _around(mean, error, count - 1, confidence)
+
+
+def within(interval: Interval, low: float, high: float) -> Interval:
+    """An interval that goes no further than the values there can be, as of a share, 0 and 1.
+
+    Student's t knows of no such ends; cut off there, the interval holds the true value as often as before.
+    """
+    return tuple(float(np.clip(value, low, high)) for value in interval)
 
 
 def _around(mean: float, error: float, degrees: int, confidence: float) -> Interval:

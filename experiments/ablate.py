@@ -6,9 +6,10 @@ Flags:
     --config=FILE[:ARGUMENT]   a config file with `ablations()`: a dict from a variant's name to its overrides, a dict
                                from config path to value, with 'baseline': {}; fields are changed with
                                --config.FIELD=VALUE
-    --workdir=DIR              new, empty, or that of an earlier start of this command, which it goes on with
+    --workdir=DIR              new, empty, or that of an earlier start of this command, which it goes on with; more
+                               seeds and variants may be asked for there
     --seeds=S                  trainings of each variant, 5 by default: config.seed and those that follow it
-    --overwrite                train all of them anew
+    --overwrite                off by default; delete what this command left in DIR, and train anew
 
 Every variant is trained as experiments.train would, on the same splits and seeds, and judged on the test split.
 Intervals are over seeds: they say what chance in training does, not what other test rows would. Each holds for
@@ -36,13 +37,15 @@ from plumbline.files import write_text
 if TYPE_CHECKING:
     import ml_collections
 
-    from diagnostics.ablation import Row
+    from diagnostics.ablation import Row, Variants
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the results.")
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Trainings of each variant.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Train anew.")
 
+_TABLE, _PICTURE, _FIGURES = "ablations.md", "ablations.png", "ablations.json"
+_ALONE = "One seed gives no interval: whether a difference is chance cannot be said. Give --seeds=5."
 # Of these, small products dominate, and on a CPU steps in one program are the faster way; of the others, a loop.
 _DENSE = ("linear", "mlp")
 
@@ -73,35 +76,55 @@ def _ablate(config: "ml_collections.ConfigDict", ablations: object) -> None:
     if config.population.mode == "auto":
         on_cpu = jax.default_backend() == "cpu"
         config.population.mode = ("map" if config.model.name in _DENSE else "loop") if on_cpu else "vmap"
-    with workplace.held(_WORKDIR.value, overwrite=_OVERWRITE.value) as directory:
+    with workplace.held(_WORKDIR.value, _question(variants), overwrite=_OVERWRITE.value) as place:
         pool = load_pool(config.data, seed=config.seed)
         bins = config.evaluation.calibration_bins
         objective = objectives.build(config.objective.name, pool.features, calibration_bins=bins)
         metric = objective.best_metric
         seeds = range(config.seed, config.seed + _SEEDS.value)
-        population = Population(config, pool, directory=directory)
+        place.begin()
+        population = Population(config, pool, directory=place.path)
         outcomes = population.train(ablation.make_members(pool, variants, seeds))
         better = objective.higher_is_better(metric)
         rows = ablation.rows(variants, seeds, outcomes, metric, higher_is_better=better)
         head, cells = ablation.header(metric), [ablation.cells(row) for row in rows]
         table = ablation.markdown(head, cells)
-        write_text(directory / "ablations.md", f"{table}\n{_caption(rows, seeds, len(pool.splits['test']))}\n")
+        place.answer()
+        write_text(place.path / _TABLE, f"{table}\n{_caption(rows, seeds, len(pool.splits['test']))}\n")
         figures = {"metric": metric, "seeds": list(seeds), "variants": [_figures(row) for row in rows]}
         figures |= {"trainings": ablation.all_metrics(outcomes), "population": population.summary}
-        workplace.write_json(directory / "ablations.json", figures)
-        plots.draw_table(directory / "ablations.png", f"{len(seeds)} seeds, paired", head, cells)
-        print(f"{table}\n{directory}/ablations.md, ablations.png, ablations.json")
+        workplace.write_json(place.path / _FIGURES, figures)
+        title = f"{len(seeds)} seeds, paired" if len(seeds) > 1 else "1 seed"
+        plots.draw_table(place.path / _PICTURE, title, head, cells)
+        alone = "" if len(seeds) > 1 else f"{_ALONE}\n\n"
+        print(f"{table}\n{alone}{place.path}/{_TABLE}, {_PICTURE}, {_FIGURES}")
+
+
+def _question(variants: "Variants") -> workplace.Question:
+    from diagnostics import ablation
+
+    return workplace.Question(
+        command="ablate",
+        asked={f"'{name}'": ablation.changes(overrides) or "the config" for name, overrides in variants.items()},
+        seeds=_SEEDS.value,
+        results=(_TABLE, _PICTURE, _FIGURES),
+    )
 
 
 def _caption(rows: Sequence["Row"], seeds: Sequence[int], num_test: int) -> str:
     """What stands below the table in the file: the command that makes it, and how to read it."""
     words = ["python", "-m", "experiments.ablate", *sys.argv[1:]]
     diverged = [f"{row.name}: seed {', '.join(map(str, row.diverged))}" for row in rows if row.diverged]
+    told = (
+        f"Means over the seeds {seeds[0]} to {seeds[-1]} on the {num_test} test examples, with 95 % t-intervals over "
+        "the seeds; differences are paired by seed."
+        if len(seeds) > 1
+        else f"Seed {seeds[0]} on the {num_test} test examples. {_ALONE}"
+    )
     lines = [
         f"`{shlex.join(words)}`",
         "",
-        f"Means over the seeds {seeds[0]} to {seeds[-1]} on the {num_test} test examples, with 95 % t-intervals over "
-        "the seeds; differences are paired by seed.",
+        told,
         *([f"Diverged: {'; '.join(diverged)}."] if diverged else []),
     ]
     return "\n".join(lines)

@@ -5,13 +5,15 @@
 
 Flags:
     --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
-    --workdir=DIR              new, empty, or that of an earlier start of this command, which it goes on with
+    --workdir=DIR              new, empty, or that of an earlier start of this command, which it goes on with; more
+                               seeds may be asked for there, but no other folds or groups
     --folds=K                  5 by default; stratified by class, or plainly shuffled for a regression
-    --groups=NAME              hold out whole groups: a table's column, or what the source has ('writer' of the digits);
-                               the shuffled folds are trained as well, and the difference is a warning of leakage
-    --leave-one-group-out      with --groups: as many folds as there are groups
+    --groups=NAME              none by default; hold out whole groups: a table's column, or what the source has (of the
+                               digits 'writer'); the shuffled folds are trained as well, and the difference is a
+                               warning of leakage
+    --leave-one-group-out      off by default; with --groups: as many folds as there are groups
     --seeds=S                  repetitions, each with folds and trainings of its own, 1 by default
-    --overwrite                train all of them anew
+    --overwrite                off by default; delete what this command left in DIR, and train anew
 
 The training and validation rows are dealt into folds. The test split is not touched: it is there to judge, once, what
 was chosen by cross-validation. Where the config sets "N percent" of its training rows apart for validation, so does
@@ -24,6 +26,7 @@ Exit codes: 0 done, 2 an error you can mend, 3 a fold diverged, 42 preempted (ru
 """
 
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +54,8 @@ flags.DEFINE_alias("leave-one-group-out", "leave_one_group_out")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "Repetitions.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Train anew.")
 
+_PREDICTIONS, _SUMMARY = "out_of_fold.npz", "summary.json"
+
 
 def main(words: list[str]) -> int:
     """Trains, writes and prints."""
@@ -72,7 +77,7 @@ def _cross_validate(config: "ml_collections.ConfigDict") -> int:
     from experiments.grouping import load_grouped_pool
     from trainers.population import Population
 
-    with workplace.held(_WORKDIR.value, overwrite=_OVERWRITE.value) as directory:
+    with workplace.held(_WORKDIR.value, _question(), overwrite=_OVERWRITE.value) as place:
         pool = load_grouped_pool(config, _GROUPS.value)
         plain = "stratified" if pool.features.task == "classification" else "shuffled"
         kinds = [plain]
@@ -88,14 +93,28 @@ def _cross_validate(config: "ml_collections.ConfigDict") -> int:
                 count = min(count, int(np.unique(labels, return_counts=True)[1].min()))
             deal = cross_validation.Deal(kind=kind, count=count, seeds=seeds)
             members[deal] = cross_validation.make_members(pool, config, deal)
-        population = Population(config, pool, directory=directory)
+        if remark := cross_validation.remark(config):
+            print(remark, file=sys.stderr, flush=True)
+        place.begin()
+        population = Population(config, pool, directory=place.path)
         outcomes = population.train([member for each in members.values() for member in each], predict=True)
         found = [cross_validation.gather(pool, deal, each, outcomes) for deal, each in members.items()]
-        _write_predictions(directory / "out_of_fold.npz", pool, found[0])
+        place.answer()
+        _write_predictions(place.path / _PREDICTIONS, pool, found[0])
         summary = _summary(pool, found) | {"population": population.summary}
-        workplace.write_json(directory / "summary.json", summary)
-        _print(summary, directory)
+        workplace.write_json(place.path / _SUMMARY, summary)
+        _print(summary, place.path)
     return command.DIVERGED if any(each.diverged for each in found) else command.DONE
+
+
+def _question() -> workplace.Question:
+    folds = "one for each group" if _ONE_GROUP.value else _FOLDS.value
+    return workplace.Question(
+        command="crossvalidate",
+        asked={"folds": folds, "groups": _GROUPS.value or "none"},
+        seeds=_SEEDS.value,
+        results=(_PREDICTIONS, _SUMMARY),
+    )
 
 
 def _write_predictions(path: pathlib.Path, pool: "Pool", found: "OutOfFold") -> None:
@@ -131,11 +150,13 @@ def _summary(pool: "Pool", found: list["OutOfFold"]) -> dict[str, Any]:
     }
     if len(found) > 1:
         difference = cross_validation.optimism(pool, shuffled=found[1], grouped=found[0])
+        groups = len(np.unique(pool.groups[found[0].rows]))
         summary["leakage"] = {
             "metric": "accuracy" if pool.features.task == "classification" else "mse",
-            "groups": len(np.unique(pool.groups[found[0].rows])),
+            "groups": groups,
             "difference": difference,
             "leaks": bool(difference[1] > 0),
+            "warning": cross_validation.warning(difference, pool.features.task, groups),
         }
     return summary
 
@@ -152,19 +173,25 @@ def _figures(pool: "Pool", found: "OutOfFold") -> dict[str, Any]:
 
 
 def _print(summary: Mapping[str, Any], directory: pathlib.Path) -> None:
+    from diagnostics.cross_validation import LEAST_VALUES
     from trainers.progress import print_table
 
+    count = len(summary["seeds"])
     for kind, figures in summary["folds"].items():
+        metrics = figures["metrics"]
         columns = {
-            column: {name: values[key] for name, values in figures["metrics"].items()}
+            column: {name: values[key] for name, values in metrics.items() if np.isfinite(values[key])}
             for column, key in (("mean", "mean"), ("95 % from", "low"), ("to", "high"))
         }
-        print_table(f"{figures['count']} folds, {_KINDS[kind]}; {len(summary['seeds'])} seed(s)", columns)
+        columns = {column: values for column, values in columns.items() if values}
+        print_table(f"{figures['count']} folds, {_KINDS[kind]}; {count} seed{'s' * (count != 1)}", columns)
+        if any(len(values["values"]) < LEAST_VALUES for values in metrics.values()):
+            print(f"Too few folds for an interval, which takes at least {LEAST_VALUES}.")
         if share := figures["accuracy_over_rows"]:
             mean, low, high = share
             print(f"accuracy over all {summary['rows']} rows {mean:.4f} ({low:.4f} to {high:.4f}, Wilson)\n")
     if leakage := summary.get("leakage"):
-        print(_warning(leakage) + "\n")
+        print(leakage["warning"] + "\n")
     if summary["diverged"]:
         print(f"diverged: {'; '.join(summary['diverged'])}; their rows have no predictions (nan)\n")
     print(
@@ -179,19 +206,6 @@ _KINDS = {
     "group": "whole groups",
     "leave_one_group_out": "one group each",
 }
-
-
-def _warning(leakage: Mapping[str, Any]) -> str:
-    """What the difference between shuffled and grouped folds says."""
-    mean, low, high = leakage["difference"]
-    unit, word = (100, "points of accuracy") if leakage["metric"] == "accuracy" else (1, "of mean squared error")
-    size = f"{unit * mean:.4g} {word} (95 %: {unit * low:.4g} to {unit * high:.4g} over {leakage['groups']} groups)"
-    if leakage["leaks"]:
-        return (
-            f"LEAKAGE: shuffled folds look better by {size}. Rows of one group stand on both sides of them; for groups "
-            "not seen in training, believe the grouped figures."
-        )
-    return f"No leakage seen: shuffled folds differ by {size}, an interval that holds 0."
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Flags:
     --split=NAME                 train, validation or test (the default)
     --checkpoint=best|last       which parameters; the best on the validation split by default
     --output=FILE                write the metrics as JSON as well
-    --distributed=auto|off|explicit   whether to join other processes; see experiments/distribution.py
+    --distributed=auto|off|explicit   whether to join other processes, auto by default; see experiments/distribution.py
     --coordinator=HOST:PORT --processes=N --process-id=I --initialization-timeout=SECONDS
 """
 

@@ -21,7 +21,11 @@ def load_grouped_pool(config: ml_collections.ConfigDict, groups: str) -> Pool:
     is_table = config.data.source.startswith(_TABLES)
     if groups and is_table:
         config.data.group = groups
-    pool = load_pool(config.data, seed=config.seed)
+    try:
+        pool = load_pool(config.data, seed=config.seed)
+    except UserError as error:
+        # Who gave --groups has not heard of the field that it sets.
+        raise UserError(str(error).replace("data.group", "--groups") if groups else str(error)) from None
     if groups and pool.groups is None:
         raise UserError(
             f"--groups: '{config.data.source}' has no groups, so there is no '{groups}'; leave --groups out"

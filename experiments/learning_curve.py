@@ -4,12 +4,13 @@
 
 Flags:
     --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
-    --workdir=DIR              new, empty, or that of an earlier start of this command, which it goes on with
+    --workdir=DIR              new, empty, or that of an earlier start of this command, which it goes on with; more
+                               seeds and another accuracy or error may be asked for there, but no other sizes
     --sizes=N                  subsets, 8 by default, at least 4: all rows, and each next one smaller by the same factor
     --seeds=S                  trainings of each size, 3 by default, on subsets of their own
-    --accuracy=SHARE           how much data would this accuracy take? (classification)
-    --target=MSE               how much data would this mean squared error take? (regression)
-    --overwrite                train all of them anew
+    --accuracy=SHARE           how much data would this accuracy take? (classification; not asked by default)
+    --target=MSE               how much data would this mean squared error take? (regression; not asked by default)
+    --overwrite                off by default; delete what this command left in DIR, and train anew
 
 Each subset lies inside the larger ones of its seed, and has the classes in the shares of the whole. All trainings take
 as many steps as the config gives to all rows, so that a small subset is not also trained less; the validation split is
@@ -50,6 +51,7 @@ _ACCURACY = flags.DEFINE_float("accuracy", None, "Accuracy asked for.")
 _TARGET = flags.DEFINE_float("target", None, "Mean squared error asked for.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Train anew.")
 
+_FIGURES, _PICTURE = "learning_curve.json", "learning_curve.png"
 _LEAST_SIZES = 4
 
 
@@ -76,20 +78,24 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
     from trainers.loop import make_clock
     from trainers.population import Population
 
-    with workplace.held(_WORKDIR.value, overwrite=_OVERWRITE.value) as directory:
+    question = workplace.Question(
+        command="learning_curve", asked={"sizes": _SIZES.value}, seeds=_SEEDS.value, results=(_FIGURES, _PICTURE)
+    )
+    with workplace.held(_WORKDIR.value, question, overwrite=_OVERWRITE.value) as place:
         pool = load_pool(config.data, seed=config.seed)
         measure = _Measure(pool)
         train = pool.splits["train"]
         sizes = subsets.sizes(len(train), _SIZES.value, len(pool.features.class_names))
         _set_in_steps(config, make_clock(config, len(train)))
         members = _members(pool, sizes, range(config.seed, config.seed + _SEEDS.value))
-        population = Population(config, pool, directory=directory)
+        place.begin()
+        population = Population(config, pool, directory=place.path)
         outcomes = population.train(list(members.values()))
         points, diverged = _points(members, outcomes, measure)
         if len(np.unique(points[:, 0])) < _LEAST_SIZES:
             raise UserError(
-                f"learning_curve: {len(diverged)} trainings diverged, and too few sizes are left; lower "
-                "optimizer.learning_rate"
+                f"learning_curve: {len(diverged)} training{'s' * (len(diverged) != 1)} diverged, and too few sizes are "
+                "left; lower optimizer.learning_rate"
             )
         curve = learning_curve.fit(points[:, 0], points[:, 1])
         figures = {
@@ -98,15 +104,17 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
             "sizes": _by_size(points, measure),
             **_answers(curve, measure),
             "hindsight": _hindsight(points, measure),
+            "no_hindsight": _why_no_hindsight(points, pool),
             "diverged": diverged,
             "population": population.summary,
         }
-        workplace.write_json(directory / "learning_curve.json", figures)
+        place.answer()
+        workplace.write_json(place.path / _FIGURES, figures)
         plots.draw_learning_curve(
-            directory / "learning_curve.png", curve, label=measure.error_name, title=_title(config), asked=measure.asked
+            place.path / _PICTURE, curve, label=measure.error_name, title=_title(config), asked=measure.asked
         )
         _print(figures, curve, measure)
-        print(f"{directory}/learning_curve.json, learning_curve.png")
+        print(f"{place.path}/{_FIGURES}, {_PICTURE}")
     return command.DIVERGED if diverged else command.DONE
 
 
@@ -142,8 +150,14 @@ class _Measure:
 
     def interval(self, interval: tuple[float, float, float]) -> tuple[float, float, float]:
         """An interval of errors as one of the metric."""
-        mean, low, high = interval
-        return (1 - mean, 1 - high, 1 - low) if self.is_accuracy else interval
+        mean, low, high = self.errors(interval)
+        return (1 - mean, 1 - high, 1 - low) if self.is_accuracy else (mean, low, high)
+
+    def errors(self, interval: tuple[float, float, float]) -> tuple[float, float, float]:
+        """An interval of errors, no wider than they go."""
+        from diagnostics.statistics import within
+
+        return within(interval, 0.0, 1.0 if self.is_accuracy else np.inf)
 
 
 def _set_in_steps(config: "ml_collections.ConfigDict", clock: Any) -> None:
@@ -212,7 +226,7 @@ def _by_size(points: np.ndarray, measure: _Measure) -> list[dict[str, Any]]:
 def _answers(curve: "LearningCurve", measure: _Measure) -> dict[str, Any]:
     twice = 2 * int(curve.sizes.max())
     answers: dict[str, Any] = {
-        "law": curve.parameters(),
+        "law": curve.parameters() | {"floor": measure.errors(curve.parameters()["floor"])},
         "doubts": curve.doubts(),
         "twice": {
             "examples": twice,
@@ -237,7 +251,7 @@ def _hindsight(points: np.ndarray, measure: _Measure) -> dict[str, Any] | None:
     from diagnostics import learning_curve
 
     sizes, errors = points.T
-    half = sizes <= np.ceil(sizes.max() / 2)
+    half = _up_to_half(sizes)
     if len(np.unique(sizes[half])) < _LEAST_SIZES:
         return None
     curve = learning_curve.fit(sizes[half], errors[half])
@@ -253,16 +267,48 @@ def _hindsight(points: np.ndarray, measure: _Measure) -> dict[str, Any] | None:
     }
 
 
+def _why_no_hindsight(points: np.ndarray, pool: "Pool") -> str | None:
+    """Why the smaller sizes do not say what they would have said of all rows; None if they do."""
+    from data import subsets
+
+    sizes = np.unique(points[:, 0])
+    found = int(_up_to_half(sizes).sum())
+    if found >= _LEAST_SIZES:
+        return None
+    reason = f"{found} of the {len(sizes)} sizes hold up to half of the rows, and a power law takes {_LEAST_SIZES}"
+    rows, classes = len(pool.splits["train"]), len(pool.features.class_names)
+    for count in range(_LEAST_SIZES + 1, rows):
+        try:
+            possible = np.array(subsets.sizes(rows, count, classes))
+        except UserError:
+            return f"{reason}; there are too few rows for more sizes"
+        if _up_to_half(possible).sum() >= _LEAST_SIZES:
+            return f"{reason}; {'the others diverged' if len(sizes) < _SIZES.value else f'give --sizes={count}'}"
+    return reason
+
+
+def _up_to_half(sizes: np.ndarray) -> np.ndarray:
+    return sizes <= np.ceil(sizes.max() / 2)
+
+
 def _print(figures: Mapping[str, Any], curve: "LearningCurve", measure: _Measure) -> None:
     name, text, interval = figures["metric"], measure.text, measure.range
-    print(f"{figures['steps']} steps each, judged on the test split\n\n{'examples':>10}  {name:>8}  95 % over seeds")
+    alone = all(len(row["values"]) < 2 for row in figures["sizes"])
+    head = f"{'examples':>10}  {name:>8}" + ("" if alone else "  95 % over seeds")
+    print(f"{figures['steps']} steps each, judged on the test split\n\n{head}")
     for row in figures["sizes"]:
-        mean, low, high = map(text, row["mean"])
-        print(f"{row['examples']:>10,}  {mean:>8}  {low} to {high}")
+        mean, low, high = row["mean"]
+        bounds = f"  {text(low)} to {text(high)}" if np.isfinite(low) else "" if alone else "  -"
+        print(f"{row['examples']:>10,}  {text(mean):>8}{bounds}")
+    if alone:
+        print(
+            "\nOne training of each size gives no interval of what chance in training does. The intervals below go by "
+            "how far the sizes lie off the law, and nothing tests whether it is their law; give --seeds=3."
+        )
     _, slowest, fastest = curve.parameters()["exponent"]
     print(
         f"\n{measure.error_name} falls with the power {slowest:.2f} to {fastest:.2f} of the examples, "
-        f"to a floor of {interval(curve.parameters()['floor'])}."
+        f"to a floor of {interval(figures['law']['floor'])}."
         + "".join(f"\nDo not believe it: {doubt}." for doubt in figures["doubts"])
     )
     twice = figures["twice"]
@@ -278,6 +324,8 @@ def _print(figures: Mapping[str, Any], curve: "LearningCurve", measure: _Measure
             f"In hindsight: the sizes up to {seen['from']:,} said {interval(seen['said'])} for a training on "
             f"{seen['to']:,}, which {verdict} the {text(seen['mean'])} measured in the mean."
         )
+    else:
+        print(f"No look in hindsight: {figures['no_hindsight']}.")
     if figures["diverged"]:
         print(f"diverged, and left out: {'; '.join(figures['diverged'])}")
 
@@ -290,7 +338,7 @@ def _needed(needed: "Needed") -> str:
 
 
 def _title(config: "ml_collections.ConfigDict") -> str:
-    return f"{config.model.name} on {config.data.source}, {_SEEDS.value} seeds"
+    return f"{config.model.name} on {config.data.source}, {_SEEDS.value} seed{'s' * (_SEEDS.value != 1)}"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Flags:
     --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
     --workdir=DIR              the run directory: new, empty, or that of the same config
     --overwrite                delete what another run left in DIR
-    --distributed=auto|off|explicit   whether to join other processes; see experiments/distribution.py
+    --distributed=auto|off|explicit   whether to join other processes, auto by default; see experiments/distribution.py
     --coordinator=HOST:PORT --processes=N --process-id=I --initialization-timeout=SECONDS
 
 Exit codes: 0 done, 2 an error you can mend, 3 diverged, 42 preempted after a save (run the same command again).

@@ -5,6 +5,9 @@ from collections.abc import Iterable
 
 __version__ = "0.1.0"
 
+# So many names are listed in full; of more, a few.
+_LISTED, _NEAREST = 40, 5
+
 
 class UserError(ValueError):
     """Something the user can mend: told in one line (what, where, what to do), exit code 2, no traceback."""
@@ -23,9 +26,15 @@ def unknown_name(where: str, name: object, known: Iterable[str]) -> UserError:
       known: the names that would have been right.
 
     Returns:
-      The error, to be raised by the caller: `model.name: no such model 'resnt'; did you mean 'resnet'? Known: ...`.
+      The error, to be raised by the caller: `model.name: unknown name 'resnt'; did you mean 'resnet'? known: ...`. Of
+      very many names it lists those nearest.
     """
-    known = sorted(known)
-    near = difflib.get_close_matches(str(name), known, n=1)
+    known, name = sorted(known), str(name)
+    begin_alike = [each for each in known if len(name) > 1 and each.startswith(name)]
+    near = difflib.get_close_matches(name, known, n=1) or begin_alike
     hint = f"did you mean '{near[0]}'? " if near else ""
-    return UserError(f"{where}: unknown name '{name}'; {hint}known: {', '.join(known) or 'none'}")
+    listed = ", ".join(known) or "none"
+    if len(known) > _LISTED:
+        nearest = difflib.get_close_matches(name, known, n=_NEAREST, cutoff=0.0)
+        listed = f"{', '.join(nearest)} and {len(known) - _NEAREST} others"
+    return UserError(f"{where}: unknown name '{name}'; {hint}known: {listed}")

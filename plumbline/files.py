@@ -1,8 +1,10 @@
 """Files that are either written whole or not at all."""
 
 import contextlib
+import glob
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Iterator
 
@@ -19,6 +21,14 @@ def replaced(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         temporary = pathlib.Path(folder) / path.name
         yield temporary
         os.replace(temporary, path)
+
+
+def remove_unfinished(path: str | os.PathLike) -> None:
+    """Removes what a kill left beside `path` in the middle of `replaced`; nobody else may be writing it now."""
+    path = pathlib.Path(path)
+    # As `tempfile` names folders: eight characters after the prefix.
+    for folder in path.parent.glob(f".{glob.escape(path.name)}.????????"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -7,6 +7,7 @@ into figures.
 
 import abc
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -44,6 +45,8 @@ class Objective(abc.ABC):
     """The metric that chooses the best checkpoint, unless the config names another."""
     scores: ClassVar[tuple[str, ...]]
     """The names of what `score` returns."""
+    bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    """The least and the greatest value of each metric; those of a class or group are bounded as the metric is."""
 
     @abc.abstractmethod
     def targets(self, labels: Shaped[Array, " batch"], scaling: Scaling) -> Float[Array, "batch outputs"]:
@@ -105,6 +108,7 @@ class CrossEntropy(Objective):
     task = "classification"
     best_metric = "accuracy"
     scores = ("accuracy",)
+    bounds = {"accuracy": (0.0, 1.0), "loss": (0.0, math.inf), "calibration_error": (0.0, 1.0)}
 
     def targets(self, labels, scaling):
         """One-hot labels."""
@@ -161,6 +165,7 @@ class SquaredError(Objective):
     task = "regression"
     best_metric = "mse"
     scores = ()
+    bounds = dict.fromkeys(("mse", "mae", "loss"), (0.0, math.inf)) | {"r2": (-math.inf, 1.0)}
 
     def targets(self, labels, scaling):
         """Labels, scaled."""
@@ -229,6 +234,13 @@ def build(name: str, features: Features, *, calibration_bins: int) -> Objective:
     if objective.task != features.task:
         raise UserError(f"objective.name: '{name}' is for {objective.task}, but the data are for {features.task}")
     return objective
+
+
+def bounds(metric: str) -> tuple[float, float]:
+    """The least and the greatest value of a metric, whatever objective has it; infinite where none says."""
+    name = metric.partition("/")[0]
+    known = [kind.bounds[name] for kind in OBJECTIVES.values() if name in kind.bounds]
+    return min((low for low, _ in known), default=-math.inf), max((high for _, high in known), default=math.inf)
 
 
 def _by(index: jax.Array, value: jax.Array, weight: jax.Array, length: int) -> tuple[jax.Array, jax.Array]:

@@ -20,6 +20,7 @@ import ml_collections
 
 from data.pool import Pool
 from plumbline import Preempted, UserError, unknown_name
+from plumbline.files import remove_unfinished
 from trainers import compilation, hyperparameters, lanes, settings
 from trainers.durations import Clock
 from trainers.lane_engine import Engine, EngineMaker
@@ -103,8 +104,10 @@ class Population:
         self._programs: dict[tuple[str, frozenset[str]], tuple[Program, Init]] = {}
         self._engines: dict[tuple[str, frozenset[str]], Engine] = {}
         self._saved = Saved(fingerprint=self._fingerprint)
-        if self._path is not None and self._path.exists():
-            self._saved = read(self._path)
+        if self._path is not None:
+            remove_unfinished(self._path)
+            if self._path.exists():
+                self._saved = read(self._path)
             if self._saved.fingerprint != self._fingerprint:
                 raise UserError(
                     f"--workdir: '{self._path.parent}' holds trainings of another config or other data; "

@@ -162,6 +162,5 @@ class TableSource:
     def _require_values(self, table: Table, array, name: str) -> None:
         if array.null_count:
             row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
-            raise UserError(
-                f"{table.place(row, name)} is missing, as in {array.null_count} row(s); fill it or leave the row out"
-            )
+            others = f", as in {array.null_count} rows" if array.null_count > 1 else ""
+            raise UserError(f"{table.place(row, name)} is missing{others}; fill it or leave the row out")

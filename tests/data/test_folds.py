@@ -46,7 +46,7 @@ def test_the_seed_deals_other_folds_of_groups():
     ("changed", "message"),
     [
         ({"count": 1}, "--folds: 1 given; cross-validation takes at least 2"),
-        ({"count": 8}, r"--folds: 8 given, but class 'rare' has 7 row\(s\); give fewer folds"),
+        ({"count": 8}, "--folds: 8 given, but class 'rare' has 7 rows; give fewer folds"),
         ({"count": 101, "kind": "shuffled"}, "--folds: 101 given, but there are 100 rows"),
         ({"count": 6, "kind": "group"}, "--folds: 6 given, but there are 5 groups; give at most 5"),
         ({"kind": "group", "groups": None}, "--groups: the source has no groups"),

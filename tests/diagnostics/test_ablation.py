@@ -100,6 +100,8 @@ def test_shipped_ablations_fit_their_configs_and_change_something(config):
         ([{}], "it must return a dict from a variant's name to a dict"),
         ({"baseline": {}, "x": 3}, "it must return a dict from a variant's name to a dict"),
         ({"x": {}}, "no 'baseline' among its variants; add 'baseline': {}"),
+        ({"basline": {}, "x": {}}, "no 'baseline' among its variants; rename 'basline', or add"),
+        ({"baseline": {}, "x": {"ema_decay": 0.0}}, "'x': .*did you mean 'train.ema_decay'.* and [0-9]+ others$"),
         ({"baseline": {}}, "nothing but the baseline; add a variant"),
         ({"baseline": {}, "x": {"optimizer.lerning_rate": 1}}, "'x': .*did you mean 'optimizer.learning_rate'"),
         ({"baseline": {}, "x": {"train.batch_size": 2.5}}, "'x': train.batch_size: 2.5 is no int"),
@@ -109,6 +111,14 @@ def test_shipped_ablations_fit_their_configs_and_change_something(config):
 def test_ablations_that_make_no_sense_are_told(ablations, message):
     with pytest.raises(UserError, match=rf"^ablations\(\): {message}"):
         ablation.check(ablations, CONFIG)
+
+
+def test_intervals_end_where_the_metric_does():
+    baseline, plain = table(accuracies={"baseline": [0.99, 1.0, 0.97, 1.0], "plain": [0.0, 0.03, 0.0, 0.05]})
+    assert baseline.mean[2] == 1
+    assert plain.mean[1] == 0
+    assert plain.difference[1] >= -1
+    assert plain.verdict == "worse"
 
 
 def test_the_baseline_comes_first():

@@ -162,6 +162,64 @@ def test_folds_that_are_the_same_for_all_seeds_count_once():
     assert mean - low == pytest.approx(4.302653 * 0.05 * np.sqrt(1 / 3 + 1 / 2))
 
 
+def test_intervals_end_where_the_metric_does_and_two_folds_have_none():
+    _, pool = make("digits")
+    predictions = np.zeros((1, len(cross_validation.rows_of(pool)), 10), np.float32)
+    metrics = [[{"accuracy": 0.9, "loss": 0.1}, {"accuracy": 1.0, "loss": 0.9}, {"accuracy": 1.0, "loss": 0.2}]]
+    three = made_up(pool, predictions, metrics=metrics).intervals()
+    assert three["accuracy"][2] == 1
+    assert three["accuracy"][1] < 0.9
+    assert three["loss"][1] == 0
+    two = made_up(pool, predictions, metrics=[metrics[0][:2]]).intervals()
+    assert two["accuracy"][0] == pytest.approx(0.95)
+    assert np.isnan(two["accuracy"][1:]).all()
+
+
+def test_groups_predicted_in_one_way_only_have_no_optimism():
+    _, pool = make("digits")
+    predictions = np.full((1, len(cross_validation.rows_of(pool)), 10), np.nan, np.float32)
+    difference = cross_validation.optimism(pool, made_up(pool, predictions), made_up(pool, predictions))
+    assert np.isnan(difference).all()
+
+
+@pytest.mark.parametrize(
+    ("difference", "task", "message"),
+    [
+        ((0.03, 0.01, 0.05), "classification", "LEAKAGE: shuffled folds look better by 3 points of accuracy (95 %: 1 "),
+        ((0.01, -0.01, 0.03), "classification", "differ by 1 points of accuracy (95 %: -1 to 3 over 7 groups), an "),
+        ((-9.0, -12.0, -6.0), "regression", "look worse by 9 of mean squared error (95 %: 6 to 12 over 7 groups)."),
+        ((0.02, np.nan, np.nan), "classification", "whether that is leakage cannot be said, as the rows predicted by "),
+        ((np.nan,) * 3, "classification", "Leakage cannot be looked for: no row was predicted by both"),
+    ],
+)
+def test_the_warning_says_what_the_interval_does(difference, task, message):
+    told = cross_validation.warning(difference, task, 7)
+    assert message in told
+    assert "nan" not in told
+    assert ("an interval that holds 0" in told) == (difference[1] <= 0 <= difference[2])
+
+
+def test_validation_rows_that_no_fold_can_set_apart_are_told_beforehand():
+    config = defaults.get_config()
+    config.data.validation = "split:valid"
+    assert "the rows of 'split:valid' are dealt into folds with all others" in cross_validation.remark(config)
+    for config.data.validation in ("none", "10 percent"):
+        assert cross_validation.remark(config) is None
+
+
+def test_a_category_that_only_held_out_rows_have_is_unseen_in_the_fold(tmp_path):
+    rows = [f"{n},{'rare' if n < 5 else 'ab'[n % 2]},{'yes' if n % 3 else 'no'}" for n in range(60)]
+    (tmp_path / "people.csv").write_text("\n".join(["age,city,label", *rows]) + "\n")
+    source = f"csv:{tmp_path / 'people.csv'}"
+    config, pool = make(source, data__target="label", data__test="10 percent")
+    with_rare, without = (np.flatnonzero(pool.inputs[:, 0] >= least) for least in (0, 5))
+    code = int(pool.inputs[pool.rows == 0][0, 1])
+    assert pool.fit(with_rare, config.data)["slots"][code] == code
+    fitted = pool.fit(without, config.data)
+    assert fitted["slots"][code] == 0
+    np.testing.assert_allclose(fitted["mean"], [np.arange(5, 60).mean()])
+
+
 def test_a_fold_that_diverged_leaves_no_predictions_and_is_named():
     config, pool = make("sklearn:wine", optimizer__learning_rate=1e30, optimizer__name="sgd", train__max_skipped=1)
     deal = Deal(kind="stratified", count=2, seeds=(0,))
@@ -174,7 +232,7 @@ def test_a_fold_that_diverged_leaves_no_predictions_and_is_named():
 
 def test_folds_that_cannot_be_dealt_are_told():
     config, pool = make("digits")
-    with pytest.raises(UserError, match="--folds: 12 given, but there are 11 groups"):
+    with pytest.raises(UserError, match=r"12 given, but there are 11 groups \(and 3 in the test split"):
         cross_validation.make_members(pool, config, Deal(kind="group", count=12, seeds=(0,)))
     config, pool = make("sklearn:wine")
     with pytest.raises(UserError, match=r"--folds: 100 given, but class 'class_2' has \d+ row"):

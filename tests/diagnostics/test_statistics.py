@@ -78,3 +78,14 @@ def test_intervals_of_clusters_contain_the_truth_as_often_as_they_say():
         hits += low <= 0 <= high
     # Two in three if rows were taken for independent; three standard errors of 1000 draws are 0.02.
     assert 0.93 <= hits / count <= 0.97
+
+
+def test_an_interval_goes_no_further_than_the_values_do():
+    assert statistics.mean_interval([0.9, 0.99])[2] > 1
+    assert statistics.within(statistics.mean_interval([0.9, 0.99]), 0, 1)[1:] == (pytest.approx(0.3732, abs=1e-4), 1.0)
+    assert statistics.within((0.5, -0.2, 0.7), 0, np.inf) == (0.5, 0.0, 0.7)
+    assert np.isnan(statistics.within((0.5, np.nan, np.nan), 0, 1)[1:]).all()
+
+
+def test_without_rows_there_is_no_interval_of_clusters():
+    assert np.isnan(statistics.clustered_interval([], np.zeros(0), [])).all()

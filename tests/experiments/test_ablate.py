@@ -65,6 +65,7 @@ def test_another_config_in_the_directory_is_told_and_overwritten_when_asked(comm
     ablate(command, tmp_path / "a")
     changed = (MLP, *QUICK, "--config.optimizer.learning_rate=1e-2", f"--workdir={tmp_path / 'a'}")
     assert "another config" in fails("ablate", *changed)
+    assert "(seeds is 2 there, 1 here)" in fails("ablate", MLP, *QUICK[:2], "--seeds=1", f"--workdir={tmp_path / 'a'}")
     command("ablate", *changed, "--overwrite")
 
 

@@ -13,7 +13,7 @@ def test_grouped_folds_are_set_beside_shuffled_ones_and_leakage_is_told(command,
     words = (MLP, "--config.train.duration=20 epochs", "--groups=writer", f"--workdir={workdir}")
     output = command("crossvalidate", *words).stdout
     assert "LEAKAGE: shuffled folds look better by" in output
-    assert "5 folds, whole groups; 1 seed(s)" in output
+    assert "5 folds, whole groups; 1 seed\n" in output
     assert "The 382 rows of the test split took no part." in output
     summary = json.loads((workdir / "summary.json").read_text())
     grouped, shuffled = (summary["folds"][kind]["metrics"]["accuracy"]["mean"] for kind in ("group", "stratified"))
@@ -59,6 +59,20 @@ def test_a_regression_is_cross_validated_over_seeds_and_goes_on_with_more(comman
             assert (after["fold"][seed, held_out] == number).all()
 
 
+def test_other_folds_are_refused_where_results_are_and_two_have_no_interval(command, fails, tmp_path):
+    workdir = f"--workdir={tmp_path / 'cv'}"
+    output = command("crossvalidate", *QUICK, "--folds=2", workdir).stdout
+    assert "Too few folds for an interval, which takes at least 3." in output
+    assert "nan" not in output
+    summary = json.loads((tmp_path / "cv/summary.json").read_text())
+    assert summary["folds"]["stratified"]["metrics"]["accuracy"]["low"] is None
+    before = (tmp_path / "cv/out_of_fold.npz").read_bytes()
+    assert "would be lost (folds is 2 there, 3 here); give" in fails("crossvalidate", *QUICK, "--folds=3", workdir)
+    assert "belongs to experiments.crossvalidate" in fails("learning_curve", *QUICK, "--overwrite", workdir)
+    assert "holds files but no run" in fails("train", *QUICK, "--overwrite", workdir)
+    assert (tmp_path / "cv/out_of_fold.npz").read_bytes() == before
+
+
 def test_folds_that_diverge_end_with_code_3(command, tmp_path):
     words = (*QUICK, "--config.optimizer.name=sgd", "--config.optimizer.learning_rate=1e30")
     finished = command("crossvalidate", *words, "--config.train.max_skipped=2", f"--workdir={tmp_path}/cv", code=3)
@@ -70,7 +84,7 @@ def test_folds_that_diverge_end_with_code_3(command, tmp_path):
     [
         ([MLP, "--folds=1"], "--folds: 1 given; cross-validation takes at least 2"),
         ([MLP, "--folds=400"], "--folds: 400 given, but class '8' has 1"),
-        ([MLP, "--groups=writer", "--folds=12"], "--folds: 12 given, but there are 11 groups; give at most 11"),
+        ([MLP, "--groups=writer", "--folds=12"], "--folds: 12 given, but there are 11 groups (and 3 in the test split"),
         ([MLP, "--groups=author"], "--groups: no 'author' in 'digits', whose groups are 'writer 0', 'writer 1', ..."),
         ([MLP, "--leave-one-group-out"], "--leave-one-group-out: of which groups? name them with --groups=NAME"),
         ([MLP, "--groups=writer", "--leave-one-group-out", "--folds=3"], "--folds: --leave-one-group-out has a fold"),

@@ -25,7 +25,7 @@ def test_a_column_of_a_table_becomes_its_groups_and_is_no_input(config):
 
 
 def test_groups_that_are_not_there_are_told(config):
-    with pytest.raises(UserError, match=r"data.group: .*'hospitl'.*hospital"):
+    with pytest.raises(UserError, match=r"^--groups: .*'hospitl'.*hospital"):
         load_grouped_pool(config, "hospitl")
     digits = defaults.get_config()
     with pytest.raises(UserError, match="--groups: no 'author' in 'digits', whose groups are 'writer 0'"):

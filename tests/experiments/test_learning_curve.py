@@ -38,6 +38,20 @@ def test_subsets_train_as_long_as_the_whole_by_what_the_config_says_of_it(comman
     assert "mse 2000: cannot say: " in output
     # Four sizes leave too few of them below the half.
     assert figures["hindsight"] is None
+    assert "No look in hindsight: 3 of the 4 sizes hold up to half of the rows, and a power law takes 4; " in output
+    assert figures["no_hindsight"] in output
+
+
+def test_one_seed_has_no_interval_of_chance_and_says_so(command, tmp_path):
+    words = (MLP, "--config.train.duration=60 steps", "--config.train.evaluate_every=60 steps", "--sizes=5")
+    output = command("learning_curve", *words, "--seeds=1", f"--workdir={tmp_path}/curve").stdout
+    assert "One training of each size gives no interval of what chance in training does." in output
+    assert "nan" not in output
+    assert "over seeds" not in output
+    figures = json.loads((tmp_path / "curve/learning_curve.json").read_text())
+    assert all(row["mean"][1:] == [None, None] for row in figures["sizes"])
+    assert figures["no_hindsight"] is None
+    assert "In hindsight: the sizes up to 638 said" in output
 
 
 @pytest.mark.parametrize(

@@ -126,3 +126,15 @@ def test_every_objective_measures_what_it_says(name):
     assert isinstance(objective.higher_is_better(objective.best_metric), bool)
     with pytest.raises(UserError, match=r"train.best_metric: unknown name 'los'; did you mean 'loss'"):
         objective.higher_is_better("los")
+
+
+def test_metrics_lie_within_their_bounds(classified):
+    outputs, labels, weight, group = classified
+    numbers = outputs[:, :1], labels.astype(np.float32), weight, group
+    for metrics in (measure(CLASSES, *classified), measure(NUMBERS, *numbers)):
+        for name, value in metrics.items():
+            low, high = objectives.bounds(name)
+            assert low <= value <= high, name
+            assert np.isfinite([low, high]).any(), name
+    assert objectives.bounds("accuracy/class/a") == (0.0, 1.0)
+    assert objectives.bounds("another") == (-np.inf, np.inf)

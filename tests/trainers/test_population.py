@@ -285,6 +285,12 @@ def test_a_population_killed_at_any_save_ends_as_if_it_was_not(pool, tmp_path):
         assert_same(outcomes[name], outcome)
 
 
+def test_what_a_kill_left_of_a_save_is_removed(pool, tmp_path):
+    (tmp_path / ".population.npz.k1ll_4d0").mkdir()
+    population(make_config(), pool, directory=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
