@@ -24,6 +24,7 @@ from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from benchmarks import load_config
 from benchmarks.measure import Result, side_by_side
@@ -105,7 +106,6 @@ def sklearn_seconds(config: str) -> float:
     """Of the grid search by scikit-learn."""
     from joblib.externals.loky import get_reusable_executor
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.model_selection import GridSearchCV, StratifiedKFold
     from sklearn.neural_network import MLPClassifier
 
     from data.pool import load_pool
@@ -210,8 +210,6 @@ def _config(name: str, epochs: int) -> ml_collections.ConfigDict:
 
 
 def _grid_members(pool) -> list:
-    from sklearn.model_selection import StratifiedKFold
-
     from trainers.population import Member
 
     rows = pool.splits["train"]

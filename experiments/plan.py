@@ -58,6 +58,7 @@ def main(words: list[str]) -> None:
     target = targets.parse(_DEVICE.value)
     price = prices.read(_PRICES.value, target.name)
     targets.set_environment(target)
+    targets.deepen_stack(target)
     devices = targets.devices(target)
 
     from diagnostics.cost import report
@@ -69,7 +70,7 @@ def main(words: list[str]) -> None:
     if _TABLE.value:
         print(step.sharding_table())
     planner = Planner(config, examples, target, devices, price, _note)
-    _note(f"compiling for {target.text}")
+    _note(f"compiling for {target.text} ...")
     estimate = planner.estimate(step)
     report.print_estimate(estimate)
     figures: dict[str, Any] = estimate.to_json()
@@ -86,7 +87,7 @@ def main(words: list[str]) -> None:
 
 
 def _note(text: str) -> None:
-    print(f"{text} ...", file=sys.stderr, flush=True)
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

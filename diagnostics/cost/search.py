@@ -23,7 +23,7 @@ _REMAT_MODELS = ("resnet", "vit")
 _BATCH_FACTORS = (1.0, 2.0, 0.5, 4.0)
 
 Note = Callable[[str], None]
-"""Is told what is compiled next."""
+"""Is told what is compiled next, and what it came to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +45,15 @@ class Tried:
         """The changes as a user would write them."""
         return " ".join(f"--config.{field}={value}" for field, value in self.changes.items())
 
+    @property
+    def outcome(self) -> str:
+        """In a few words."""
+        if self.estimate is None:
+            return self.reason
+        if not self.estimate.fits:
+            return "does not fit"
+        return f"{self.estimate.seconds:.3g} s a step, {self.estimate.hours:.3g} h"
+
     def to_json(self) -> dict[str, Any]:
         """As plain values: the changes, and the figures or the reason why there are none."""
         return {
@@ -63,7 +72,7 @@ class Planner:
       target: the devices.
       devices: as JAX knows them.
       price: of one.
-      note: is told what is compiled next.
+      note: is told what is compiled next, and what it came to.
     """
 
     def __init__(
@@ -99,14 +108,17 @@ class Planner:
         """Tries mesh shapes and batch sizes.
 
         Args:
-          most: compilations.
+          most: compilations; candidates that do not go with the devices need none.
 
         Returns:
           What was tried, the shortest run first (what does not fit or go last), and how many candidates there are.
         """
-        candidates = list(self._candidates())
-        chosen = candidates[:most]
-        tried = [self._try(changes, f"{n} of {len(chosen)}") for n, changes in enumerate(chosen, 1)]
+        candidates, tried = list(self._candidates()), list[Tried]()
+        for changes in candidates:
+            compiled = sum(each.estimate is not None for each in tried)
+            if compiled == most:
+                break
+            tried.append(self._try(changes, f"{compiled + 1} of {most} at most"))
         return sorted(tried, key=_hours), len(candidates)
 
     def _try(self, changes: dict[str, Any], number: str) -> Tried:
@@ -115,9 +127,12 @@ class Planner:
         try:
             step = make_step(config, self._examples, self._devices)
         except UserError as error:
-            return Tried(changes, None, str(error))
-        self._note(f"compiling {number}: {Tried(changes, None).text}")
-        return Tried(changes, self.estimate(step))
+            tried = Tried(changes, None, str(error))
+        else:
+            self._note(f"compiling {number}: {Tried(changes, None).text} ...")
+            tried = Tried(changes, self.estimate(step))
+        self._note(f"{number}: {tried.outcome}")
+        return tried
 
     def _remedies(self) -> Iterator[dict[str, Any]]:
         config = self._config

@@ -10,6 +10,7 @@ import importlib.util
 import math
 import os
 import re
+import resource
 import sys
 from collections.abc import Iterator, MutableMapping
 from typing import Any
@@ -115,6 +116,19 @@ def set_environment(target: Target, environment: MutableMapping[str, str] = os.e
         # Flags given by hand come later, but this one must be the last of its name.
         flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", environment.get("XLA_FLAGS", ""))
         environment["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={target.num_devices}".strip()
+
+
+def deepen_stack(target: Target) -> None:
+    """Starts this process anew with the deepest stack it may have, if it compiles for TPUs and has not got that.
+
+    With the usual 8 MiB, libtpu crashes on larger convolutional networks for v6e. How deep the stacks of threads are is
+    settled when a process starts, so that raising the limit within it is of no use.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    if target.kind == "tpu" and soft != hard:
+        resource.setrlimit(resource.RLIMIT_STACK, (hard, hard))
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def devices(target: Target) -> list[Any]:
