@@ -17,7 +17,7 @@ from trainers.tasks import Task
 # All members together have to take this many times as long as a compilation, or no other mode is tried.
 _WORTH_COMPILATIONS = 5
 # A mode is timed for this long.
-_TRIAL_SECONDS = 0.3
+_TRIAL_SECONDS = 0.15
 # A step of a lane that takes longer is not worth compiling for again; one that takes less is a matter of dispatching.
 _LONG_STEP_SECONDS, _SHORT_STEP_SECONDS = 0.05, 5e-4
 # Parameters times examples: up to here a dense model's step is so short that a loop is not tried first.
@@ -97,14 +97,13 @@ class EngineMaker:
         )
 
     def _seconds_per_step(self, made: Lanes) -> float:
-        """Of one lane, with all of them at work on the first member's first batches; they begin anew after it.
+        """Of one lane, with all of them at work on the first member's first batches; what they hold is lost.
 
         The least time counts: what else the machine has to do can only add to it.
         """
         task = self._tasks[0]
         task.open_window()
         rows = np.resize(task.positions(made.steps), (made.count, made.steps, self._program.config.train.batch_size))
-        snapshot = made.snapshot()
 
         def timed(until: int) -> float:
             began = time.perf_counter()
@@ -120,7 +119,6 @@ class EngineMaker:
             seconds = timed(forever)
             while time.perf_counter() < until:
                 seconds = min(seconds, timed(forever))
-        made.restore(snapshot)
         return seconds / (steps * made.count)
 
 

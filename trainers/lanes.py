@@ -5,6 +5,7 @@ array is that of lanes, split over the devices. The lanes of a device are stacke
 inside the program ("map"), or there is a single one, whose steps are dispatched from Python ("loop").
 """
 
+import concurrent.futures
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -68,36 +69,46 @@ class Lanes:
         split, whole = NamedSharding(mesh, PartitionSpec(_AXIS)), NamedSharding(mesh, PartitionSpec())
         self._rows = jax.device_put(_rows(pool), whole)
 
+        loop = mode == "loop"
         # Compiled once and run now and then: on CPU most of LLVM's work on it would be wasted.
         quickly = {"xla_backend_optimization_level": 1} if devices[0].platform == "cpu" else None
-        self._init = jax.jit(_spread(lambda _, *own: init(*own), mesh, "map"), compiler_options=quickly)
-        self.states: TrainState = self._begun(arguments)
+        begin = jax.jit(_spread(lambda _, *own: init(*own), mesh, "map"), compiler_options=quickly)
+        advance = jax.jit(
+            _spread(_advance(program, loop=loop), mesh, mode),
+            in_shardings=(whole, split, split, split),
+            out_shardings=split,
+            donate_argnums=1,
+        )
+        totals = jax.jit(_spread(_over_batches(_totals(program), loop=loop), mesh, mode))
+        self._predictions = jax.jit(_spread(_over_batches(_predictions(program), loop=loop), mesh, mode))
         self._keep = jax.jit(_spread(lambda _, *own: _choose(*own), mesh, "vmap"), donate_argnums=3)
-        self._copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=split)
         self._take = jax.jit(lambda tree, lane: jax.tree.map(lambda leaf: leaf[lane], tree))
         self._put = jax.jit(
             lambda tree, lane, new: jax.tree.map(lambda leaf, value: leaf.at[lane].set(value), tree, new),
             donate_argnums=0,
             out_shardings=split,
         )
-        self.best: InferenceState = self._copy(self.states.inference())
 
-        shapes = (
-            self._rows,
-            self.states,
-            jax.ShapeDtypeStruct((self.count, steps, batch_size), jnp.int32),
-            jax.ShapeDtypeStruct((self.count,), jnp.int32),
-        )
-        advance = jax.jit(
-            _spread(_advance(program, loop=mode == "loop"), mesh, mode),
-            in_shardings=(whole, split, split, split),
-            out_shardings=split,
-            donate_argnums=1,
-        )
-        self._advance = advance.lower(*shapes).compile()
-        loop = mode == "loop"
-        self._totals = jax.jit(_spread(_over_batches(_totals(program), loop=loop), mesh, mode))
-        self._predictions = jax.jit(_spread(_over_batches(_predictions(program), loop=loop), mesh, mode))
+        def along(*shape: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((self.count, *shape), dtype, sharding=split)
+
+        stacked = _stacked(arguments)
+        states = jax.eval_shape(begin, (), *stacked)
+        positions = self._batches, self._batch_size
+        evaluated = along(dtype=bool), states.inference(), along(*positions), along(*positions, dtype=jnp.float32)
+        # Side by side, as compilations keep no Python waiting.
+        with concurrent.futures.ThreadPoolExecutor() as threads:
+            compiled = [
+                threads.submit(lambda function=function, shapes=shapes: function.lower(*shapes).compile())
+                for function, shapes in (
+                    (advance, (self._rows, states, along(steps, batch_size), along())),
+                    (begin, ((), *stacked)),
+                    (totals, (self._rows, *evaluated)),
+                )
+            ]
+            self._advance, self._begin, self._totals = (each.result() for each in compiled)
+        self.states: TrainState = self._begin((), *stacked)
+        self.best: InferenceState = self._begin((), *stacked).inference()
 
     @property
     def memory(self) -> int:
@@ -109,7 +120,7 @@ class Lanes:
     def begin(self, arguments: Mapping[int, tuple]) -> None:
         """Begins new members in these lanes; the others stay as they are."""
         some = next(iter(arguments.values()))
-        fresh = self._begun([arguments.get(lane, some) for lane in range(self.count)])
+        fresh = self._begin((), *_stacked([arguments.get(lane, some) for lane in range(self.count)]))
         mask = np.array([lane in arguments for lane in range(self.count)])
         self.states = self._keep((), mask, fresh, self.states)
 
@@ -164,17 +175,6 @@ class Lanes:
         """Puts what `take` gave into a lane."""
         self.states, self.best = self._put((self.states, self.best), lane, (state, best))
 
-    def snapshot(self) -> "Snapshot":
-        """What `restore` brings back."""
-        return self._copy(self.states), self._copy(self.best)
-
-    def restore(self, snapshot: "Snapshot") -> None:
-        """Goes back to a snapshot, which is used up."""
-        self.states, self.best = snapshot
-
-    def _begun(self, arguments: Sequence[tuple]) -> TrainState:
-        return self._init((), *jax.tree.map(lambda *leaves: np.stack(leaves), *arguments))
-
     def _over(self, function: Callable, positions: Mapping[int, np.ndarray], best: bool) -> Any:
         """Calls the function with as many batches at a time as it takes; yields what it gives, on the host."""
         state = self.best if best else self.states.inference()
@@ -190,7 +190,8 @@ class Lanes:
             yield jax.device_get(function(self._rows, mask, state, index.reshape(shape), weight.reshape(shape)))
 
 
-Snapshot = tuple[TrainState, InferenceState]
+def _stacked(arguments: Sequence[tuple]) -> tuple:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *arguments)
 
 
 def _rows(pool: Pool) -> dict[str, np.ndarray]:

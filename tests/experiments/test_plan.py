@@ -59,7 +59,7 @@ def test_a_search_ranks_meshes_and_batches(plan):
     text, figures = plan(MLP, "--device=h100:8", "--search", "--compilations=5")
     hours = [tried["estimate"]["hours"] for tried in figures["search"] if tried["estimate"]]
     assert hours == sorted(hours)
-    assert len(figures["search"]) == 5
+    assert sum(tried["estimate"] is not None for tried in figures["search"]) == 5
     assert {"mesh.data": 1, "mesh.fsdp": 8, "mesh.tensor": 1, "train.batch_size": 64} in [
         tried["changes"] for tried in figures["search"]
     ]

@@ -1,4 +1,6 @@
 import importlib.util
+import subprocess
+import sys
 
 import pytest
 
@@ -51,3 +53,21 @@ def test_gpus_are_stood_in_for_by_as_many_cpu_devices():
 def test_without_libtpu_the_error_says_how_to_install_it():
     with pytest.raises(UserError, match=r"needs libtpu, .*; install it with .venv/bin/pip install .*plan-tpu"):
         target.set_environment(target.parse("v5e:2x2"), {})
+
+
+_ASK = """
+import resource, sys
+from diagnostics.cost import target
+print("begun")
+target.deepen_stack(target.parse(sys.argv[1]))
+soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+print(soft == hard)
+"""
+
+
+@pytest.mark.parametrize(("device", "said"), [("v6e:2x4", "begun begun True"), ("h100:8", "begun False")])
+def test_only_what_compiles_for_tpus_begins_anew_with_all_the_stack_it_may_have(device, said):
+    shell = 'ulimit -Ss 8000 && exec "$@"'
+    words = ["bash", "-c", shell, "bash", sys.executable, "-c", _ASK, device]
+    finished = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert finished.stdout.split() == said.split()
