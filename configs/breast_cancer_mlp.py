@@ -26,3 +26,22 @@ def get_config():
     config.train.evaluate_every = "5 epochs"
     config.train.best_metric = "loss"
     return config
+
+
+def sweep():
+    return {
+        "optimizer.learning_rate": {"low": 3e-4, "high": 3e-2, "log": True, "step": 10},
+        "optimizer.weight_decay": {"low": 1e-3, "high": 1.0, "log": True, "step": 10},
+        "model.dropout": [0.0, 0.2, 0.4],
+        "model.mlp.hidden_sizes": [(16,), (32,), (32, 32)],
+    }
+
+
+def ablations():
+    return {
+        "baseline": {},
+        "no dropout": {"model.dropout": 0.0},
+        "no weight decay": {"optimizer.weight_decay": 0.0},
+        "constant schedule": {"schedule.name": "constant"},
+        "two hidden layers": {"model.mlp.hidden_sizes": (32, 32)},
+    }

@@ -50,3 +50,12 @@ def sweep():
         "model.dropout": {"low": 0.0, "high": 0.4, "step": 0.1},
         "model.mlp.hidden_sizes": [(64,), (128, 64), (256, 128)],
     }
+
+
+def ablations():
+    return {
+        "baseline": {},
+        "no dropout": {"model.dropout": 0.0},
+        "no weight decay": {"optimizer.weight_decay": 0.0},
+        "one hidden layer": {"model.mlp.hidden_sizes": (64,)},
+    }

@@ -10,12 +10,25 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
+import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from plumbline import Preempted, UserError
+from experiments import interruption
+from plumbline import Preempted, UserError, nearest
 
-DONE, USER_ERROR, DIVERGED, PREEMPTED, INTERRUPTED = 0, 2, 3, 42, 130
+DONE, USER_ERROR, DIVERGED, PREEMPTED, INTERRUPTED = 0, 2, 3, 42, interruption.EXIT_CODE
+
+_FIELDS = "the fields are in configs/defaults.py"
+_OVERRIDE = re.compile(r"--?(?:no)?config\.([\w.]+)")
+# What absl says of a value -> what it means.
+_REASONS = {
+    r"invalid literal for int": "'{value}' is no whole number",
+    r"could not convert string to float": "'{value}' is no number",
+    r"Non-boolean argument": "'{value}' is neither true nor false",
+    r"value should be one of <(.*)>": "unknown name '{value}'; known: {found}",
+    r"as a ConfigDict": "is a section; set one of its fields, as in --config.SECTION.FIELD=VALUE",
+}
 
 
 def run(main: Callable[[list[str]], int | None]) -> None:
@@ -49,7 +62,8 @@ def fail(message: str) -> int:
 
 def _guarded(main: Callable[[list[str]], int | None], words: list[str]) -> int:
     try:
-        return main(words) or DONE
+        with interruption.raised():
+            return main(words) or DONE
     except UserError as error:
         return fail(str(error))
     except Preempted as reason:
@@ -76,8 +90,8 @@ def _parse(arguments: Sequence[str]) -> list[str]:
     except (flags.Error, UserError) as error:
         sys.exit(fail(_clearer(str(error))))
     except (AttributeError, KeyError) as error:
-        known = "the fields are in configs/defaults.py"
-        sys.exit(fail(_clearer(f"--config: unknown field {str(error.args[0]).strip()}; {known}")))
+        unknown = _unknown_field(arguments) or _clearer(f"--config: unknown field {_quoted(error)}; {_FIELDS}")
+        sys.exit(fail(unknown))
     except Exception as error:
         message = error.args[0] if error.args else type(error).__name__
         sys.exit(fail(_clearer(f"--config: {message}")))
@@ -91,10 +105,45 @@ def _check_config_file() -> None:
             raise UserError(f"--config: no file '{name}'; the shipped ones are in configs/")
 
 
+def _unknown_field(arguments: Sequence[str]) -> str:
+    """What is wrong with the first --config.PATH that the config does not have; "" if that was not it."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=[])
+    overrides = [argument for argument in arguments if _OVERRIDE.match(argument)]
+    try:
+        values([argument for argument in arguments if argument not in overrides], known_only=True)
+    except Exception:
+        return ""
+    for argument in overrides:
+        path, section = _OVERRIDE.match(argument)[1], values.config
+        for name in path.split("."):
+            if not isinstance(section, ml_collections.ConfigDict):
+                return f"--config.{path}: a field has no fields of its own; {_FIELDS}"
+            if name not in section:
+                near = nearest(name, section)
+                hint = f"did you mean '{near}'?" if near else f"known here: {', '.join(sorted(section))}"
+                return f"--config.{path}: unknown field '{name}'; {hint}"
+            section = section[name]
+    return ""
+
+
+def _quoted(error: Exception) -> str:
+    """The name that the error is about, in quotes."""
+    message = str(error.args[0] if error.args else error).strip()
+    key = re.search(r'Key "(.+?)" does not exist', message)
+    return "'{}'".format(key[1] if key else message.strip("'\""))
+
+
 def _clearer(message: str) -> str:
-    """ML Collections' message without its traceback and its listing of every other field."""
+    """A message of absl or ML Collections as one of ours: no traceback, no Python types, no listing of every field."""
     if unknown := re.search(r'Did you mean "(.+?)" instead of "(.+?)"', message):
         return f"--config: unknown field '{unknown[2]}'; did you mean '{unknown[1]}'?"
+    if wrong := re.fullmatch(r"flag --([\w.-]+)=(.*?): (.*)", message, flags=re.DOTALL):
+        name, value, reason = wrong.groups()
+        for sign, meaning in _REASONS.items():
+            if found := re.search(sign, reason):
+                return f"--{name}: {meaning.format(value=value, found=', '.join(found.groups()).replace('|', ', '))}"
     message = re.sub(r"^flag --config=.*?: Error whilst parsing config file:", "--config:", message)
     message = re.sub(r"Traceback \(most recent call last\):.*\n(?=\S)", "", message.strip(), flags=re.DOTALL)
+    message = re.sub(r"^--config:\s+\w+Error: ", "--config: ", message)
     return re.sub(r"Other fields present: \".*", "", message, flags=re.DOTALL)

@@ -3,29 +3,46 @@
     python -m experiments.sweep --config=configs/digits_mlp.py --workdir=runs/sweep --sampler=tpe --trials=64 --folds=5
     python -m experiments.sweep --config=configs/digits_mlp.py --workdir=runs/grid --sampler=grid
 
-The space is what `sweep()` in the config file returns. The test split takes no part.
+The space is what `sweep()` in the config file returns, a dict from config path to choices or a range:
+
+    def sweep():
+        return {
+            "optimizer.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+            "model.dropout": {"low": 0.0, "high": 0.4, "step": 0.1},
+            "optimizer.name": ["adamw", "sgd"],
+            "optimizer.momentum": {"choices": [0.8, 0.9], "when": {"optimizer.name": "sgd"}},
+        }
+
+The test split takes no part. docs/sweeps.md has the rest.
 
 Flags:
     --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
     --workdir=DIR              of this worker: new, empty, or that of the same search, which then goes on
     --sampler=NAME             grid, random, tpe (the default), cmaes or nsga2
-    --trials=N                 points of the space to try, by all workers together; a grid is tried whole
+    --trials=N                 points of the space to try, by all workers together; a grid is tried whole without
     --folds=K                  judge each trial by K-fold cross-validation over the training and validation rows; 0, the
                                default: train on the training split, judge on the validation split
-    --groups=NAME              hold out whole groups of the source, such as writer
-    --seeds=S                  trainings of each trial and fold, with the config's seed and the S - 1 after it
-    --pruner=NAME              none, halving, hyperband or median: stop trials that fall behind
-    --metric=NAMES             what is sought, such as accuracy or loss; several, such as accuracy,parameters or
-                               accuracy,latency (seconds of a forward pass for one example), with nsga2
-    --budget=TIME              begin no batch after this time, such as "20 minutes"; what is left waits for a next start
+    --groups=NAME              with --folds: hold out whole groups of the source, such as writer; none by default
+    --seeds=S                  trainings of each trial and fold, with the config's seed and the S - 1 after it; 1 by
+                               default
+    --pruner=NAME              halving, hyperband or median: stop trials that fall behind; none (the default) does not
+    --metric=NAMES             what is sought, such as accuracy or loss; by default accuracy, for a regression mse;
+                               several, such as accuracy,parameters or accuracy,latency (milliseconds of a forward pass
+                               for one example), with nsga2, grid, random or tpe
+    --budget=TIME              begin no batch after this time, such as "20 minutes" (no limit by default); the same
+                               command goes on with what is left
     --storage=URL              where workers share a study: journal:PATH on one machine, or a database, such as
                                postgresql+pg8000://USER:PASSWORD@HOST/DATABASE; by default a journal in DIR
-    --study=NAME               of the study in the storage
+    --study=NAME               of the study in the storage; "sweep" by default, but a database needs one
     --dead-after=SECONDS       a worker that a database has not heard of for so long counts as dead; 180 by default
-    --overwrite                delete what another search left in DIR
-    --distributed=off|auto|explicit   whether to join other processes as one run; see experiments/distribution.py
+    --overwrite                delete what another search left in DIR; off by default
+    --distributed=off|auto|explicit   whether to join other processes as one run, off by default; see
+                               experiments/distribution.py
 
-Exit codes: 0 done, 2 an error you can mend, 3 all trials diverged, 42 preempted (run the same command again).
+A trial whose values do not fit together, or that diverges, is marked failed, and the search goes on.
+
+Exit codes: 0 done, 2 an error you can mend (such as trials none of which fits), 3 all trials diverged, 42 preempted
+(run the same command again).
 """
 
 from absl import flags

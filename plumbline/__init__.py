@@ -30,11 +30,26 @@ def unknown_name(where: str, name: object, known: Iterable[str]) -> UserError:
       very many names it lists those nearest.
     """
     known, name = sorted(known), str(name)
-    begin_alike = [each for each in known if len(name) > 1 and each.startswith(name)]
-    near = difflib.get_close_matches(name, known, n=1) or begin_alike
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    near = nearest(name, known)
+    hint = f"did you mean '{near}'? " if near else ""
     listed = ", ".join(known) or "none"
     if len(known) > _LISTED:
-        nearest = difflib.get_close_matches(name, known, n=_NEAREST, cutoff=0.0)
-        listed = f"{', '.join(nearest)} and {len(known) - _NEAREST} others"
+        some = difflib.get_close_matches(name, known, n=_NEAREST, cutoff=0.0)
+        listed = f"{', '.join(some)} and {len(known) - _NEAREST} others"
     return UserError(f"{where}: unknown name '{name}'; {hint}known: {listed}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like `name`, begins with it, or has it for its initials; "" if none does."""
+    known = sorted(known)
+    if near := difflib.get_close_matches(name, known, n=1):
+        return near[0]
+    short = name.lower()
+    begins = (each for each in known if short and each.lower().startswith(short))
+    initials = (each for each in known if len(short) > 1 and short == "".join(w[:1] for w in each.lower().split("_")))
+    return next(begins, "") or next(initials, "")
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things, such as "1 trial" or "2 trials"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -17,9 +17,10 @@ from trainers.tasks import Task
 class Queue:
     """Members in lanes and members waiting."""
 
-    def __init__(self, engine: Engine, tasks: list[Task], saved: Saved, shown: PopulationProgress):
+    def __init__(self, engine: Engine, tasks: list[Task], saved: Saved, shown: PopulationProgress, followed: str):
         self._lanes, self._program, self._saved, self._shown = engine.lanes, engine.program, saved, shown
         self._objective = engine.program.objective
+        self._followed = self._objective.followed(followed) if followed else None
         self._waiting = collections.deque(tasks)
         self._seats: list[Task | None] = [None] * engine.lanes.count
         self._parameters = num_parameters(engine.lanes.states.params) // engine.lanes.count
@@ -85,7 +86,7 @@ class Queue:
         for lane, task in due.items():
             if lane not in ended:
                 task.open_window()
-        self._shown.show(len(self._waiting), sum(1 for _ in self._occupied()))
+        self._shown.show(sum(1 for _ in self._occupied()))
 
     def park(self) -> None:
         """Notes where the members in lanes stand, as if they paused here."""
@@ -180,4 +181,5 @@ class Queue:
         )
         self.outcomes[task.name] = self._saved.outcomes[task.key] = outcome
         if metrics:
-            self._shown.result(task.metric, metrics[task.metric], task.sign)
+            metric, sign = self._followed or (task.metric, task.sign)
+            self._shown.result(metric, metrics[metric], sign)

@@ -12,7 +12,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -76,6 +76,7 @@ class Population:
         devices: Sequence[jax.Device] | None = None,
         progress: bool = True,
         used: frozenset[str] = frozenset(),
+        followed: str = "",
     ):
         """Nothing is compiled yet.
 
@@ -87,6 +88,7 @@ class Population:
           progress: show it.
           used: hyperparameters that later members use; known from the start, they make programs, and so the last bit
             of what members come to, the same in whatever parts members are handed in.
+          followed: metric of which the progress shows the best value; "": the one that chooses each member's best step.
 
         Raises:
           UserError: the config is not right, or the directory holds a population of another config or other data.
@@ -97,7 +99,7 @@ class Population:
         compilation.keep_programs(config.execution.compilation_cache, config.data.cache_dir)
         self._config, self._pool = config.copy_and_resolve_references(), pool
         self._devices = list(devices or jax.local_devices())
-        self._show = progress
+        self._show, self._followed = progress, followed
         self._path = None if directory is None else pathlib.Path(directory) / "population.npz"
         self._fingerprint = _digest([compared(self._config.to_dict()), pool.fingerprint, sorted(pool.splits)])
         self._used: dict[str, frozenset[str]] = collections.defaultdict(lambda: used)
@@ -129,7 +131,23 @@ class Population:
         per_device = _LANES_ON_CPU if on_cpu else _LANES
         return self._rounded(self._config.population.lanes or per_device * len(self._devices))
 
-    def train(self, members: Sequence[Member], *, until: float = 1.0, predict: bool = False) -> dict[str, Outcome]:
+    def check(self, member: Member) -> None:
+        """Builds a member's program, if none at hand serves it, and keeps it.
+
+        Raises:
+          UserError: the member's overrides do not fit, or not together.
+        """
+        task = Task(self._config, self._pool, member, 1.0, False)
+        self._build(program_key(task.config), task)
+
+    def train(
+        self,
+        members: Sequence[Member],
+        *,
+        until: float = 1.0,
+        predict: bool = False,
+        gone: Mapping[str, int] | None = None,
+    ) -> dict[str, Outcome]:
         """Trains members, or goes on with those that paused.
 
         What a member comes to depends on nothing but itself: not on its lane, on its neighbours, or on pauses.
@@ -138,6 +156,7 @@ class Population:
           members: with unique names.
           until: the share of its training at which each one pauses; 1 trains to the end.
           predict: the outcomes shall have predictions.
+          gone: members of earlier calls that the progress shall show as well, by what became of them.
 
         Returns:
           The outcomes, by name.
@@ -161,11 +180,9 @@ class Population:
                 groups[key].append(task)
         # All before the first is trained: what cannot be built is told at once.
         for key, group in groups.items():
-            identity = key, self._used[key]
-            if identity not in self._programs:
-                self._programs[identity] = build_program(group[0].config, self._pool.features, used=self._used[key])
+            self._build(key, group[0])
         total = sum(task.stop for task in tasks)
-        shown = PopulationProgress(total, len(tasks), shown=self._show)
+        shown = PopulationProgress(total, len(tasks), until=until, gone=gone, shown=self._show)
         shown.advance(sum(task.stop for task in tasks if task.name in outcomes), len(outcomes))
         with Signals() as signals, shown:
             for key, group in groups.items():
@@ -185,7 +202,7 @@ class Population:
         self, key: str, tasks: list[Task], signals: Signals, shown: PopulationProgress
     ) -> dict[str, Outcome]:
         engine = self._engine(key, tasks)
-        queue = Queue(engine, tasks, self._saved, shown)
+        queue = Queue(engine, tasks, self._saved, shown, self._followed)
         since = 0
         while not queue.is_over():
             queue.fill()
@@ -207,6 +224,12 @@ class Population:
             "busy": self._useful / max(1, self._capacity),
         }
         return queue.outcomes
+
+    def _build(self, key: str, task: Task) -> None:
+        self._used[key] |= hyperparameters.used([task.config])
+        identity = key, self._used[key]
+        if identity not in self._programs:
+            self._programs[identity] = build_program(task.config, self._pool.features, used=self._used[key])
 
     def _engine(self, key: str, tasks: list[Task]) -> Engine:
         """The programs of a group, made anew where those at hand do not serve it."""

@@ -71,7 +71,7 @@ class Progress:
             self._refresh(step)
         elif self._shown and (now - self._last_line >= _SECONDS_BETWEEN_LINES or step == self._total):
             self._last_line = now
-            left = (self._total - step) * (now - self._began) / max(1, step - self._initial)
+            left = _seconds_left(self._total - step, step - self._initial, now - self._began)
             text = f"step {step}/{self._total}  {self._description(step)}  {left:.0f} s left"
             print(text, file=sys.stderr, flush=True)
 
@@ -88,15 +88,27 @@ class Progress:
 class PopulationProgress:
     """A bar, or a line now and then, with members done, running and waiting, the best so far and the time left."""
 
-    def __init__(self, total_steps: int, members: int, *, shown: bool = True):
+    def __init__(
+        self,
+        total_steps: int,
+        members: int,
+        *,
+        until: float = 1.0,
+        gone: Mapping[str, int] | None = None,
+        shown: bool = True,
+    ):
         """Shows nothing before it is entered.
 
         Args:
           total_steps: of all members together.
           members: how many there are.
+          until: the share of their training at which they pause.
+          gone: how many others took part before, by what became of them, such as {"pruned": 42}.
           shown: otherwise nothing is shown at all.
         """
         self._total, self._members, self._shown = total_steps, members, shown
+        self._end = "trainings done" if until >= 1 else f"paused at {100 * until:.2g} %"
+        self._gone = "".join(f", {count} {what}" for what, count in (gone or {}).items() if count)
         self._steps = self._done = 0
         self._best: tuple[str, float] | None = None
         self._bar: rich.progress.Progress | None = None
@@ -123,16 +135,16 @@ class PopulationProgress:
         if math.isfinite(value) and (self._best is None or sign * value > sign * self._best[1]):
             self._best = metric, value
 
-    def show(self, waiting: int, running: int) -> None:
-        """Shows how things stand."""
-        now = time.monotonic()
+    def show(self, running: int) -> None:
+        """Shows how things stand, where so many members are running; the others wait, whatever program they need."""
+        now, waiting = time.monotonic(), self._members - self._done - running
         best = f"  best {self._best[0]} {self._best[1]:.4g}" if self._best else ""
-        text = f"{self._done}/{self._members} trainings done, {running} running, {waiting} waiting{best}"
+        text = f"{self._done}/{self._members} {self._end}, {running} running, {waiting} waiting{self._gone}{best}"
         if self._bar:
             self._bar.update(self._task, completed=self._steps, description=text)
         elif self._shown and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            left = max(0, self._total - self._steps) * (now - self._began) / max(1, self._steps - self._initial)
+            left = _seconds_left(self._total - self._steps, self._steps - self._initial, now - self._began)
             print(f"{text}  {left:.0f} s left", file=sys.stderr, flush=True)
 
 
@@ -163,6 +175,11 @@ def _bar(*before: rich.progress.ProgressColumn) -> rich.progress.Progress | None
     )
     bar.start()
     return bar
+
+
+def _seconds_left(steps: int, taken: int, seconds: float) -> float:
+    """What `steps` more will take, where `taken` ones took so many seconds; never below 0."""
+    return max(0.0, steps * seconds / max(1, taken))
 
 
 def _cell(value: float | None) -> str:

@@ -16,8 +16,8 @@ from trainers.step import make_outputs
 _TIMES = 30
 
 
-def seconds(config: ml_collections.ConfigDict, pool: Pool) -> float:
-    """The median time of a forward pass for one example, of a model with its first parameters.
+def milliseconds(config: ml_collections.ConfigDict, pool: Pool) -> float:
+    """The median time of a forward pass for one example, of a model with its first parameters, in milliseconds.
 
     Args:
       config: of the trial.
@@ -38,4 +38,4 @@ def seconds(config: ml_collections.ConfigDict, pool: Pool) -> float:
         began = time.perf_counter()
         np.asarray(outputs(state, inputs))
         spent.append(time.perf_counter() - began)
-    return statistics.median(spent)
+    return 1000 * statistics.median(spent)

@@ -4,13 +4,14 @@ import pathlib
 from collections.abc import Mapping
 
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from experiments.searching.results import Results
 from plumbline.files import replaced
 
-_SIZE = (7.0, 4.5)
 _COLUMNS = 3
 
 
@@ -22,18 +23,18 @@ def history(results: Results, path: pathlib.Path) -> None:
     pick, best = (max if metric.higher_is_better else min), []
     for value in values:
         best.append(pick(best[-1], value) if best else value)
-    figure = Figure(_SIZE)
+    figure = _figure()
     axes = figure.subplots()
     axes.plot(numbers, values, "o", alpha=0.6, label="trial")
     axes.step(numbers, best, where="post", label="best so far")
-    axes.set(xlabel="trial", ylabel=metric.name, title="History")
+    axes.set(xlabel="trial", ylabel=metric.label, title="History")
     axes.legend()
     _save(figure, path)
 
 
 def importances(shares: Mapping[str, float], path: pathlib.Path) -> None:
     """A bar for each hyperparameter."""
-    figure = Figure(_SIZE)
+    figure = _figure()
     axes = figure.subplots()
     names = sorted(shares, key=lambda name: shares[name])
     axes.barh(names, [shares[name] for name in names])
@@ -42,36 +43,44 @@ def importances(shares: Mapping[str, float], path: pathlib.Path) -> None:
 
 
 def slices(results: Results, path: pathlib.Path) -> None:
-    """The first metric against each hyperparameter."""
+    """The first metric against each hyperparameter; a shade says which trial, later ones being darker."""
     names = sorted({name for record in results.done for name in record.overrides})
     if not names:  # Every field of the space depends on another that no trial had.
         return
     rows = -(-len(names) // _COLUMNS)
-    figure = Figure((4.0 * min(len(names), _COLUMNS), 3.2 * rows))
+    figure = _figure(4.0 * min(len(names), _COLUMNS) + 0.8, 3.2 * rows)
     grid = figure.subplots(rows, min(len(names), _COLUMNS), squeeze=False)
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
+    last = max(record.number for record in results.done)
+    shades = ScalarMappable(Normalize(0, max(1, last)), "Blues")
     for name, axes in zip(names, grid.flat, strict=False):
-        _slice(results, name, axes)
+        _slice(results, name, axes, shades)
+    figure.colorbar(shades, ax=grid, label="trial", ticks=MaxNLocator(integer=True))
     _save(figure, path)
 
 
 def pareto(results: Results, path: pathlib.Path) -> None:
     """The first two metrics against each other, with the trials that no other beats."""
     first, second = results.metrics[:2]
-    figure = Figure(_SIZE)
+    figure = _figure()
     axes = figure.subplots()
     axes.plot([r.values[1] for r in results.done], [r.values[0] for r in results.done], "o", alpha=0.4, label="trial")
     front = sorted(results.front(), key=lambda record: record.values[1])
     axes.plot([r.values[1] for r in front], [r.values[0] for r in front], "o-", label="beaten by none")
     for record in front:
         axes.annotate(str(record.number), (record.values[1], record.values[0]), fontsize=8)
-    axes.set(xlabel=second.name, ylabel=first.name, title="Pareto front")
+    axes.set(xlabel=second.label, ylabel=first.label, title="Pareto front")
     axes.legend()
     _save(figure, path)
 
 
-def _slice(results: Results, name: str, axes: Axes) -> None:
+def _figure(width: float = 7.0, height: float = 4.5) -> Figure:
+    """An empty figure, in inches."""
+    return Figure((width, height), layout="constrained")
+
+
+def _slice(results: Results, name: str, axes: Axes, shades: ScalarMappable) -> None:
     points = [(r.overrides[name], r.values[0], r.number) for r in results.done if name in r.overrides]
     values = [value for value, _, _ in points]
     if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
@@ -79,12 +88,11 @@ def _slice(results: Results, name: str, axes: Axes) -> None:
     elif min(values) > 0 and max(values) / min(values) > 20:
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
-    # Later trials are darker.
-    axes.scatter(values, [y for _, y, _ in points], c=[n for _, _, n in points], cmap="Blues", edgecolors="grey")
-    axes.set(xlabel=name, ylabel=results.metrics[0].name)
+    colors = shades.to_rgba([number for _, _, number in points])
+    axes.scatter(values, [y for _, y, _ in points], c=colors, edgecolors="grey")
+    axes.set(xlabel=name, ylabel=results.metrics[0].label)
 
 
 def _save(figure: Figure, path: pathlib.Path) -> None:
-    figure.tight_layout()
     with replaced(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

@@ -17,16 +17,23 @@ class Metric:
       name: such as "accuracy"; "parameters" and "latency" are known besides the objective's own.
       higher_is_better: its direction.
       measured: whether it is measured on held-out rows, for each fold and seed.
+      unit: of its values, where it has one.
     """
 
     name: str
     higher_is_better: bool
     measured: bool = True
+    unit: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name with the unit, as it is written beside values."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Margin:
-    """How far the best trial is ahead of the second.
+    """How far the best trial is ahead of the second, which is the next one of another point.
 
     Attributes:
       winner, second: their numbers.
@@ -73,6 +80,20 @@ class Results:
         return len(self.done) + self.pruned
 
     @property
+    def failed(self) -> list[Record]:
+        """Trials that diverged, or whose values do not fit together."""
+        return [record for record in self.records if record.status == "failed"]
+
+    @property
+    def points(self) -> list[Record]:
+        """The finished trials, but of those that drew the same point only the first."""
+        found: list[Record] = []
+        for record in self.done:
+            if all(record.overrides != other.overrides for other in found):
+                found.append(record)
+        return found
+
+    @property
     def overlap(self) -> float:
         """Held-out rows over training rows, by which intervals over folds are widened."""
         return 1 / (self.folds - 1) if self.folds else 0.0
@@ -89,13 +110,13 @@ class Results:
 
     def margin(self) -> Margin | None:
         """The winner's margin by the first metric; None where that is not measured, or nothing came second."""
-        metric = self.metrics[0]
-        if not metric.measured or len(self.done) < 2:
+        metric, points = self.metrics[0], self.points
+        if not metric.measured or len(points) < 2:
             return None
-        winner, second = (np.asarray(self.scores(record, metric)) for record in self.done[:2])
+        winner, second = (np.asarray(self.scores(record, metric)) for record in points[:2])
         sign = 1 if metric.higher_is_better else -1
         difference = paired_difference(sign * winner, sign * second, overlap=self.overlap)
-        return Margin(winner=self.done[0].number, second=self.done[1].number, difference=difference, count=len(winner))
+        return Margin(winner=points[0].number, second=points[1].number, difference=difference, count=len(winner))
 
     def nested(self) -> float | None:
         """What choosing by this search is worth: by the first metric, on folds that had no say in the choice.

@@ -9,11 +9,11 @@ import ml_collections
 import numpy as np
 
 from data.pool import Pool
-from diagnostics.cross_validation import Deal, make_members
+from diagnostics.cross_validation import Deal, make_members, rows_of
 from experiments.searching import latency, pruning
 from experiments.searching.results import Metric
 from experiments.searching.study import Asked, Study
-from plumbline import UserError
+from plumbline import UserError, counted
 from trainers.evaluation import overall
 from trainers.loop import make_clock
 from trainers.members import Member, Outcome, overridden, program_key
@@ -78,9 +78,22 @@ def judgements(pool: Pool, config: ml_collections.ConfigDict, *, folds: int, gro
             )
         validation = pool.splits["validation"]
         return [Judgement(train=pool.splits["train"], held_out=validation, validation=validation)]
+    if grouped:
+        _check_groups(pool, folds)
     kind = "group" if grouped else "stratified" if pool.features.task == "classification" else "shuffled"
     members = make_members(pool, config, Deal(kind=kind, count=folds, seeds=(config.seed,)))
     return [Judgement(train=each.train, held_out=each.held_out, validation=each.validation) for each in members]
+
+
+def _check_groups(pool: Pool, folds: int) -> None:
+    """Tells of folds that only the groups of the test split would suffice for."""
+    dealt = np.unique(pool.groups[rows_of(pool)])
+    left = np.setdiff1d(pool.groups[pool.splits["test"]], dealt)
+    if len(dealt) < folds <= len(dealt) + len(left):
+        raise UserError(
+            f"--folds: {folds} given, but there are {counted(len(dealt), 'group')} besides the {len(left)} of the test "
+            f"split, which takes no part; give at most {len(dealt)}"
+        )
 
 
 class Search:
@@ -108,14 +121,15 @@ class Search:
         self._config, self._pool, self._study, self._population = config, pool, study, population
         self._judged_by, self._plan = judged_by, plan
         self._clock = make_clock(config, min(len(each.train) for each in judged_by))
+        self._per_trial = len(judged_by) * plan.seeds
         self._latencies: dict[str, float] = {}
 
     def batch_size(self) -> int:
         """Trials of a batch: as many as fill the lanes; more, where nothing is learnt from one batch for the next."""
-        plan, members = self._plan, len(self._judged_by) * self._plan.seeds
-        size = max(1, self._population.lanes // members)
+        plan = self._plan
+        size = max(1, self._population.lanes // self._per_trial)
         if plan.sampler in ("grid", "random") and not plan.shared:
-            size = plan.trials if plan.pruner != "none" else max(size, _AT_ONCE // members)
+            size = plan.trials if plan.pruner != "none" else max(size, _AT_ONCE // self._per_trial)
         if plan.pruner != "none":
             size = max(size, _COMPARED)
         return min(size, plan.trials)
@@ -123,8 +137,9 @@ class Search:
     def run(self) -> None:
         """Runs until no trial is left, here or with other workers, or the budget is spent.
 
+        A trial whose values do not fit together is told as failed.
+
         Raises:
-          UserError: a trial's overrides do not fit together.
           Preempted: a signal came.
         """
         began, waited = time.monotonic(), False
@@ -137,7 +152,7 @@ class Search:
             else:
                 # Should their workers die, their trials are taken here.
                 if not waited:
-                    _say(f"waiting for {len(left)} trials of other workers")
+                    _say(f"waiting for {counted(len(left), 'trial')} of other workers")
                 waited = True
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
 
@@ -151,8 +166,9 @@ class Search:
     def _run_batch(self, batch: Sequence[Asked]) -> None:
         every = self._clock.every(self._config.train.evaluate_every, "train.evaluate_every").steps
         steps = self._clock.total_steps
-        numbers = f"{batch[0].number} to {batch[-1].number}" if len(batch) > 1 else f"{batch[0].number}"
-        _say(f"trials {numbers}: {len(batch) * len(self._judged_by) * self._plan.seeds} trainings")
+        several = len(batch) > 1
+        numbers = f"trials {batch[0].number} to {batch[-1].number}" if several else f"trial {batch[0].number}"
+        _say(f"{numbers}: {counted(len(batch) * self._per_trial, 'training')}")
         rest = list(batch)
         for bracket in pruning.brackets(self._plan.pruner, len(batch), steps, every or steps):
             self._run_bracket(rest[: bracket.trials], bracket.rungs)
@@ -160,26 +176,29 @@ class Search:
         self._population.drop(name for asked in batch for name in self._members(asked))
 
     def _run_bracket(self, trials: Sequence[Asked], rungs: Sequence[pruning.Rung]) -> None:
-        live = {asked.number: asked for asked in trials}
+        live = {asked.number: asked for asked in trials if asked.told or self._fits(asked)}
         ended: dict[str, Outcome] = {}
+        gone = {"pruned": 0, "failed": self._per_trial * (len(trials) - len(live))}
         for rung, following in zip(rungs, (*rungs[1:], None), strict=True):
             # What a restarted worker has told already is not trained again; its figures are in the study.
             fresh = {n: asked for n, asked in live.items() if not asked.told}
             members = {n: list(self._members(asked).values()) for n, asked in fresh.items()}
             until = 1.0 if following is None else rung.resources / self._clock.total_steps
             going = [member for each in members.values() for member in each if member.name not in ended]
-            outcomes = ended | self._population.train(going, until=until)
+            outcomes = ended | (self._population.train(going, until=until, gone=gone) if going else {})
             # One that stopped early by its own patience is done.
             ended |= {name: outcome for name, outcome in outcomes.items() if outcome.status == "done"}
             results = {n: [outcomes[member.name] for member in each] for n, each in members.items()}
             for number in [n for n, each in results.items() if self._has_failed(each)]:
                 self._tell_failure(fresh[number], members[number], results.pop(number))
+                gone["failed"] += self._per_trial
                 del live[number]
             if following is None:
                 for number, each in results.items():
                     self._study.tell(number, self._values(fresh[number], each), attributes=self._attributes(each))
                 return
-            live = self._kept(live, results, rung, following)
+            before, live = live, self._kept(live, results, rung, following)
+            gone["pruned"] += self._per_trial * (len(before) - len(live))
 
     def _kept(
         self,
@@ -221,6 +240,15 @@ class Search:
         ]
         return {member.name: member for member in members}
 
+    def _fits(self, asked: Asked) -> bool:
+        """Whether a trial can be trained; tells it as failed if its values, each of them right, do not fit together."""
+        try:
+            self._population.check(next(iter(self._members(asked).values())))
+        except UserError as error:
+            self._study.tell(asked.number, None, attributes={"unfit": True}, failure=str(error))
+            return False
+        return True
+
     def _has_failed(self, outcomes: Sequence[Outcome]) -> bool:
         return any(outcome.status == "diverged" or not self._finite(outcome) for outcome in outcomes)
 
@@ -229,7 +257,7 @@ class Search:
 
     def _tell_failure(self, asked: Asked, members: Sequence[Member], outcomes: Sequence[Outcome]) -> None:
         count = sum(1 for outcome in outcomes if self._has_failed([outcome]))
-        reason = f"{count} of {len(outcomes)} trainings diverged"
+        reason = f"{count} of {counted(len(outcomes), 'training')} diverged"
         self._study.tell(asked.number, None, attributes={"parameters": outcomes[0].parameters}, failure=reason)
         self._population.drop(member.name for member in members)
 
@@ -254,7 +282,7 @@ class Search:
         config = overridden(self._config, asked.overrides)
         key = program_key(config)
         if key not in self._latencies:
-            self._latencies[key] = latency.seconds(config, self._pool)
+            self._latencies[key] = latency.milliseconds(config, self._pool)
         return self._latencies[key]
 
     def _note(self) -> None:
@@ -266,7 +294,7 @@ class Search:
         if done:
             pick = max if metric.higher_is_better else min
             best = pick(done, key=lambda record: record.values[0])
-            text += f"; best {metric.name} {best.values[0]:.4g} (trial {best.number})"
+            text += f"; best {metric.label} {best.values[0]:.4g} (trial {best.number})"
         _say(f"{text}, of {len(records)}")
 
 

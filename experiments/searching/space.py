@@ -7,7 +7,6 @@ fields have one of those values; a list of choices is then written `{"choices": 
 """
 
 import dataclasses
-import difflib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ import ml_collections
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from plumbline import UserError, unknown_name
+from plumbline import UserError, nearest, unknown_name
 from trainers.members import check_shared, overridden
 from trainers.settings import fields
 
@@ -25,6 +24,8 @@ _KEYS = ("choices", "low", "high", "log", "step", "when")
 _RANGE_KEYS = ("low", "high", "log", "step")
 # A step may miss the end of its range by a rounding error.
 _ROUNDING = 1e-9
+# Fields of a section in a message.
+_SHOWN = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,6 +146,18 @@ class Space:
         bound = [(entry, entry.points()) for entry in self.entries if entry not in free]
         return math.prod(len(entry.points()) for entry in free) * sum(1 for _ in self._combinations(bound, {}))
 
+    def can_be_there(self, entry: Entry) -> bool:
+        """Whether some point has this entry."""
+        needed, waiting = {entry.path}, [entry]
+        known = {each.path: each for each in self.entries}
+        while waiting:
+            asked = [known[path] for path in waiting.pop().when if path in known and path not in needed]
+            needed |= {each.path for each in asked}
+            waiting += asked
+        # Of its own values one will do; the others' are choices.
+        before = [(each, each.choices) for each in self.entries if each.path in needed - {entry.path}]
+        return any(self._is_there(entry, point) for point in self._combinations(before, {}))
+
     def _combinations(
         self, left: Sequence[tuple[Entry, Sequence[Any]]], overrides: dict[str, Any]
     ) -> Iterator[dict[str, Any]]:
@@ -186,7 +199,12 @@ def parse(sweep: Any, config: ml_collections.ConfigDict) -> Space:
     entries = {path: _entry(path, given, config) for path, given in sorted(sweep.items())}
     for entry in entries.values():
         _check_conditions(entry, entries)
-    return Space(_ordered(entries), config)
+    space = Space(_ordered(entries), config)
+    for entry in space.entries:
+        if not space.can_be_there(entry):
+            when = " and ".join(f"'{p}' is {' or '.join(map(repr, values))}" for p, values in entry.when.items())
+            raise UserError(f"sweep(): '{entry.path}' is there when {when}, which never holds; mend its 'when'")
+    return space
 
 
 def _entry(path: str, given: Any, config: ml_collections.ConfigDict) -> Entry:
@@ -198,6 +216,8 @@ def _entry(path: str, given: Any, config: ml_collections.ConfigDict) -> Entry:
         raise UserError(f"sweep(): '{path}' is {given!r}; give a list of choices or {{'low': ..., 'high': ...}}")
     if unknown := [key for key in given if key not in _KEYS]:
         raise unknown_name(f"sweep(): '{path}'", unknown[0], _KEYS)
+    if not isinstance(given.get("when", {}), Mapping):
+        raise UserError(f"sweep(): '{path}' has 'when': {given['when']!r}; give a dict from config path to values")
     when = {asked: _condition(path, asked, values, config) for asked, values in given.get("when", {}).items()}
     if "choices" in given:
         if mixed := [key for key in _RANGE_KEYS if key in given]:
@@ -291,11 +311,18 @@ def _field(path: str, config: ml_collections.ConfigDict) -> Any:
       UserError: there is no such field, or all trainings of a search have to have the same.
     """
     known = fields(config)
-    if path not in known:
-        near = difflib.get_close_matches(str(path), known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else "the fields are in configs/defaults.py"
-        raise UserError(f"sweep(): unknown field '{path}'; {hint}")
-    return known[path]
+    if path in known:
+        return known[path]
+    if inside := [name for name in known if name.startswith(f"{path}.")]:
+        shown = ", ".join(f"'{name}'" for name in inside[:_SHOWN]) + (", ..." if len(inside) > _SHOWN else "")
+        raise UserError(f"sweep(): '{path}' is a section; name fields of it, such as {shown}")
+    # First among those of the same section, then by the name alone.
+    section, _, last = str(path).rpartition(".")
+    beside = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section}
+    anywhere = {name.rpartition(".")[2]: name for name in known}
+    near = beside.get(nearest(last, beside)) or anywhere.get(nearest(last, anywhere))
+    hint = f"did you mean '{near}'?" if near else "the fields are in configs/defaults.py"
+    raise UserError(f"sweep(): unknown field '{path}'; {hint}")
 
 
 def _typed(path: str, value: Any, config: ml_collections.ConfigDict) -> Any:

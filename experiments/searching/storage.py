@@ -48,6 +48,19 @@ def without_password(url: str) -> str:
         return url
 
 
+def check(url: str | None, name: str | None) -> None:
+    """Checks what can be known of a --storage and a --study before anything is opened.
+
+    Raises:
+      UserError: the URL is none of a storage, or the study of a database has no name.
+    """
+    if journal_path(url, pathlib.Path()) is not None:
+        return
+    _parsed(url)
+    if not name:
+        raise UserError("--study: missing; a database holds several, so name the one of this search")
+
+
 def open_journal(path: pathlib.Path) -> BaseStorage:
     """Opens a journal, new or old.
 
@@ -83,12 +96,7 @@ def open_database(url: str, *, dead_after: int, requeue: Requeue) -> tuple[BaseS
     Raises:
       UserError: it is no such URL, its driver is missing, or it did not answer in `REACH_SECONDS`.
     """
-    try:
-        parsed = sqlalchemy.make_url(url)
-        parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
-        parsed.get_dialect()
-    except (sqlalchemy.exc.ArgumentError, ImportError, ValueError):
-        raise UserError(f"--storage: '{without_password(url)}' is no storage; write {_SCHEMES}") from None
+    parsed = _parsed(url)
     shown, began = parsed.render_as_string(hide_password=True), time.monotonic()
     arguments = _engine_arguments(parsed.get_backend_name())
     while True:
@@ -116,6 +124,16 @@ def open_database(url: str, *, dead_after: int, requeue: Requeue) -> tuple[BaseS
                     f"--storage: '{shown}' cannot be reached; gave up after {spent:.0f} s ({_reason(error)})"
                 ) from None
             time.sleep(_SECONDS_BETWEEN_TRIES)
+
+
+def _parsed(url: str) -> sqlalchemy.URL:
+    try:
+        parsed = sqlalchemy.make_url(url)
+        parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
+        parsed.get_dialect()
+        return parsed
+    except (sqlalchemy.exc.ArgumentError, ImportError, ValueError):
+        raise UserError(f"--storage: '{without_password(url)}' is no storage; write {_SCHEMES}") from None
 
 
 class _Lock(JournalFileSymlinkLock):

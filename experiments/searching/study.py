@@ -121,8 +121,7 @@ class Study:
         self._sampler = Sampler(sampler, seed)
         self._journal = storages.journal_path(storage, workdir / "journal.log")
         self.storage_text = storage or f"journal:{self._journal}"
-        if self._journal is None and not name:
-            raise UserError("--study: missing; a database holds several, so name the one of this search")
+        storages.check(storage, name)
         self.name = name or DEFAULT_NAME
         self._storage, self._close_storage = self._open_storage(storage)
         self._open_study(directions, settings)

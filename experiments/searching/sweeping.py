@@ -16,12 +16,13 @@ from data.pool import Pool
 from experiments import command
 from experiments.grouping import load_grouped_pool
 from experiments.searching import best_config, pruning, report, samplers
+from experiments.searching import storage as storages
 from experiments.searching.directory import SweepDirectory
 from experiments.searching.results import Metric, Results
 from experiments.searching.search import Plan, Search, judgements
 from experiments.searching.space import Space, parse
 from experiments.searching.study import Study
-from plumbline import UserError, unknown_name
+from plumbline import UserError, counted, unknown_name
 from trainers import hyperparameters, objectives
 from trainers.durations import Clock
 from trainers.loop import build_program
@@ -31,8 +32,8 @@ from trainers.run_directory import compared
 from trainers.settings import check as check_config
 from trainers.settings import check_task
 
-# Objectives that every trial has, without any training.
-_UNTRAINED = ("parameters", "latency")
+# Objectives that every trial has, without any training, and their units.
+_UNTRAINED = {"parameters": "", "latency": "ms"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,7 @@ def sweep(
       UserError: something about the options, the space, the data or the storage is wrong.
       Preempted: a signal came.
     """
+    storages.check(options.storage, options.study)
     checked = parse(space(), config)
     trials = _check(options, checked)
     budget = _seconds(options.budget)
@@ -100,7 +102,9 @@ def sweep(
             shared=options.storage is not None,
             budget=budget,
         )
-        population = Population(config, pool, directory=directory.path, used=_used(checked, config))
+        # What no training measures is no figure of a training either.
+        followed = metrics[0].name if metrics[0].measured else ""
+        population = Population(config, pool, directory=directory.path, used=_used(checked, config), followed=followed)
         try:
             with Study(
                 storage=options.storage,
@@ -162,25 +166,44 @@ def _check(options: Options, space: Space) -> int:
 def _seconds(budget: str) -> float | None:
     if not budget:
         return None
-    every = Clock(num_examples=1, batch_size=1).every(budget, "--budget", wall_time=True)
-    if every.seconds is None:
-        raise UserError(f"--budget: '{budget}' is no time; write one such as '20 minutes'")
-    return every.seconds
+    try:
+        seconds = Clock(num_examples=1, batch_size=1).every(budget, "--budget", wall_time=True).seconds
+    except UserError:
+        seconds = None
+    if seconds is None:
+        raise UserError(
+            f"--budget: '{budget}' is no time; write a number above 0 and a unit, such as '90 seconds' or '20 minutes'"
+        )
+    return seconds
 
 
 def _check_values(space: Space, config: ml_collections.ConfigDict, pool: Pool) -> None:
-    """Finds out before anything is trained whether a config may have each choice, and both ends of each range."""
-    for entry in space.entries:
-        ends = (int(end) if entry.integer else end for end in (entry.low, entry.high))
-        for value in entry.choices or ends:
-            try:
-                changed = overridden(config, {entry.path: value})
-                check_config(changed)
-                check_task(changed, pool.features)
-                if program_key(changed) != program_key(config):
-                    build_program(changed, pool.features)
-            except UserError as error:
-                raise UserError(f"sweep(): with '{entry.path}' at {value!r}, {error}") from None
+    """Finds out before anything is trained whether a config may have each choice, and both ends of each range.
+
+    A value that another one has to go with, as a model's width with its heads, need not fit the config as it is.
+    """
+    values = {
+        entry.path: entry.choices or [int(end) if entry.integer else end for end in (entry.low, entry.high)]
+        for entry in space.entries
+    }
+    for path, value in ((path, value) for path, those in values.items() for value in those):
+        if wrong := _problem({path: value}, config, pool):
+            others = ((other, its) for other, those in values.items() for its in those if other != path)
+            if all(_problem({path: value, other: its}, config, pool) for other, its in others):
+                raise UserError(f"sweep(): with '{path}' at {value!r}, {wrong}")
+
+
+def _problem(overrides: Mapping[str, Any], config: ml_collections.ConfigDict, pool: Pool) -> str:
+    """Why no training can have these overrides; "" if one can."""
+    try:
+        changed = overridden(config, overrides)
+        check_config(changed)
+        check_task(changed, pool.features)
+        if program_key(changed) != program_key(config):
+            build_program(changed, pool.features)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _used(space: Space, config: ml_collections.ConfigDict) -> frozenset[str]:
@@ -208,13 +231,12 @@ def _metrics(options: Options, config: ml_collections.ConfigDict, pool: Pool) ->
 
 def _metric(name: str, objective: objectives.Objective) -> Metric:
     if name in _UNTRAINED:
-        return Metric(name=name, higher_is_better=False, measured=False)
+        return Metric(name=name, higher_is_better=False, measured=False, unit=_UNTRAINED[name])
     try:
         return Metric(name=name, higher_is_better=objective.higher_is_better(name))
     except UserError as error:
-        raise UserError(
-            f"--metric: {str(error).partition(': ')[2].replace('auto, ', '')}, {', '.join(_UNTRAINED)}"
-        ) from None
+        known = str(error).rpartition("known: ")[2].split(", ")
+        raise unknown_name("--metric", name, {*known, *_UNTRAINED} - {"auto"}) from None
 
 
 def _settings(
@@ -228,7 +250,7 @@ def _settings(
         "folds": options.folds,
         "groups": bool(options.groups),
         "seeds": options.seeds,
-        "metrics": [metric.name for metric in metrics],
+        "metrics": [metric.label for metric in metrics],
         "data": pool.fingerprint,
     }
     return json.loads(json.dumps({**fields, **asked}))
@@ -248,11 +270,13 @@ def _report(
     report.write_csv(results, folder / "trials.csv")
     report.write_summary(results, folder / "summary.json", population=population)
     if not results.done:
-        failed = [record for record in results.records if record.status == "failed"]
-        waiting = any(record.status in ("waiting", "running") for record in results.records)
-        print(
-            f"no trial finished{f'; trial {failed[0].number}: {failed[0].reason}' if failed else ''}", file=sys.stderr
+        why = f"; {counted(len(results.failed), 'trial')} failed: {report.reasons(results.failed)}" * bool(
+            results.failed
         )
+        waiting = any(record.status in ("waiting", "running") for record in results.records)
+        if not waiting and any(record.attributes.get("unfit") for record in results.failed):
+            raise UserError(f"sweep(): no trial finished{why}")
+        print(f"no trial finished{why}", file=sys.stderr)
         return command.DONE if waiting else command.DIVERGED
     best_config.write(
         folder / "best_config.py",
@@ -268,7 +292,7 @@ def _report(
     if isinstance(shares, str):
         print(shares)
     else:
-        print("importance: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
+        print(report.importance_line(shares, results))
     for line in report.remarks(results):
         print(line)
     print(f"done: {folder} (trials.csv, summary.json, best_config.py, {', '.join(file.name for file in files)})")

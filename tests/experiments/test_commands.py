@@ -2,6 +2,10 @@
 
 import csv
 import json
+import pathlib
+import signal
+import subprocess
+import time
 
 import pytest
 from sklearn.metrics import accuracy_score, r2_score
@@ -92,5 +96,24 @@ def test_a_regression_predicts_in_the_units_of_its_target(command, tmp_path):
 
 
 def test_help_is_the_documentation_of_the_command(command):
-    for name in ("train", "evaluate", "predict", "samples"):
+    for name in ("train", "evaluate", "predict", "samples", "sweep"):
         assert f"python -m experiments.{name}" in command(name, "--help").stdout
+
+
+@pytest.mark.parametrize("library", ["numpy", "jaxlib", "sklearn"])
+def test_ctrl_c_during_imports_is_one_line_and_exit_code_130(library, command, tmp_path):
+    words = ("--config=configs/digits_mlp.py", f"--workdir={tmp_path}", "--trials=4")
+    process = command.start("sweep", *words, stderr=subprocess.PIPE, text=True)
+    loaded = pathlib.Path(f"/proc/{process.pid}/maps")
+    while process.poll() is None and f"/{library}/" not in loaded.read_text():
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (130, "interrupted\n")
+
+
+def test_others_that_import_the_commands_keep_their_ctrl_c():
+    import experiments.command
+
+    assert experiments.command.INTERRUPTED == 130
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -3,13 +3,16 @@ import dataclasses
 import json
 import pathlib
 import random
+import re
 import signal
 import time
 
 import pytest
 
-from configs import digits_mlp
+from configs import digits_mlp, digits_vit
+from data.pool import load_pool
 from experiments.searching import sweeping
+from experiments.searching.space import parse
 from experiments.searching.sweeping import Options
 from plumbline import UserError
 
@@ -42,9 +45,10 @@ def test_a_search_prints_the_best_trials_and_writes_what_it_found(searched):
     best = max(rows, key=lambda row: float(row["accuracy"]))
     assert f"{float(best['accuracy']):.4g} (" in printed
     assert "mean and 95 % interval over 3 folds" in printed
-    assert "the best of 12 looks better than it is: accuracy " in printed
-    assert "importance: " in printed
-    pictures = [(workdir / name).read_bytes() for name in ("history.png", "slices.png", "importances.png")]
+    assert re.search(r"the best of 12.*: accuracy .* as chosen, .* on folds that had no say in the choice", printed)
+    assert "no importances: too few trials (12 finished; below 20 they would be chance)" in printed
+    assert "Best of 12 trials (" in printed
+    pictures = [(workdir / name).read_bytes() for name in ("history.png", "slices.png")]
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary["best"][0]["trial"] == int(best["trial"])
@@ -114,6 +118,10 @@ def test_several_metrics_give_a_front(command, tmp_path):
     words = ("--sampler=grid", "--metric=accuracy,parameters,latency", f"--workdir={tmp_path / 'sweep'}")
     printed = command("sweep", f"--config={config}", *QUICK[1:3], *words).stdout
     assert "Trials that no other beats" in printed
+    assert "latency (ms)" in printed
+    assert "best_config.py is trial 2, the point with the highest accuracy on the front of " in printed
+    header = (tmp_path / "sweep" / "best_config.py").read_text()
+    assert header.startswith('"""Trial 2, one point of the front of 3 trials of ')
     assert (tmp_path / "sweep" / "pareto.png").exists()
     # Of a hidden layer: 64 inputs and 10 outputs with their biases.
     found = {row["model.mlp.hidden_sizes"]: float(row["parameters"]) for row in trials(tmp_path / "sweep")}
@@ -131,7 +139,46 @@ def test_trials_that_diverge_are_told_as_failed(command, tmp_path):
     printed = command("sweep", *words, f"--workdir={tmp_path / 'sweep'}").stdout
     good, bad = sorted(trials(tmp_path / "sweep"), key=lambda row: float(row["optimizer.learning_rate"]))
     assert (good["status"], bad["status"], bad["reason"]) == ("done", "failed", "2 of 2 trainings diverged")
-    assert "1 trials failed, such as trial" in printed
+    assert f"1 trial failed: 2 of 2 trainings diverged (trial {bad['trial']})" in printed
+
+
+# A batch of 60 cannot be taken in 16 parts, but each of the values is right.
+UNFIT = """
+from configs.digits_mlp import get_config
+def sweep():
+    return {"train.batch_size": %s, "train.accumulation_steps": %s}
+"""
+
+
+def test_trials_whose_values_do_not_fit_together_fail_and_the_search_goes_on(command, tmp_path):
+    (tmp_path / "mine.py").write_text(UNFIT % ([60, 64], [1, 16]))
+    words = (f"--config={tmp_path / 'mine.py'}", *QUICK[1:], "--sampler=grid", f"--workdir={tmp_path / 'sweep'}")
+    finished = command("sweep", *words)
+    failed = [row for row in trials(tmp_path / "sweep") if row["status"] == "failed"]
+    assert [(row["train.batch_size"], row["train.accumulation_steps"]) for row in failed] == [("60", "16")]
+    assert failed[0]["reason"].startswith("train.batch_size: 60 is not divisible over 16 accumulation steps")
+    assert f"1 trial failed: {failed[0]['reason']} (trial {failed[0]['trial']})" in finished.stdout
+    assert "3 done, 1 failed; best accuracy " in finished.stderr
+    # Told as failed, it is not tried again.
+    assert command("sweep", *words).stdout == finished.stdout
+
+
+def test_a_search_of_which_no_trial_fits_is_told_in_one_line(command, tmp_path):
+    (tmp_path / "mine.py").write_text(UNFIT % ([60, 62], [16]))
+    words = (f"--config={tmp_path / 'mine.py'}", "--sampler=grid", f"--workdir={tmp_path / 'sweep'}")
+    last = command("sweep", *words, code=2).stderr.splitlines()[-1]
+    assert last.startswith("error: sweep(): no trial finished; 2 trials failed: train.batch_size: 60 is not divisible")
+    assert [row["status"] for row in trials(tmp_path / "sweep")] == ["failed"] * 2
+
+
+def test_a_value_that_fits_only_with_another_is_no_error(tmp_path):
+    config = digits_vit.get_config()
+    pool = load_pool(config.data, seed=0)
+    # The config has 4 heads, which cannot share out a width of 30; 3 can.
+    both = parse({"model.vit.width": [32, 30], "model.vit.heads": [3]}, config)
+    sweeping._check_values(both, config, pool)
+    with pytest.raises(UserError, match=r"with 'model.vit.width' at 30, .* 4 heads cannot share out a width of 30"):
+        sweeping._check_values(parse({"model.vit.width": [30, 32]}, config), config, pool)
 
 
 def test_no_batch_is_begun_after_the_budget_and_the_next_start_goes_on(command, tmp_path):
@@ -218,23 +265,28 @@ OPTIONS = Options(
         ({"folds": 1}, "--folds: 1 given; cross-validation takes at least 2"),
         ({"folds": 200}, "--folds: 200 given, but class '"),
         ({"folds": 20, "groups": "writer"}, "--folds: 20 given, but there are 11 groups; give at most 11"),
+        (
+            {"folds": 12, "groups": "writer"},
+            "--folds: 12 given, but there are 11 groups besides the 3 of the test split",
+        ),
         ({"groups": "writer"}, "--groups: given without --folds; say how many"),
         ({"metric": "acuracy"}, "--metric: unknown name 'acuracy'; did you mean 'accuracy'?"),
+        ({"metric": "acc"}, "--metric: unknown name 'acc'; did you mean 'accuracy'? known: accuracy, "),
         ({"metric": "loss,loss"}, "--metric: 'loss,loss' names one twice; leave it out"),
         ({"metric": "accuracy,parameters", "sampler": "cmaes"}, "--sampler: cmaes takes one metric"),
         ({"metric": "loss,latency", "pruner": "median"}, "--pruner: trials are compared by one metric"),
         ({"metric": "parameters", "pruner": "median"}, "--pruner: 'parameters' does not change on the way"),
-        ({"budget": "3 epochs"}, "--budget: '3 epochs' is no time; write one such as '20 minutes'"),
-        ({"budget": "3"}, "--budget: '3' is no duration; write a number and a unit"),
+        ({"budget": "3 epochs"}, "--budget: '3 epochs' is no time; write a number above 0 and a unit, such as '90 sec"),
+        ({"budget": "20"}, "--budget: '20' is no time; write a number above 0 and a unit, such as '90 seconds' or '20"),
         ({"storage": "sqlite:///x.db"}, "--study: missing; a database holds several"),
-        ({"storage": "somewhere", "study": "s"}, "--storage: 'somewhere' is no storage; write journal:"),
+        ({"storage": "somewhere"}, "--storage: 'somewhere' is no storage; write journal:"),
     ],
 )
 def test_wrong_options_are_told_and_leave_nothing_behind(options, message, tmp_path):
     with pytest.raises(UserError) as error:
         search(tmp_path / "sweep", **options)
     assert str(error.value).startswith(message)
-    assert not (tmp_path / "sweep").exists() or "storage" in options
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_without_folds_a_validation_split_is_needed(tmp_path):
@@ -270,6 +322,10 @@ EMPTY = f"{NO_SPACE}def sweep():\n    return {{}}\n"
         (
             EMPTY.replace("{}", "{'model.dropout': {'low': 0.0, 'high': 1.1}}"),
             "sweep(): with 'model.dropout' at 1.1, model.dropout: 1.1 given; it must be at least 0 and less than 1",
+        ),
+        (
+            EMPTY.replace("{}", "{'optimizer': [1]}"),
+            "sweep(): 'optimizer' is a section; name fields of it, such as 'optimizer.b1', 'optimizer.b2', ",
         ),
         (
             EMPTY.replace("{}", "{'model.name': ['mlp', 'foo']}"),

@@ -8,7 +8,7 @@ import pytest
 from configs import defaults
 from data.pool import load_pool
 from plumbline import UserError
-from trainers import population_file
+from trainers import population_file, progress
 from trainers.loop import train
 from trainers.population import Member, Population, overridden, train_population
 from trainers.run_directory import RunDirectory
@@ -120,6 +120,21 @@ def test_a_member_equals_its_run_alone(tmp_path, family, mode):
     outcomes = population(overridden(config, {"population.lanes": lanes}), pool, devices=1).train(members)
     summary = train(overridden(config, members[3].overrides | {"seed": 3}), tmp_path, devices=jax.devices()[:1])
     assert_equals_run(outcomes["3"], summary, RunDirectory(tmp_path).metrics(), rtol=0 if mode == "loop" else 1e-4)
+
+
+def test_the_progress_shows_the_metric_that_is_asked_for(pool, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    asked = Population(make_config(), pool, devices=jax.devices()[:1], followed="accuracy")
+    outcome = asked.train([member(pool, "one")], until=0.1)["one"]
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"1/1 paused at 10 %, 0 running, 0 waiting  best accuracy {outcome.metrics['accuracy']:.4g}  " in last
+
+
+def test_a_member_that_cannot_be_built_is_told_before_it_is_trained(pool):
+    asked = population(make_config("vit"), pool)
+    asked.check(member(pool, "fits"))
+    with pytest.raises(UserError, match="3 heads cannot share out a width of 16"):
+        asked.check(member(pool, "unfit", model__vit__heads=3))
 
 
 def test_a_member_comes_to_the_same_in_any_lane_order_and_company(pool):

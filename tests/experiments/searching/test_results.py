@@ -4,11 +4,12 @@ import math
 import pathlib
 
 import numpy as np
+import optuna
 import pytest
 from scipy import stats
 
 from configs import digits_mlp, table
-from experiments.searching import best_config, report
+from experiments.searching import best_config, plots, report
 from experiments.searching.results import Metric, Results
 from experiments.searching.study import Record
 
@@ -87,6 +88,56 @@ def test_the_remarks_warn_of_noise_and_give_its_size():
     warning, held_out = report.remarks(Results(records, [ACCURACY], folds=3, seeds=1))
     assert warning.startswith("warning: trial 0 leads trial 1 by 0.006667 accuracy, which is within noise (95 % of")
     assert held_out.startswith("the best of 2 looks better than it is: accuracy 0.8667 as chosen, ")
+
+
+def test_equal_figures_and_equal_points_are_no_win():
+    scores = [0.9, 0.8, 0.7]
+    drawn = [record(0, scores), record(1, scores, {"model.dropout": 0.0}), record(2, [0.5, 0.4, 0.3])]
+    again, margin, held_out = report.remarks(Results(drawn, [ACCURACY], folds=3, seeds=1))
+    assert again == "1 trial drew the same point as another"
+    assert margin.startswith("trial 0 leads trial 2 by 0.4 accuracy (95 % of the difference: ")
+    assert held_out == "the best of 3: accuracy 0.8000 as chosen, and as much on folds that had no say in the choice"
+    level, _ = report.remarks(Results([record(4, scores), record(3, scores)], [ACCURACY], folds=3, seeds=1))
+    assert level == (
+        "warning: trials 3 and 4 come to the same accuracy; trial 3 is named best only as the first of them"
+    )
+
+
+def test_failures_are_counted_by_their_reasons():
+    reasons = ["too wide"] * 3 + ["too deep"]
+    failed = [Record(number=n, status="failed", overrides={}, reason=reason) for n, reason in enumerate(reasons)]
+    first, *_ = report.remarks(Results([record(4, [0.9]), *failed], [ACCURACY], folds=0, seeds=1))
+    assert first == "4 trials failed: too wide (trials 0, 1 and 2); too deep (trial 3)"
+
+
+def importances_of(count):
+    """Of a study in which only the dropout matters."""
+    study, random = optuna.create_study(direction="maximize"), np.random.default_rng(0)
+    unit, records = optuna.distributions.FloatDistribution(0, 1), []
+    for number in range(count):
+        drawn = {"model.dropout": random.random(), "optimizer.b1": random.random()}
+        value = -abs(drawn["model.dropout"] - 0.3)
+        study.add_trial(optuna.create_trial(params=drawn, distributions=dict.fromkeys(drawn, unit), value=value))
+        records.append(record(number, [value], drawn))
+    results = Results(records, [ACCURACY], folds=0, seeds=1)
+    return report.importances(study, results), results
+
+
+def test_importances_are_of_the_finished_trials_and_of_few_there_are_none():
+    assert importances_of(19)[0] == "no importances: too few trials (19 finished; below 20 they would be chance)"
+    shares, results = importances_of(20)
+    assert shares["model.dropout"] > 0.8
+    pruned = Record(number=20, status="pruned", overrides={})
+    line = report.importance_line(shares, Results([*results.records, pruned], [ACCURACY], folds=0, seeds=1))
+    assert line.startswith("importance over the 20 finished trials, without 1 pruned: model.dropout ")
+
+
+def test_slices_have_a_scale_for_the_shade_of_trials(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    plots.slices(Results([record(n, [0.5 + n / 10]) for n in range(4)], [ACCURACY], folds=0, seeds=1), tmp_path)
+    slice_, scale = figures[0].axes
+    assert (slice_.get_xlabel(), scale.get_ylabel(), scale.get_ylim()) == ("model.dropout", "trial", (0, 3))
 
 
 def test_the_csv_has_a_row_for_every_trial(tmp_path):
