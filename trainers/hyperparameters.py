@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from operator import attrgetter
 
 import jax
-import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from trainers import schedules
 from trainers.durations import Clock
@@ -31,7 +31,7 @@ FIELDS = {
     "ema_decay": "train.ema_decay",
 }
 
-Hyperparameters = dict[str, jax.Array]
+Hyperparameters = dict[str, jax.Array | np.ndarray | np.float32]
 
 
 def from_config(config: ml_collections.ConfigDict, clock: Clock) -> Hyperparameters:
@@ -44,7 +44,7 @@ def from_config(config: ml_collections.ConfigDict, clock: Clock) -> Hyperparamet
     Raises:
       UserError: the schedule does not fit the training.
     """
-    values = {name: jnp.float32(attrgetter(field)(config)) for name, field in FIELDS.items()}
+    values = {name: np.float32(attrgetter(field)(config)) for name, field in FIELDS.items()}
     return values | schedules.lengths(config.schedule, clock)
 
 

@@ -5,7 +5,6 @@ array is that of lanes, split over the devices. The lanes of a device are stacke
 inside the program ("map"), or there is a single one, whose steps are dispatched from Python ("loop").
 """
 
-import concurrent.futures
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -72,14 +71,14 @@ class Lanes:
         loop = mode == "loop"
         # Compiled once and run now and then: on CPU most of LLVM's work on it would be wasted.
         quickly = {"xla_backend_optimization_level": 1} if devices[0].platform == "cpu" else None
-        begin = jax.jit(_spread(lambda _, *own: init(*own), mesh, "map"), compiler_options=quickly)
+        self._init = jax.jit(_spread(lambda _, *own: init(*own), mesh, "map"), compiler_options=quickly)
         advance = jax.jit(
             _spread(_advance(program, loop=loop), mesh, mode),
             in_shardings=(whole, split, split, split),
             out_shardings=split,
             donate_argnums=1,
         )
-        totals = jax.jit(_spread(_over_batches(_totals(program), loop=loop), mesh, mode))
+        self._totals = jax.jit(_spread(_over_batches(_totals(program), loop=loop), mesh, mode))
         self._predictions = jax.jit(_spread(_over_batches(_predictions(program), loop=loop), mesh, mode))
         self._keep = jax.jit(_spread(lambda _, *own: _choose(*own), mesh, "vmap"), donate_argnums=3)
         self._take = jax.jit(lambda tree, lane: jax.tree.map(lambda leaf: leaf[lane], tree))
@@ -89,26 +88,12 @@ class Lanes:
             out_shardings=split,
         )
 
-        def along(*shape: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct((self.count, *shape), dtype, sharding=split)
+        def along(*shape: int) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((self.count, *shape), jnp.int32)
 
-        stacked = _stacked(arguments)
-        states = jax.eval_shape(begin, (), *stacked)
-        positions = self._batches, self._batch_size
-        evaluated = along(dtype=bool), states.inference(), along(*positions), along(*positions, dtype=jnp.float32)
-        # Side by side, as compilations keep no Python waiting.
-        with concurrent.futures.ThreadPoolExecutor() as threads:
-            compiled = [
-                threads.submit(lambda function=function, shapes=shapes: function.lower(*shapes).compile())
-                for function, shapes in (
-                    (advance, (self._rows, states, along(steps, batch_size), along())),
-                    (begin, ((), *stacked)),
-                    (totals, (self._rows, *evaluated)),
-                )
-            ]
-            self._advance, self._begin, self._totals = (each.result() for each in compiled)
-        self.states: TrainState = self._begin((), *stacked)
-        self.best: InferenceState = self._begin((), *stacked).inference()
+        self.states: TrainState = self._begun(arguments)
+        self.best: InferenceState = self._begun(arguments).inference()
+        self._advance = advance.lower(self._rows, self.states, along(steps, batch_size), along()).compile()
 
     @property
     def memory(self) -> int:
@@ -120,7 +105,7 @@ class Lanes:
     def begin(self, arguments: Mapping[int, tuple]) -> None:
         """Begins new members in these lanes; the others stay as they are."""
         some = next(iter(arguments.values()))
-        fresh = self._begin((), *_stacked([arguments.get(lane, some) for lane in range(self.count)]))
+        fresh = self._begun([arguments.get(lane, some) for lane in range(self.count)])
         mask = np.array([lane in arguments for lane in range(self.count)])
         self.states = self._keep((), mask, fresh, self.states)
 
@@ -175,6 +160,9 @@ class Lanes:
         """Puts what `take` gave into a lane."""
         self.states, self.best = self._put((self.states, self.best), lane, (state, best))
 
+    def _begun(self, arguments: Sequence[tuple]) -> TrainState:
+        return self._init((), *jax.tree.map(lambda *leaves: np.stack(leaves), *arguments))
+
     def _over(self, function: Callable, positions: Mapping[int, np.ndarray], best: bool) -> Any:
         """Calls the function with as many batches at a time as it takes; yields what it gives, on the host."""
         state = self.best if best else self.states.inference()
@@ -188,10 +176,6 @@ class Lanes:
                 index[lane, : len(part)], weight[lane, : len(part)] = part, 1
             shape = (self.count, self._batches, self._batch_size)
             yield jax.device_get(function(self._rows, mask, state, index.reshape(shape), weight.reshape(shape)))
-
-
-def _stacked(arguments: Sequence[tuple]) -> tuple:
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *arguments)
 
 
 def _rows(pool: Pool) -> dict[str, np.ndarray]:

@@ -38,6 +38,8 @@ __all__ = ["Member", "Outcome", "Population", "overridden", "train_population"]
 
 # Lanes of a device, unless the config says otherwise or memory is short.
 _LANES_ON_CPU, _LANES = 8, 64
+# On CPU, where lanes take turns, those of members that are all there: the more, the rarer all wait for Python.
+_MOST_LANES_ON_CPU = 32
 # Dispatches under way at which the host waits.
 _IN_FLIGHT = 8
 # Between saves, where the config counts them in steps: members are at steps of their own.
@@ -126,9 +128,8 @@ class Population:
 
     @property
     def lanes(self) -> int:
-        """Members that are trained at once, if there are as many and memory allows."""
-        on_cpu = self._devices[0].platform == "cpu"
-        per_device = _LANES_ON_CPU if on_cpu else _LANES
+        """Members that are trained at once, if memory allows: as many are best handed in together, if not all."""
+        per_device = _LANES_ON_CPU if self._on_cpu else _LANES
         return self._rounded(self._config.population.lanes or per_device * len(self._devices))
 
     def check(self, member: Member) -> None:
@@ -234,7 +235,10 @@ class Population:
     def _engine(self, key: str, tasks: list[Task]) -> Engine:
         """The programs of a group, made anew where those at hand do not serve it."""
         identity = key, self._used[key]
-        wanted = min(self.lanes, self._rounded(len(tasks)))
+        most = self.lanes
+        if self._on_cpu and not self._config.population.lanes and self._config.population.mode != "vmap":
+            most = _MOST_LANES_ON_CPU * len(self._devices)
+        wanted = min(most, self._rounded(len(tasks)))
         engine = self._engines.get(identity)
         # A lane that nobody is in takes no time, but where lanes are stacked.
         if engine is None or (engine.lanes.mode != "loop" and engine.wanted < wanted):
@@ -251,6 +255,10 @@ class Population:
             self.summary["programs"] += 1
             self.summary["compile_seconds"] += time.perf_counter() - began
         return engine
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self._devices[0].platform == "cpu"
 
     def _rounded(self, count: int) -> int:
         """At least `count` lanes, the same number on each device."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from plumbline import UserError, unknown_name
@@ -33,7 +34,7 @@ def build(config: ml_collections.ConfigDict) -> Schedule:
     return schedule
 
 
-def lengths(config: ml_collections.ConfigDict, clock: Clock) -> dict[str, jax.Array]:
+def lengths(config: ml_collections.ConfigDict, clock: Clock) -> dict[str, np.ndarray]:
     """What `build`'s schedule has to know of a training: float32 numbers of steps, scalars but for `step_at` (n,).
 
     Args:
@@ -56,7 +57,7 @@ def lengths(config: ml_collections.ConfigDict, clock: Clock) -> dict[str, jax.Ar
     if config.name == "rsqrt":
         text = config.rsqrt_timescale or config.warmup or "1 step"
         steps["rsqrt_timescale"] = max(1, clock.steps(text, "schedule.rsqrt_timescale"))
-    return {name: jnp.asarray(value, jnp.float32) for name, value in steps.items()}
+    return {name: np.asarray(value, np.float32) for name, value in steps.items()}
 
 
 def _decayed(step: jax.Array, lengths: Mapping[str, jax.Array]) -> jax.Array:

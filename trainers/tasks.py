@@ -42,7 +42,7 @@ class Task:
         self.key = f"{member.name}/{member.digest()}/{self.stop}/{predict}"
         fitted = pool.fit(member.train, config.data)
         values = hyperparameters.from_config(config, self.clock)
-        self.arguments = jax.tree.map(np.asarray, (np.uint32(member.seed), jax.device_get(values), fitted))
+        self.arguments = jax.tree.map(np.asarray, (np.uint32(member.seed), values, fitted))
         self.every = self.clock.every(config.train.evaluate_every, "train.evaluate_every")
         self.patience = self.clock.every(config.train.patience, "train.patience").steps
         self.step, self.history = 0, []
