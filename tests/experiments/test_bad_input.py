@@ -49,7 +49,7 @@ def images(folder, classes=("cat", "dog"), splits=("train", "test"), count=12):
         ([MLP, "--config.train.duration=long"], "train.duration: 'long' is no duration"),
         ([MLP, "--config.train.duration=0 steps"], "train.duration: '0 steps' is less than one step"),
         ([MLP, "--config.train.best_metric=acuracy"], "train.best_metric: unknown name 'acuracy'; did you mean"),
-        ([MLP, "--config.mesh.data=3"], "mesh: data=3 x fsdp=1 x tensor=1 does not multiply to the 1 device(s) there"),
+        ([MLP, "--config.mesh.data=3"], "mesh: data=3 x fsdp=1 x tensor=1 does not multiply to the 1 device there"),
         ([MLP, "--config.model.remat=some"], "model.remat: unknown name 'some'; "),
         ([MLP, "--config.parallel.mode=pmep"], "parallel.mode: unknown name 'pmep'; did you mean 'pmap'?"),
         ([MLP, "--config.parallel.rules=(('heads', ('fsdp',)),)"], "parallel.rules: 'heads' is found in no parameter"),
