@@ -7,9 +7,9 @@ share a program leave in whatever any of them uses.
 from collections.abc import Iterable
 from operator import attrgetter
 
-import jax
 import ml_collections
 import numpy as np
+from jax.typing import ArrayLike
 
 from trainers import schedules
 from trainers.durations import Clock
@@ -31,7 +31,7 @@ FIELDS = {
     "ema_decay": "train.ema_decay",
 }
 
-Hyperparameters = dict[str, jax.Array | np.ndarray | np.float32]
+Hyperparameters = dict[str, ArrayLike]
 
 
 def from_config(config: ml_collections.ConfigDict, clock: Clock) -> Hyperparameters:
