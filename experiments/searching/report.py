@@ -203,8 +203,8 @@ def importances(study: optuna.Study, results: Results) -> dict[str, float] | str
 
 def importance_line(shares: Mapping[str, float], results: Results) -> str:
     """The importances in one line, with the trials that they are of."""
-    others = [f"{count} {status}" for status, count in (("pruned", results.pruned), ("failed", len(results.failed)))
-              if count]  # fmt: skip
+    counts = {"pruned": results.pruned, "failed": len(results.failed)}
+    others = [f"{count} {status}" for status, count in counts.items() if count]
     aside = f", without {' and '.join(others)}" if others else ""
     figures = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     return f"importance over the {len(results.done)} finished trials{aside}: {figures}"
