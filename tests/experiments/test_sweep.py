@@ -32,14 +32,15 @@ def trials(workdir):
 
 @pytest.fixture(scope="module")
 def searched(command, tmp_path_factory):
-    """The directory of a finished search, and what it printed."""
+    """The directory of a finished search, what it printed, and its summary before anybody reports it again."""
     workdir = tmp_path_factory.mktemp("searched") / "sweep"
     words = ("--sampler=tpe", "--trials=12", "--folds=3", "--config.population.lanes=12")
-    return workdir, command("sweep", *QUICK, f"--workdir={workdir}", *words).stdout
+    printed = command("sweep", *QUICK, f"--workdir={workdir}", *words).stdout
+    return workdir, printed, json.loads((workdir / "summary.json").read_text())
 
 
 def test_a_search_prints_the_best_trials_and_writes_what_it_found(searched):
-    workdir, printed = searched
+    workdir, printed, summary = searched
     rows = trials(workdir)
     assert [row["trial"] for row in rows] == [str(number) for number in range(12)]
     best = max(rows, key=lambda row: float(row["accuracy"]))
@@ -50,13 +51,12 @@ def test_a_search_prints_the_best_trials_and_writes_what_it_found(searched):
     assert "Best of 12 trials (" in printed
     pictures = [(workdir / name).read_bytes() for name in ("history.png", "slices.png")]
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
-    summary = json.loads((workdir / "summary.json").read_text())
     assert summary["best"][0]["trial"] == int(best["trial"])
     assert summary["population"]["trainings"] == 36
 
 
 def test_the_best_config_is_trained_by_the_train_command(searched, command, tmp_path):
-    workdir, _ = searched
+    workdir, *_ = searched
     command(
         "train", f"--config={workdir / 'best_config.py'}", f"--workdir={tmp_path}", "--config.train.tensorboard=False"
     )
@@ -78,7 +78,7 @@ def test_a_trial_is_the_run_that_train_makes_of_its_config(command, tmp_path):
 
 
 def test_a_finished_search_is_reported_again_and_trains_nothing(searched, command):
-    workdir, printed = searched
+    workdir, printed, _ = searched
     words = ("--sampler=tpe", "--trials=12", "--folds=3", "--config.population.lanes=12")
     again = command("sweep", *QUICK, f"--workdir={workdir}", *words)
     assert again.stdout == printed
@@ -345,7 +345,7 @@ def test_a_storage_that_cannot_be_reached_is_told_in_one_line(fails, tmp_path):
 
 
 def test_a_directory_of_another_search_is_told_and_can_be_overwritten(searched, fails, command, tmp_path):
-    workdir, _ = searched
+    workdir, *_ = searched
     assert "holds another search (folds is 3 there, 0 here" in fails(
         "sweep", *QUICK, f"--workdir={workdir}", "--sampler=tpe", "--trials=12", "--config.population.lanes=12"
     )
