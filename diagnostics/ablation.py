@@ -1,7 +1,6 @@
 """Ablations: variants of a recipe, trained on the same seeds and compared with the baseline pair by pair."""
 
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from data.pool import Pool
 from diagnostics.statistics import Interval, mean_interval, paired_difference, within
-from plumbline import UserError
+from plumbline import UserError, nearest
 from trainers.evaluation import overall
 from trainers.members import Member, Outcome, check_shared, overridden
 from trainers.objectives import bounds
@@ -74,8 +73,8 @@ def check(ablations: object, config: ml_collections.ConfigDict) -> Variants:
     ):
         raise UserError("ablations(): it must return a dict from a variant's name to a dict of config path: value")
     if BASELINE not in ablations:
-        near = difflib.get_close_matches(BASELINE, ablations, n=1)
-        hint = f"rename '{near[0]}', or " if near else ""
+        near = nearest(BASELINE, ablations)
+        hint = f"rename '{near}', or " if near else ""
         raise UserError(f"ablations(): no '{BASELINE}' among its variants; {hint}add '{BASELINE}': {{}}")
     if len(ablations) < 2:
         raise UserError(f"ablations(): nothing but the {BASELINE}; add a variant to compare with it")

@@ -36,7 +36,7 @@ from ml_collections import config_flags
 
 from experiments import command, workplace
 from experiments.populations import population_devices
-from plumbline import UserError
+from plumbline import UserError, counted
 from plumbline.files import replaced
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def _print(summary: Mapping[str, Any], directory: pathlib.Path) -> None:
             for column, key in (("mean", "mean"), ("95 % from", "low"), ("to", "high"))
         }
         columns = {column: values for column, values in columns.items() if values}
-        print_table(f"{figures['count']} folds, {_KINDS[kind]}; {count} seed{'s' * (count != 1)}", columns)
+        print_table(f"{figures['count']} folds, {_KINDS[kind]}; {counted(count, 'seed')}", columns)
         if any(len(values["values"]) < LEAST_VALUES for values in metrics.values()):
             print(f"Too few folds for an interval, which takes at least {LEAST_VALUES}.")
         if share := figures["accuracy_over_rows"]:

@@ -34,7 +34,7 @@ from ml_collections import config_flags
 
 from experiments import command, plots, workplace
 from experiments.populations import population_devices
-from plumbline import UserError
+from plumbline import UserError, counted
 
 if TYPE_CHECKING:
     import ml_collections
@@ -94,8 +94,8 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
         points, diverged = _points(members, outcomes, measure)
         if len(np.unique(points[:, 0])) < _LEAST_SIZES:
             raise UserError(
-                f"learning_curve: {len(diverged)} training{'s' * (len(diverged) != 1)} diverged, and too few sizes are "
-                "left; lower optimizer.learning_rate"
+                f"learning_curve: {counted(len(diverged), 'training')} diverged, and too few sizes are left; "
+                "lower optimizer.learning_rate"
             )
         curve = learning_curve.fit(points[:, 0], points[:, 1])
         figures = {
@@ -338,7 +338,7 @@ def _needed(needed: "Needed") -> str:
 
 
 def _title(config: "ml_collections.ConfigDict") -> str:
-    return f"{config.model.name} on {config.data.source}, {_SEEDS.value} seed{'s' * (_SEEDS.value != 1)}"
+    return f"{config.model.name} on {config.data.source}, {counted(_SEEDS.value, 'seed')}"
 
 
 if __name__ == "__main__":

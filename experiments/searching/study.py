@@ -121,7 +121,6 @@ class Study:
         self._sampler = Sampler(sampler, seed)
         self._journal = storages.journal_path(storage, workdir / "journal.log")
         self.storage_text = storage or f"journal:{self._journal}"
-        storages.check(storage, name)
         self.name = name or DEFAULT_NAME
         self._storage, self._close_storage = self._open_storage(storage)
         self._open_study(directions, settings)

@@ -130,6 +130,17 @@ def test_the_progress_shows_the_metric_that_is_asked_for(pool, capsys, monkeypat
     assert f"1/1 paused at 10 %, 0 running, 0 waiting  best accuracy {outcome.metrics['accuracy']:.4g}  " in last
 
 
+def test_members_that_are_all_there_get_more_lanes_than_are_asked_for_at_once(pool):
+    config = make_config(model__mlp__hidden_sizes=(8,), train__duration="2 steps", population__lanes=0)
+    asked = population(config, pool, devices=1)
+    members = [member(pool, f"{seed}", seed=seed) for seed in range(20)]
+    asked.train(members)
+    assert (asked.lanes, asked.summary["lanes"]) == (8, 20)
+    few = population(overridden(config, {"population.lanes": 4}), pool, devices=1)
+    few.train(members)
+    assert few.summary["lanes"] == 4
+
+
 def test_a_member_that_cannot_be_built_is_told_before_it_is_trained(pool):
     asked = population(make_config("vit"), pool)
     asked.check(member(pool, "fits"))
