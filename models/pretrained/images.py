@@ -1,6 +1,5 @@
 """What a source says of the images it was trained on."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,17 +34,17 @@ def image_fields(weights: Weights) -> dict[str, Any]:
     return fields
 
 
-def normalization(where: str, mean: Sequence[float], std: Sequence[float]) -> str:
+def normalization(where: str, mean: Any, std: Any) -> str:
     """The `data.normalize` of these means and deviations of the channels.
 
     Raises:
       UserError: there is none.
     """
     for name, (known_mean, known_std) in _NORMALIZATIONS.items():
-        if len(mean) == len(std) == 3 and np.allclose((mean, std), (known_mean, known_std), atol=1e-3):
+        if np.shape(mean) == np.shape(std) == (3,) and np.allclose((mean, std), (known_mean, known_std), atol=1e-3):
             return name
     raise UserError(
-        f"transfer.source: '{where}' normalises images by means {tuple(mean)} and deviations {tuple(std)}, which "
+        f"transfer.source: '{where}' normalises images by means {mean} and deviations {std}, which "
         f"data.normalize has not (it has {', '.join(_NORMALIZATIONS)}); name the model and its fields instead of "
         "model.name='pretrained'"
     )

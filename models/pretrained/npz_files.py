@@ -2,6 +2,7 @@
 
 import pathlib
 import zipfile
+import zlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +10,10 @@ import numpy as np
 from models.pretrained.weights import Tensor, Weights
 from plumbline import UserError
 
+_SUFFIX = ".npy"
 # How NumPy keeps bfloat16, which it does not know.
 _BFLOAT16_ON_DISK = np.dtype("V2")
+_DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError)
 
 
 class NpzWeights(Weights):
@@ -23,32 +26,37 @@ class NpzWeights(Weights):
           UserError: the file is damaged, or holds pickled objects.
         """
         self.where, self.config, self.preprocessor = str(path), {}, {}
+        self._path = path
         try:
-            self._archive = np.load(path, allow_pickle=False)
-            self.tensors = {name: _about(path, self._archive.zip, name) for name in self._archive.files}
-        except (zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
-            if isinstance(error, UserError):
-                raise
+            with zipfile.ZipFile(path) as archive:
+                members = [name for name in archive.namelist() if name.endswith(_SUFFIX)]
+                kept = {name.removesuffix(_SUFFIX): _header(archive, name) for name in members}
+        except _DAMAGED as error:
             raise UserError(f"transfer.source: '{path}' is no whole .npz file ({error}); get it again") from None
+        for name, (_, dtype) in kept.items():
+            if dtype.hasobject:
+                raise UserError(
+                    f"transfer.source: '{path}' holds '{name}' as a pickle, which can run any code when it is read; "
+                    "save it again as plain arrays"
+                )
+        self.tensors = {
+            name: Tensor(shape, "bfloat16" if dtype == _BFLOAT16_ON_DISK else dtype.name)
+            for name, (shape, dtype) in kept.items()
+        }
 
     def read_into(self, name: str, out: np.ndarray) -> None:
         """As in `Weights`."""
         try:
-            values = self._archive[name]
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
+            with zipfile.ZipFile(self._path) as archive, archive.open(name + _SUFFIX) as file:
+                values = np.lib.format.read_array(file, allow_pickle=False)
+        except _DAMAGED as error:
             raise UserError(f"transfer.source: '{self.where}' is damaged in '{name}' ({error}); get it again") from None
         out[...] = values.view(jnp.bfloat16) if values.dtype == _BFLOAT16_ON_DISK else values
 
 
-def _about(path: pathlib.Path, archive: zipfile.ZipFile, name: str) -> Tensor:
-    members = archive.namelist()
-    with archive.open(f"{name}.npy" if f"{name}.npy" in members else name) as file:
+def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype]:
+    with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
-    if dtype.hasobject:
-        raise UserError(
-            f"transfer.source: '{path}' holds '{name}' as a pickle, which can run any code when it is read; save it "
-            "again as plain arrays"
-        )
-    return Tensor(tuple(shape), "bfloat16" if dtype == _BFLOAT16_ON_DISK else dtype.name)
+    return tuple(shape), dtype
