@@ -36,20 +36,20 @@ class OrbaxWeights(Weights):
         self.where, self.config, self.preprocessor = str(path), read_json(path / "config.json"), {}
         self._directory = _tree_directory(path)
         try:
-            tree = ocp.PyTreeCheckpointHandler().metadata(_epath(self._directory)).tree
+            # Not through a checkpointer, which logs what is wrong and goes on.
+            tree = ocp.PyTreeCheckpointHandler().metadata(self._directory.absolute()).tree
         except Exception as error:  # Orbax and the file system each raise their own.
             raise UserError(_unreadable(self._directory, error)) from None
-        parts = {PARAMS: tree.get("ema") or tree[PARAMS], MODEL_STATE: tree.get(MODEL_STATE) or {}}
-        self._roots = (("ema",) if tree.get("ema") else (PARAMS,), (MODEL_STATE,))
-        if PARAMS not in tree:
-            parts, self._roots = {"": tree}, ((),)
-        self._tree = tree
+        kept = {"": tree}
+        if PARAMS in tree:
+            params = "ema" if tree.get("ema") else PARAMS
+            kept = {name: tree[name] for name in (params, MODEL_STATE) if name in tree}
         self.tensors, self._keys = {}, {}
-        for root, part in zip(self._roots, parts.values(), strict=True):
+        for root, part in kept.items():
             for keys, leaf in _leaves(part):
                 name = "/".join(keys)
                 self.tensors[name] = Tensor(tuple(leaf.shape), np.dtype(leaf.dtype).name)
-                self._keys[name] = (*root, *keys)
+                self._keys[name] = (root, *keys) if root else keys
         self._read: dict[str, np.ndarray] | None = None
 
     def read(self, name: str) -> np.ndarray:
@@ -136,10 +136,6 @@ def _leaves(tree: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
             yield from _leaves(value, (*keys, str(index)))
     elif tree is not None and hasattr(tree, "shape"):
         yield keys, tree
-
-
-def _epath(path: pathlib.Path) -> Any:
-    return ocp.path.utils.epath.Path(path.absolute())
 
 
 def _unreadable(path: pathlib.Path, error: Exception) -> str:
