@@ -39,6 +39,8 @@ class Row:
 # Adding a constant to all keys of a query's softmax changes nothing.
 KEY_BIAS = ("blocks/attention/key/bias",)
 VIT = {"patch_size": 2, "width": 16, "depth": 2, "heads": 2, "mlp_size": 24}
+DISTILLED = {"distillation_token": True, "pooling": "token_and_distillation", "layer_scale": 1e-5}
+CONVNEXT = {"patch_size": 2, "depths": (1, 1, 2, 1), "widths": (8, 8, 12, 16)}
 BOTH = ("dropout", "stochastic_depth")
 
 ROWS = [
@@ -50,6 +52,8 @@ ROWS = [
     Row("resnet", (16, 16, 1), 64, (), {"width": 8, "norm": "group"}, BOTH),
     Row("vit", (8, 8, 1), 16, (), VIT, BOTH, KEY_BIAS),
     Row("vit", (8, 8, 1), 16, (), VIT | {"pooling": "mean", "positions": "sincos2d", "depth": 5}, BOTH, KEY_BIAS),
+    Row("vit", (8, 8, 1), 32, (), VIT | DISTILLED, BOTH, KEY_BIAS),
+    Row("convnext", (16, 16, 1), 16, (), CONVNEXT, BOTH),
 ]
 
 battery = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}-{len(row.input_shape)}d-{row.num_features}")
