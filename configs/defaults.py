@@ -133,6 +133,14 @@ def get_config() -> ml_collections.ConfigDict:
     # Position embeddings: "learned" or "sincos2d" (fixed).
     vit.positions = "learned"
 
+    # ---- Transfer: what a training begins with, and which of it is trained how ------------------------------------
+    config.transfer = transfer = ml_collections.ConfigDict()
+    # What the parameters begin with: the directory of a Plumbline run, whose best ones are taken; "": new ones. The
+    # head begins anew where it has another shape, as with other classes.
+    transfer.source = ""
+    # Regular expressions over the paths of parameters that the source may lack, and that then begin anew.
+    transfer.allow = ()
+
     # ---- Objective ------------------------------------------------------------------------------------------------
     config.objective = objective = ml_collections.ConfigDict()
     # What is minimised: "auto" (the task's own), "cross_entropy" or "squared_error".

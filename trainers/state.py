@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -21,6 +21,8 @@ from trainers.schedules import Schedule
 Tree = Any
 Leaf = Any
 """An array; inside JAX's transformations also a tracer, a shape or a sharding, since states are pytrees."""
+Start = dict[str, Any]
+"""What a training begins with in place of fresh values: some of the `params` and `model_state`, as nested dicts."""
 
 
 @functools.partial(jax.tree_util.register_dataclass)
@@ -82,6 +84,8 @@ class Program:
       used: names of the hyperparameters that are in the program.
       schedule: share of the learning rate at each step, by the lengths that are among the hyperparameters.
       graphdef: the model without its arrays.
+      params: shapes of the parameters.
+      model_state: shapes of the model's statistics.
       partition_rules: how the model's parameters may be split; see `models.interface.Model`.
       tensor_units: what the tensor axis of a mesh has to divide, by config field.
       weight_decay_factors: tree like the parameters'.
@@ -94,6 +98,8 @@ class Program:
     used: frozenset[str]
     schedule: Schedule
     graphdef: nnx.GraphDef
+    params: Tree
+    model_state: Tree
     partition_rules: PartitionRules
     tensor_units: dict[str, int]
     weight_decay_factors: Tree
@@ -120,7 +126,7 @@ class Program:
         return hyperparameters["learning_rate"] * jnp.asarray(share, jnp.float32)
 
 
-Init = Callable[[jax.Array, Hyperparameters, dict[str, jax.Array]], TrainState]
+Init = Callable[..., TrainState]
 
 
 def make_program(
@@ -130,9 +136,10 @@ def make_program(
     used: frozenset[str],
     schedule: Schedule,
 ) -> tuple[Program, Init]:
-    """The program of a config, and the function `(seed, hyperparameters, preprocessing) -> TrainState` to begin with.
+    """The program of a config, and the function that makes a first state, without or with a `Start`.
 
-    The model is built here once, without arrays, to learn its structure.
+    The function is `(seed, hyperparameters, preprocessing, start=None) -> TrainState`; what `start` holds is laid over
+    the fresh values. The model is built here once, without arrays, to learn its structure.
 
     Raises:
       UserError: the model cannot be built on these features, or the optimizer's rules do not fit its parameters.
@@ -148,8 +155,8 @@ def make_program(
         )
 
     model = nnx.eval_shape(build, jax.random.key(0))
-    graphdef, params, _ = nnx.split(model, nnx.Param, nnx.BatchStat)
-    params = nnx.to_pure_dict(params)
+    graphdef, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
+    params, model_state = map(nnx.to_pure_dict, states)
     optimizer = config.optimizer
     program = Program(
         config=config,
@@ -158,6 +165,8 @@ def make_program(
         used=used,
         schedule=schedule,
         graphdef=graphdef,
+        params=params,
+        model_state=model_state,
         partition_rules=model.partition_rules,
         tensor_units=model.tensor_units(),
         weight_decay_factors=optimizers.factors(params, optimizer.weight_decay_rules, "optimizer.weight_decay_rules"),
@@ -166,14 +175,20 @@ def make_program(
         ),
     )
 
-    def init(seed: jax.Array, hyperparameters: Hyperparameters, preprocessing: dict[str, jax.Array]) -> TrainState:
+    def init(
+        seed: jax.Array,
+        hyperparameters: Hyperparameters,
+        preprocessing: dict[str, jax.Array],
+        start: Start | None = None,
+    ) -> TrainState:
         init_key, run_key = jax.random.split(jax.random.key(seed))
-        _, params, model_state = nnx.split(build(init_key), nnx.Param, nnx.BatchStat)
-        params, step = nnx.to_pure_dict(params), jnp.int32(0)
+        _, *fresh = nnx.split(build(init_key), nnx.Param, nnx.BatchStat)
+        params, model_state = map(nnx.to_pure_dict, fresh)
+        params, step = laid_over(params, (start or {}).get("params", {})), jnp.int32(0)
         return TrainState(
             step=step,
             params=params,
-            model_state=nnx.to_pure_dict(model_state),
+            model_state=laid_over(model_state, (start or {}).get("model_state", {})),
             opt_state=program.optimizer(hyperparameters, step).init(params),
             hyperparameters=hyperparameters,
             key=run_key,
@@ -183,6 +198,17 @@ def make_program(
         )
 
     return program, init
+
+
+def laid_over(tree: Tree, over: Tree) -> Tree:
+    """A nested dict with the leaves of another in place of its own; the other has some of its names.
+
+    Raises:
+      KeyError: the other has a name that the first one lacks.
+    """
+    if not isinstance(tree, Mapping):
+        return over
+    return {**tree, **{name: laid_over(tree[name], part) for name, part in over.items()}}
 
 
 def num_parameters(params: Tree) -> int:
