@@ -293,8 +293,11 @@ class Run:
         without_weight = int((train_split.weights == 0).sum())
         left_out = f" ({without_weight} of weight 0 or corrupt)" if without_weight else ""
         count = processes.process_count()
+        partition = self.program.partition
+        some = num_parameters(jax.eval_shape(partition.trained, self.abstract_state.params))
+        trained = f" ({some:,} of them trained)" if partition.frozen else ""
         print(
-            f"{config.model.name}, {num_parameters(self.state.params):,} parameters; {config.data.source}, "
+            f"{config.model.name}, {num_parameters(self.state.params):,} parameters{trained}; {config.data.source}, "
             f"{len(train_split):,} training examples{left_out}; "
             f"{self.total_steps:,} steps of {config.train.batch_size}; "
             f"{len(devices)} {devices[0].device_kind} device{'s' * (len(devices) > 1)}"
