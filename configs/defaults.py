@@ -165,6 +165,26 @@ def get_config() -> ml_collections.ConfigDict:
     # least one. The head may always be fresh: where the source has none, or one of another shape.
     transfer.allow = ()
 
+    # ---- Transfer: what a training begins with, and which of it is trained how ------------------------------------
+    config.transfer = transfer = ml_collections.ConfigDict()
+    # What the parameters begin with: the directory of a Plumbline run, whose best ones are taken; "": new ones. The
+    # head begins anew where it has another shape, as with other classes.
+    transfer.source = ""
+    # Regular expressions over the paths of parameters that the source may lack, and that then begin anew.
+    transfer.allow = ()
+    # Regular expressions over the paths of parameters (of stacked blocks "blocks/3/mlp/out/kernel", say) that are not
+    # trained; batch norms of which all parameters are frozen keep their statistics. ("^(?!head/)",) is a linear probe.
+    transfer.freeze = ()
+    # Factor on the learning rate from each layer to the one before it, as in timm: the head has factor 1; 0: none.
+    transfer.layer_decay = 0.0
+    # Peak learning rate of the head; 0: that of the rest.
+    transfer.head_learning_rate = 0.0
+    # What the head's learning rate does after the warmup, a name as in `schedule.name`; "": as that of the rest.
+    transfer.head_schedule = ""
+    # Gradual unfreezing: (regular expression over paths as above, duration) pairs. Until so much of the training is
+    # over, what the expression is found in is not moved; the first pair that is found in a path counts.
+    transfer.unfreeze = ()
+
     # ---- Objective ------------------------------------------------------------------------------------------------
     config.objective = objective = ml_collections.ConfigDict()
     # What is minimised: "auto" (the task's own), "cross_entropy" or "squared_error".

@@ -75,7 +75,7 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
     from data import subsets
     from data.pool import load_pool
     from diagnostics import learning_curve
-    from trainers.loop import make_clock
+    from trainers.building import make_clock
     from trainers.population import Population
 
     question = workplace.Question(

@@ -8,6 +8,8 @@ Shapes: `tokens` counts the patches and what comes before them: the class token,
 """
 
 import dataclasses
+from collections.abc import Collection
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -71,9 +73,11 @@ class VisionTransformer(Model):
     sizes: Sizes
     pooling: str
     grid: tuple[int, int]
+    frozen_blocks: int
     remat: str
     dtype: DTypeLike
 
+    stacked = ("blocks",)
     # Shoeybi et al. 2019, "Megatron-LM", section 3: heads and hidden units are dealt out, and each sublayer's result is
     # summed over the devices.
     partition_rules = (
@@ -152,12 +156,34 @@ class VisionTransformer(Model):
         self.sizes = sizes
         self.pooling = pooling
         self.grid = grid
+        # The first so many blocks are not trained.
+        self.frozen_blocks = 0
         self.remat = remat
         self.dtype = dtype
 
     def tensor_units(self) -> dict[str, int]:
         """Heads of attention and hidden units."""
         return {"model.vit.heads": self.sizes.heads, "model.vit.mlp_size": self.sizes.mlp_size}
+
+    def num_layers(self) -> int:
+        """Patches and positions, each block, and the head."""
+        return self.sizes.depth + 2
+
+    def layer(self, path: str) -> int:
+        """The last norm belongs to the last block, as in timm's groups."""
+        if path.startswith("norm/"):
+            return self.sizes.depth
+        return int(path.split("/")[1]) + 1 if path.startswith("blocks/") else super().layer(path)
+
+    def freeze(self, frozen: Collection[str]) -> None:
+        """No gradient is computed for first blocks that are frozen; nor through them, if what is before them is too."""
+        super().freeze(frozen)
+        names = ["/".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(self.blocks, nnx.Param))]
+        self.frozen_blocks = 0
+        while self.frozen_blocks < self.sizes.depth and all(
+            f"blocks/{self.frozen_blocks}/{name}" in frozen for name in names
+        ):
+            self.frozen_blocks += 1
 
     def features(
         self,
@@ -214,12 +240,18 @@ class VisionTransformer(Model):
             tokens = block(tokens, regularization, index, depth_share(index, self.sizes.depth))
             return axes.constrain(tokens, axes.BATCH, None, None), None
 
-        unroll = self.sizes.depth <= MAX_UNROLLED_DEPTH
+        depth, frozen = self.sizes.depth, self.frozen_blocks
+        unroll, indexed = depth <= MAX_UNROLLED_DEPTH, (jnp.arange(depth), stacked)
+        if frozen:
+            # In a loop of their own, which has no backward pass, for which nothing is kept.
+            first, indexed = _cut(indexed, 0, frozen), _cut(indexed, frozen, depth)
+            tokens, _ = jax.lax.scan(run_block, tokens, jax.lax.stop_gradient(first), unroll=unroll)
         if policy := REMAT[self.remat]:
             # A loop keeps the compiler from merging the recomputation with the forward pass; straight code would need
             # the barrier that is left out here.
             run_block, unroll = jax.checkpoint(run_block, prevent_cse=False, policy=policy), False
-        tokens, _ = jax.lax.scan(run_block, tokens, (jnp.arange(self.sizes.depth), stacked), unroll=unroll)
+        if frozen < depth:
+            tokens, _ = jax.lax.scan(run_block, tokens, indexed, unroll=unroll)
         return tokens
 
 
@@ -358,6 +390,11 @@ def sincos2d(rows: int, columns: int, width: int) -> Float32[np.ndarray, "patche
     angles = (column * frequencies, row * frequencies)
     waves = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
     return np.concatenate(waves, axis=1).astype(np.float32)
+
+
+def _cut(tree: Any, start: int, stop: int) -> Any:
+    """So many entries along the leading axis of each array."""
+    return jax.tree.map(lambda leaf: leaf[start:stop], tree)
 
 
 def _resolve_sizes(variant: str, custom: Sizes) -> Sizes:

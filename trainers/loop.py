@@ -14,23 +14,14 @@ import jax
 import ml_collections
 
 import data
-from plumbline import UserError
-from trainers import (
-    compilation,
-    hyperparameters,
-    objectives,
-    processes,
-    schedules,
-    settings,
-)
+from trainers import compilation, processes, settings, transfer
+from trainers.building import build_program, make_clock
 from trainers.dispatch import check_parallel_mode
-from trainers.durations import Clock
 from trainers.goodput import Goodput
 from trainers.mesh import check_batch, make_mesh
 from trainers.run import Run, failure_written, fitted, versions
 from trainers.run_directory import RunDirectory, compared
 from trainers.signals import Signals
-from trainers.state import Init, Program, make_program
 
 
 def train(
@@ -74,7 +65,10 @@ def train(
         dataset = data.load(config.data, seed=config.seed)
         clock = make_clock(config, len(dataset.splits["train"]))
         program, init = build_program(config, dataset.features)
-        run = Run(config, directory, dataset, program, init, mesh, clock, goodput)
+        # One that goes on has no need of it.
+        begins = processes.broadcast(overwrite or not directory.has_checkpoint())
+        start = transfer.begin_from(config.transfer, program) if begins else {}
+        run = Run(config, directory, dataset, program, init, mesh, clock, goodput, start)
         run.check_resources()
         processes.agree({"config": compared(config.to_dict()), "data": dataset.fingerprint, "versions": versions()})
 
@@ -87,35 +81,3 @@ def train(
             with failure_written(run):
                 status, reason = run.steps(signals)
                 return run.finish(status, reason)
-
-
-def make_clock(config: ml_collections.ConfigDict, num_examples: int) -> Clock:
-    """The clock of a training over `num_examples` examples.
-
-    Raises:
-      UserError: the duration is none, or shorter than a step.
-    """
-    clock = Clock(num_examples=num_examples, batch_size=config.train.batch_size)
-    total_steps = clock.steps(config.train.duration, "train.duration")
-    if total_steps < 1:
-        raise UserError(f"train.duration: '{config.train.duration}' is less than one step")
-    return dataclasses.replace(clock, total_steps=total_steps)
-
-
-def build_program(
-    config: ml_collections.ConfigDict, features: data.Features, *, used: frozenset[str] = frozenset()
-) -> tuple[Program, Init]:
-    """The program of a config on such features, and the function that makes its first state.
-
-    Args:
-      config: the whole config.
-      features: what an example is.
-      used: hyperparameters that are in the program besides those the config uses.
-
-    Raises:
-      UserError: objective, schedule, model or optimizer do not fit.
-    """
-    objective = objectives.build(config.objective.name, features, calibration_bins=config.evaluation.calibration_bins)
-    settings.check_task(config, features)
-    schedule = schedules.build(config.schedule)
-    return make_program(config, features, objective, used | hyperparameters.used([config]), schedule)

@@ -208,6 +208,10 @@ class RunDirectory:
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise UserError(f"--workdir: fitted.npz in '{self.path}' is missing or damaged ({error})") from None
 
+    def has_checkpoint(self) -> bool:
+        """Whether a checkpoint was saved, whole or not."""
+        return self.checkpoints.is_dir() and any(entry.name.isdigit() for entry in self.checkpoints.iterdir())
+
     def status(self) -> dict[str, Any]:
         """The last status written; empty before the first."""
         return self._read("status.json") if (self.path / "status.json").exists() else {}

@@ -25,8 +25,8 @@ from experiments.searching.space import Space, parse
 from experiments.searching.study import Study
 from plumbline import UserError, counted, unknown_name
 from trainers import hyperparameters, objectives
+from trainers.building import build_program
 from trainers.durations import Clock
-from trainers.loop import build_program
 from trainers.members import overridden, program_key
 from trainers.population import Population
 from trainers.run_directory import compared
