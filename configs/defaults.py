@@ -87,7 +87,8 @@ def get_config() -> ml_collections.ConfigDict:
 
     # ---- Model ----------------------------------------------------------------------------------------------------
     config.model = model = ml_collections.ConfigDict()
-    # Which model: a name registered in `models`, whose own fields stand below under that name.
+    # Which model: a name registered in `models`, whose own fields stand below under that name; or "pretrained": that of
+    # `transfer.source`.
     model.name = "resnet"
     # Type of the arithmetic: "float32" or "bfloat16"; parameters, optimizer and logits stay float32.
     model.dtype = "float32"
@@ -156,21 +157,14 @@ def get_config() -> ml_collections.ConfigDict:
     # Added to the variance in the norm before the head; in the others it is 1e-6.
     convnext.norm_epsilon = 1e-6
 
-    # ---- Transfer -------------------------------------------------------------------------------------------------
-    config.transfer = transfer = ml_collections.ConfigDict()
-    # Where the first parameters come from: a run directory, an Orbax checkpoint, a directory of Hugging Face, a
-    # .safetensors or .npz file, or "hf:org/name" (docs/transfer.md lists what is understood); "" means fresh ones.
-    transfer.source = ""
-    # Parameters that may be missing in the source and start fresh: regular expressions, each found in the path of at
-    # least one. The head may always be fresh: where the source has none, or one of another shape.
-    transfer.allow = ()
-
     # ---- Transfer: what a training begins with, and which of it is trained how ------------------------------------
     config.transfer = transfer = ml_collections.ConfigDict()
-    # What the parameters begin with: the directory of a Plumbline run, whose best ones are taken; "": new ones. The
-    # head begins anew where it has another shape, as with other classes.
+    # Where the first parameters come from: a run directory, an Orbax checkpoint, a directory of Hugging Face, a
+    # .safetensors or .npz file, or "hf:org/name" (docs/transfer.md lists what is understood); "": fresh ones. With
+    # model.name="pretrained", the model, its normalisation and (where they are 0) image size and channels as well.
     transfer.source = ""
-    # Regular expressions over the paths of parameters that the source may lack, and that then begin anew.
+    # Parameters that may be missing in the source and begin fresh: regular expressions, each found in the path of at
+    # least one. The head may always be fresh: where the source has none, or one of another shape.
     transfer.allow = ()
     # Regular expressions over the paths of parameters (of stacked blocks "blocks/3/mlp/out/kernel", say) that are not
     # trained; batch norms of which all parameters are frozen keep their statistics. ("^(?!head/)",) is a linear probe.

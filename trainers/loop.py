@@ -47,8 +47,9 @@ def train(
       UserError: config, data or working directory are not right; the message says what to do.
     """
     goodput = Goodput(time.time())
-    settings.check(config)
     directory = RunDirectory(workdir, writes=processes.process_index() == 0)
+    config = transfer.resolved(config, None if overwrite else directory)
+    settings.check(config)
     with directory.held(), Signals() as signals:
         directory.check_shared(processes.broadcast(directory.mark))
         directory.check(config, overwrite=overwrite)
@@ -67,7 +68,7 @@ def train(
         program, init = build_program(config, dataset.features)
         # One that goes on has no need of it.
         begins = processes.broadcast(overwrite or not directory.has_checkpoint())
-        start = transfer.begin_from(config.transfer, program) if begins else {}
+        start, origin = transfer.begin_from(config.transfer, program) if begins else ({}, "")
         run = Run(config, directory, dataset, program, init, mesh, clock, goodput, start)
         run.check_resources()
         processes.agree({"config": compared(config.to_dict()), "data": dataset.fingerprint, "versions": versions()})
@@ -77,7 +78,7 @@ def train(
         with run.saved_states(), processes.fail_together():
             run.restore_or_begin()
             processes.agree({"step": run.step, "execution": dataclasses.asdict(run.plan)})
-            directory.begin(config, dataset.features, fitted(dataset))
+            directory.begin(config, dataset.features, fitted(dataset), origin)
             with failure_written(run):
                 status, reason = run.steps(signals)
                 return run.finish(status, reason)

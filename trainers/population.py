@@ -233,7 +233,7 @@ class Population:
         if identity not in self._programs:
             program, init = build_program(task.config, self._pool.features, used=self._used[key])
             if key not in self._starts:
-                self._starts[key] = transfer.begin_from(task.config.transfer, program)
+                self._starts[key], _ = transfer.begin_from(task.config.transfer, program)
             self._programs[identity] = program, init, self._starts[key]
 
     def _engine(self, key: str, tasks: list[Task]) -> Engine:

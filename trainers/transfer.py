@@ -1,27 +1,59 @@
-"""What a training begins with that was trained elsewhere."""
+"""What a training begins with that was trained elsewhere: which model, and its first parameters."""
 
+import io
 import pathlib
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
+import rich.console
 
+from models import pretrained
+from models.pretrained.weights import ArrayWeights
 from plumbline import UserError
 from trainers import inference, processes
+from trainers.members import overridden
 from trainers.mesh import data_mesh
-from trainers.optimizers import compile_patterns, paths_and_leaves
+from trainers.optimizers import paths_and_leaves
 from trainers.run_directory import RunDirectory
 from trainers.state import Program, Start
 
+PRETRAINED = "pretrained"
+"""The name of whatever model `transfer.source` holds."""
+
 _FIELD = "transfer.source"
-# It may differ in shape, as with other classes, and then begins anew.
-_HEAD = "head/"
+# A config's own size and number of colours are kept, the source's weights are brought to them.
+_KEPT = ("data.image_size", "data.channels")
+_TAKEN_OVER = (*_KEPT, "data.normalize")
 
 
-def begin_from(config: ml_collections.ConfigDict, program: Program) -> Start:
+def resolved(config: ml_collections.ConfigDict, directory: RunDirectory | None = None) -> ml_collections.ConfigDict:
+    """The config with the model of its source in it, if it asks for that by `model.name="pretrained"`.
+
+    Args:
+      config: the whole config.
+      directory: of the run; what it began with counts, so that one that goes on has no need of the source.
+
+    Raises:
+      UserError: there is no source, or none that is understood.
+    """
+    if config.model.name != PRETRAINED:
+        return config
+    if not config.transfer.source:
+        raise UserError(f"model.name: '{PRETRAINED}' is the model of {_FIELD}, which is not given; give it, or a model")
+    begun = directory.config() if directory is not None and directory.has_checkpoint() else None
+    if begun is not None and begun.transfer.source == config.transfer.source:
+        own = begun.model[begun.model.name].to_dict()
+        fields = {"model.name": begun.model.name} | {f"model.{begun.model.name}.{n}": v for n, v in own.items()}
+        fields |= {field: begun.data[field.partition(".")[2]] for field in _TAKEN_OVER}
+    else:
+        fields = pretrained.architecture(config.transfer.source)
+        fields = {field: value for field, value in fields.items() if field not in _KEPT or not _value(config, field)}
+    return overridden(config, fields)
+
+
+def begin_from(config: ml_collections.ConfigDict, program: Program) -> tuple[Start, str]:
     """What a new training begins with in place of fresh values; a line about it goes to standard error.
 
     Args:
@@ -29,67 +61,41 @@ def begin_from(config: ml_collections.ConfigDict, program: Program) -> Start:
       program: of the training.
 
     Returns:
-      Arrays in the form of the model's; empty without a source.
+      Arrays in the form of the model's, empty without a source; and a table of what came from where.
 
     Raises:
       UserError: there is no such source, or it does not fit the model.
     """
     if not config.source:
-        return {}
-    step, saved = _read_run(config.source)
-    wanted = {"params": program.params, "model_state": program.model_state}
-    chosen, fresh = _fitting(saved, wanted, config)
+        return {}, ""
+    source = _run_weights(config.source) if _is_run(config.source) else config.source
+    model = program.model(program.params, program.model_state)
+    start, report = pretrained.load(source, model, allow=config.allow)
     if processes.process_index() == 0:
-        count = f"{len(chosen)} of {len(chosen) + len(fresh)} arrays"
-        anew = f"; anew: {', '.join(fresh)}" if fresh else ""
-        print(f"{_FIELD}: {count} from '{config.source}', step {step}{anew}", file=sys.stderr, flush=True)
-    return {name: _only(tree, chosen, f"{name}/") for name, tree in saved.items()}
+        print(f"{_FIELD}: {report.summary()}", file=sys.stderr, flush=True)
+    table = io.StringIO()
+    rich.console.Console(file=table, width=160).print(report.table())
+    return start, table.getvalue()
 
 
-def _read_run(source: str) -> tuple[int, dict[str, Any]]:
-    """The step and the best parameters of a run, and its model's statistics, on the host."""
-    if not pathlib.Path(source).is_dir():
-        raise UserError(f"{_FIELD}: no such directory '{source}'; give that of a run")
+def _is_run(source: str) -> bool:
+    path = pathlib.Path(source)
+    return (path / "config.json").exists() and (path / "checkpoints").is_dir()
+
+
+def _run_weights(source: str) -> ArrayWeights:
+    """The best parameters of a run, and its model's statistics, on the host."""
+    directory = RunDirectory(source)
     try:
-        restored = inference.restore(RunDirectory(source), data_mesh(jax.local_devices()[:1]), "best")
+        restored = inference.restore(directory, data_mesh(jax.local_devices()[:1]), "best")
+        config = directory.config().to_dict()
     except UserError as error:
         raise UserError(f"{_FIELD}: {str(error).removeprefix('--workdir: ')}") from None
-    state = {"params": restored.state.params, "model_state": restored.state.model_state}
-    return restored.step, jax.tree.map(np.asarray, state)
+    trees = restored.state.params, restored.state.model_state
+    arrays = {path: np.asarray(leaf) for tree in trees for path, leaf in paths_and_leaves(tree)}
+    return ArrayWeights(f"{source}, step {restored.step}", config, arrays)
 
 
-def _fitting(saved: Any, wanted: Any, config: ml_collections.ConfigDict) -> tuple[set[str], list[str]]:
-    """Paths of the arrays that are taken, and names (paths less their first part) of those that begin anew."""
-    there = {path: leaf.shape for path, leaf in paths_and_leaves(saved)}
-    here = {path: tuple(leaf.shape) for path, leaf in paths_and_leaves(wanted)}
-    names = {path: path.partition("/")[2] for path in there | here}
-    patterns = compile_patterns(config.allow, [names[path] for path in here], "transfer.allow")
-    fresh = []
-    for path, shape in here.items():
-        name = names[path]
-        if there.get(path) == shape:
-            continue
-        if path not in there and not any(pattern.search(name) for pattern in patterns):
-            raise UserError(f"{_FIELD}: '{config.source}' has no '{name}'; name it in transfer.allow to begin it anew")
-        if path in there and not name.startswith(_HEAD):
-            raise UserError(
-                f"{_FIELD}: '{name}' is of shape {there[path]} in '{config.source}', of {shape} here; give the model "
-                "and data.image_size the values they have there"
-            )
-        fresh.append(name)
-    for path in there:
-        if path not in here and not names[path].startswith(_HEAD):
-            raise UserError(f"{_FIELD}: '{config.source}' has '{names[path]}', for which the model has no place")
-    return {path for path in here if names[path] not in fresh}, fresh
-
-
-def _only(tree: Any, chosen: set[str], prefix: str) -> Any:
-    """The nested dict less what is not chosen."""
-    kept = {}
-    for name, part in tree.items():
-        path = f"{prefix}{name}"
-        if not isinstance(part, Mapping):
-            kept |= {name: part} if path in chosen else {}
-        elif inner := _only(part, chosen, f"{path}/"):
-            kept[name] = inner
-    return kept
+def _value(config: ml_collections.ConfigDict, field: str) -> object:
+    section, name = field.split(".")
+    return config[section][name]

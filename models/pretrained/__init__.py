@@ -13,16 +13,16 @@ from models.interface import Model
 from models.pretrained import engine, families
 from models.pretrained.engine import Start
 from models.pretrained.report import Report
-from models.pretrained.weights import open_weights
+from models.pretrained.weights import Weights, open_weights
 
 __all__ = ["Report", "Start", "architecture", "load"]
 
 
-def load(source: str, model: Model, *, allow: Sequence[str] = ()) -> tuple[Start, Report]:
+def load(source: str | Weights, model: Model, *, allow: Sequence[str] = ()) -> tuple[Start, Report]:
     """Reads the parameters of a model, and the statistics of its norms, from a source.
 
     Args:
-      source: `config.transfer.source`.
+      source: `config.transfer.source`, or weights that were opened already.
       model: to be filled; of arrays or, from `nnx.eval_shape`, of shapes. It is not changed.
       allow: `config.transfer.allow`.
 
@@ -34,7 +34,7 @@ def load(source: str, model: Model, *, allow: Sequence[str] = ()) -> tuple[Start
     Raises:
       UserError: the source is missing, damaged or of a kind that is not understood, or does not fit the model.
     """
-    weights = open_weights(source)
+    weights = source if isinstance(source, Weights) else open_weights(source)
     return engine.fit(families.recognise(weights).mapping(weights, model), weights, model, allow)
 
 

@@ -7,15 +7,15 @@ from models.interface import Model
 from models.pretrained.family import Family
 from models.pretrained.mapping import Row, Rows
 from models.pretrained.orbax_checkpoints import OrbaxWeights
-from models.pretrained.weights import Weights
+from models.pretrained.weights import ArrayWeights, Weights
 from plumbline import UserError
 
 _IMAGES = ("image_size", "channels", "normalize")
 
 
 def recognise(weights: Weights) -> Family | None:
-    """The family, if an Orbax checkpoint holds the weights; else None."""
-    return FAMILY if isinstance(weights, OrbaxWeights) else None
+    """The family, if an Orbax checkpoint held the weights; else None."""
+    return FAMILY if isinstance(weights, (OrbaxWeights, ArrayWeights)) else None
 
 
 def _fields(weights: Weights) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def images(folder, classes=("cat", "dog"), splits=("train", "test"), count=12):
         ([MLP, "--config.train.duration=long"], "train.duration: 'long' is no duration"),
         ([MLP, "--config.train.duration=0 steps"], "train.duration: '0 steps' is less than one step"),
         ([MLP, "--config.train.best_metric=acuracy"], "train.best_metric: unknown name 'acuracy'; did you mean"),
-        ([MLP, "--config.transfer.source=/no/such"], "transfer.source: no such directory '/no/such'"),
+        ([MLP, "--config.transfer.source=/no/such"], "transfer.source: no such file or directory '/no/such'"),
         ([MLP, "--config.transfer.freeze=('hiden',)"], "transfer.freeze: 'hiden' is found in no parameter"),
         ([MLP, "--config.transfer.freeze=('.',)"], "transfer.freeze: ('.',) are found in all parameters, so"),
         ([MLP, "--config.transfer.layer_decay=1.5"], "transfer.layer_decay: 1.5 given; it must be at least 0"),

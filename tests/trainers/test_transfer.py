@@ -1,22 +1,26 @@
 """Trainings that begin with what another run came to."""
 
 import json
+import pathlib
 import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_iris
 
 from configs import defaults
 from data.pool import load_pool
+from models import pretrained
 from plumbline import UserError
 from trainers.inference import FinishedRun
 from trainers.loop import train
 from trainers.population import Member, overridden, train_population
 from trainers.run_directory import RunDirectory
 
+FIXTURES = pathlib.Path(__file__).parent.parent / "references" / "fixtures"
 FIELDS = {
     "data.source": "sklearn:iris",
     "data.validation": "20 percent",
@@ -91,8 +95,11 @@ def test_another_number_of_classes_begins_with_a_new_head_and_the_rest_of_the_so
     trained(tmp_path / "run", transfer__source=str(source), optimizer__learning_rate=1e-30, **two_classes)
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("transfer.source")]
     assert len(said) == 1
-    assert said[0].startswith(f"transfer.source: 4 of 6 arrays from '{source}', step ")
-    assert said[0].endswith("; anew: head/bias, head/kernel")
+    assert said[0].startswith("transfer.source: Plumbline or Orbax checkpoint: 112 numbers in 4 parameters loaded")
+    assert "fresh: head/bias, head/kernel" in said[0]
+    table = (tmp_path / "run" / "transfer.txt").read_text(encoding="utf-8")
+    assert f"from {source}, step " in table
+    assert "head/kernel" in table
     found, expected = (FinishedRun(path, checkpoint="best").state.params for path in (tmp_path / "run", source))
     assert found["head"]["kernel"].shape == (8, 2)
     assert_trees_equal(found["hidden"], expected["hidden"], atol=1e-20)
@@ -126,10 +133,13 @@ def test_a_member_that_begins_with_a_source_equals_its_run_alone(tmp_path, sourc
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"transfer__source": "/no/such"}, "transfer.source: no such directory '/no/such'; give that of a run"),
-        ({"model__mlp__hidden_sizes": (8, 9)}, r"'hidden/1/bias' is of shape \(8,\) in '.*', of \(9,\) here; give"),
-        ({"model__mlp__hidden_sizes": (8, 8, 8)}, "has no 'hidden/2/bias'; name it in transfer.allow"),
-        ({"model__mlp__hidden_sizes": (8,)}, "has 'hidden/1/bias', for which the model has no place"),
+        ({"transfer__source": "/no/such"}, "transfer.source: no such file or directory '/no/such'; give a run"),
+        (
+            {"model__mlp__hidden_sizes": (8, 9)},
+            r"has the shape \(8,\), which cannot become hidden/1/bias of the shape \(9,\)",
+        ),
+        ({"model__mlp__hidden_sizes": (8, 8, 8)}, "lacks 'hidden/2/bias', 'hidden/2/kernel'; .*transfer.allow"),
+        ({"model__mlp__hidden_sizes": (8,)}, "has 'hidden/1/bias', 'hidden/1/kernel', which the model has not"),
         ({"transfer__allow": ("hiden",)}, "transfer.allow: 'hiden' is found in no parameter"),
     ],
 )
@@ -140,7 +150,7 @@ def test_a_source_that_does_not_fit_is_an_error_and_nothing_is_written(tmp_path,
 
 
 def test_a_directory_that_is_no_run_is_an_error(tmp_path):
-    with pytest.raises(UserError, match=r"transfer.source: no config\.json in"):
+    with pytest.raises(UserError, match=r"transfer\.source: no weights in"):
         trained(tmp_path / "run", transfer__source=str(tmp_path))
 
 
@@ -151,3 +161,49 @@ def test_what_the_source_may_lack_begins_anew(tmp_path, source):
     expected = FinishedRun(source).state.params
     np.testing.assert_allclose(found["hidden"][1]["kernel"], expected["hidden"][1]["kernel"], atol=1e-20)
     assert np.abs(found["hidden"][2]["kernel"]).max() > 0
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of small pictures of two classes."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 4)):
+        for name, low in (("dark", 0), ("light", 128)):
+            folder = tmp_path / "pictures" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(low, low + 128, (20, 20, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return tmp_path / "pictures"
+
+
+def test_the_model_of_a_source_is_taken_over_and_fine_tuned(tmp_path, pictures):
+    copy, workdir = tmp_path / "weights", tmp_path / "run"
+    shutil.copytree(FIXTURES / "hf_vit", copy)
+    fields = {
+        "data__source": f"folder:{pictures}",
+        "data__validation": "none",
+        "model__name": "pretrained",
+        "transfer__source": str(copy),
+        "transfer__freeze": ("^embedding/",),
+        "train__duration": "20 steps",
+        "train__batch_size": 8,
+    }
+    trained(workdir, **fields)
+    config, run = RunDirectory(workdir).config(), FinishedRun(workdir)
+    expected = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    assert (config.model.name, config.model.vit.width) == ("vit", expected["hidden_size"])
+    assert config.data.image_size == expected["image_size"]
+    start, _ = pretrained.load(str(copy), run.program.model(run.program.params, run.program.model_state))
+    np.testing.assert_array_equal(run.state.params["embedding"]["kernel"], start["params"]["embedding"]["kernel"])
+    assert run.state.params["head"]["kernel"].shape == (expected["hidden_size"], 2)
+
+    shutil.rmtree(copy)
+    shutil.rmtree(workdir / "checkpoints" / "20")
+    (workdir / "status.json").write_text(json.dumps({"status": "preempted", "step": 10, "reason": ""}))
+    assert trained(workdir, **fields)["status"] == "done"
+
+
+def test_a_pretrained_model_without_a_source_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"model\.name: .pretrained. is the model of transfer\.source, which"):
+        trained(tmp_path / "run", model__name="pretrained")
