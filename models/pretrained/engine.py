@@ -3,7 +3,7 @@
 import dataclasses
 import operator
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ class _Group:
 def fit(rows: Rows, weights: Weights, model: Model, allow: Sequence[str]) -> tuple[Start, Report]:
     """Reads what the rows name; arguments and result as in `models.pretrained.load`."""
     targets = _targets(model)
-    _check_facts(rows, model)
+    _check_facts(rows.facts, model)
     groups, unused = _resolve(rows, weights)
     unknown_targets = [path for group in groups for path in group.targets if path not in targets]
     if unknown_targets:
@@ -63,7 +63,9 @@ def fit(rows: Rows, weights: Weights, model: Model, allow: Sequence[str]) -> tup
     others = _head_of_another_shape(groups, weights, targets)
     unused += [Unused(name, weights.tensors[name].shape, "of another head") for group in others for name in group.names]
     groups = [group for group in groups if group not in others]
-    fresh = _missing(groups, targets, allow, weights, rows)
+    if any(group.targets[0].startswith(_HEAD) for group in groups):
+        _check_facts(rows.head_facts, model)
+    fresh = _missing(groups, targets, allow, weights, rows, "new: its head is of another shape" if others else "new")
 
     start: Start = {"params": {}, "model_state": {}}
     loaded = []
@@ -83,8 +85,8 @@ def _targets(model: Model) -> dict[str, _Target]:
     return found
 
 
-def _check_facts(rows: Rows, model: Model) -> None:
-    for attribute, (field, value) in rows.facts.items():
+def _check_facts(facts: Mapping[str, tuple[str, Any]], model: Model) -> None:
+    for attribute, (field, value) in facts.items():
         try:
             actual = operator.attrgetter(attribute)(model)
         except AttributeError:
@@ -111,7 +113,10 @@ def _resolve(rows: Rows, weights: Weights) -> tuple[list[_Group], list[Unused]]:
             paths = tuple(path.format(**found) for path in row.targets)
             inner = [field for field in fields(row.names[0]) if f"{{{field}}}" not in row.targets[0]]
             order = int(found[inner[0]]) if inner else place
-            members.setdefault((number, paths), {})[order] = full_name
+            same = members.setdefault((number, paths), {})
+            if order in same:
+                raise UserError(_twice(weights, rows, paths[0], same[order], full_name))
+            same[order] = full_name
         elif any(re.fullmatch(each, name) for each in rows.unused):
             unused.append(Unused(full_name, tensor.shape, "not needed"))
         else:
@@ -131,8 +136,19 @@ def _resolve(rows: Rows, weights: Weights) -> tuple[list[_Group], list[Unused]]:
                 f"transfer.source: '{weights.where}' ({rows.source}) lacks number {gaps[0]} of "
                 f"'{' + '.join(row.names)}'; get it again"
             )
-        groups.append(_Group(row, paths, tuple(numbered[order] for order in sorted(numbered))))
+        group = _Group(row, paths, tuple(numbered[order] for order in sorted(numbered)))
+        for other in groups:
+            if set(other.targets) & set(paths):
+                raise UserError(_twice(weights, rows, paths[0], other.label, group.label))
+        groups.append(group)
     return groups, unused
+
+
+def _twice(weights: Weights, rows: Rows, path: str, first: str, second: str) -> str:
+    return (
+        f"transfer.source: '{weights.where}' ({rows.source}) holds {path} twice, as '{first}' and '{second}'; "
+        "leave one of them out"
+    )
 
 
 def _check_types(group: _Group, weights: Weights) -> None:
@@ -162,7 +178,12 @@ def _head_of_another_shape(groups: list[_Group], weights: Weights, targets: dict
 
 
 def _missing(
-    groups: list[_Group], targets: dict[str, _Target], allow: Sequence[str], weights: Weights, rows: Rows
+    groups: list[_Group],
+    targets: dict[str, _Target],
+    allow: Sequence[str],
+    weights: Weights,
+    rows: Rows,
+    why_head: str,
 ) -> list[Fresh]:
     """What stays fresh, after checking that it may."""
     patterns = [_compiled(each) for each in allow]
@@ -175,7 +196,7 @@ def _missing(
         if path in given:
             continue
         if path.startswith(_HEAD):
-            fresh.append(Fresh(path, target.shape, "new head"))
+            fresh.append(Fresh(path, target.shape, why_head))
         elif any(each.search(path) for each in patterns):
             fresh.append(Fresh(path, target.shape, "transfer.allow"))
         else:
