@@ -2,8 +2,10 @@
 
 import dataclasses
 import operator
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ Start = dict[str, Any]
 POSITIONS = "positions"
 _HEAD = "head/"
 _NAMED = 3
+_THREADS = min(8, os.cpu_count() or 1)
 _SIZES = "set the model's fields to those of the weights, as model.name='pretrained' does"
 
 
@@ -221,8 +224,9 @@ def _read(
         shape = (len(group.names), *weights.tensors[group.names[0]].shape)
         _check_stack(group, shape, weights, targets)
         values = np.empty(shape, np.float32)
-        for name, part in zip(group.names, values, strict=True):
-            weights.read_into(name, part)
+        # The pages of new memory take longer than the copying, and come faster to several threads.
+        with ThreadPoolExecutor(_THREADS) as threads:
+            list(threads.map(weights.read_into, group.names, values))
     else:
         values = weights.read(group.names[0])
     axis = 1 if group.row.stacked else 0
