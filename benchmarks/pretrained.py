@@ -2,8 +2,8 @@
 
 A safetensors file of the size of ViT-B/16 in float32 is written, and read in turns by `models.pretrained.load` and by
 `safetensors.numpy.load_file`, from the file system's cache. `pretrained/time` is the first time divided by the second.
-What our layout has otherwise (dense layers the other way round) is a view then, and copied when JAX makes an array of it,
-which is not counted: 0.2 s on two cores.
+What our layout has otherwise (dense layers the other way round) is a view then, and copied when JAX makes an array of
+it, which is not counted: 0.2 s on two cores.
 `pretrained/memory` is the most memory that a new process holds while it loads, above what it held before, divided by
 the size of the parameters.
 """

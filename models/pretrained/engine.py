@@ -1,6 +1,8 @@
 """Applies a mapping, strictly: every tensor has its place, every parameter its tensor, and all shapes fit."""
 
 import dataclasses
+import math
+import mmap
 import operator
 import os
 import re
@@ -223,7 +225,7 @@ def _read(
     if group.row.stacked:
         shape = (len(group.names), *weights.tensors[group.names[0]].shape)
         _check_stack(group, shape, weights, targets)
-        values = np.empty(shape, np.float32)
+        values = _new(shape)
         # The pages of new memory take longer than the copying, and come faster to several threads.
         with ThreadPoolExecutor(_THREADS) as threads:
             list(threads.map(weights.read_into, group.names, values))
@@ -244,6 +246,16 @@ def _read(
         if part.shape != wanted:
             raise UserError(_does_not_fit(group, values.shape, path, targets, weights))
         yield path, part, resized
+
+
+def _new(shape: tuple[int, ...]) -> np.ndarray:
+    """A float32 array in memory of its own.
+
+    For large ones NumPy would ask for huge pages, which took up to a second where memory was in pieces.
+    """
+    count = math.prod(shape)
+    memory = mmap.mmap(-1, max(4 * count, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory, np.float32, count).reshape(shape)
 
 
 def _check_stack(group: _Group, shape: tuple[int, ...], weights: Weights, targets: dict[str, _Target]) -> None:
