@@ -27,6 +27,7 @@ NAMES = (
     "async_checkpoint",
     "planner",
     "population",
+    "pretrained",
 )
 
 

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from models.interface import Model
-from models.pretrained.family import Family, transformer_facts
+from models.pretrained.family import Family, pooling_fact, transformer_facts
 from models.pretrained.mapping import Row, Rows, reshaped
 from models.pretrained.weights import Weights
 
@@ -90,6 +90,7 @@ def _rows(weights: Weights, model: Model) -> Rows:
         unused=(r"(opt|opt/state|state|extra|chrono)/.*", r"step", *((r"(pre_logits|head)/.+",) if deep_head else ())),
         resize="bilinear",
         facts=transformer_facts(_fields(weights)),
+        head_facts=pooling_fact(_fields(weights)),
     )
 
 

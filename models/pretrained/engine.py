@@ -1,9 +1,13 @@
 """Applies a mapping, strictly: every tensor has its place, every parameter its tensor, and all shapes fit."""
 
 import dataclasses
+import math
+import mmap
 import operator
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,6 +26,7 @@ Start = dict[str, Any]
 POSITIONS = "positions"
 _HEAD = "head/"
 _NAMED = 3
+_THREADS = min(8, os.cpu_count() or 1)
 _SIZES = "set the model's fields to those of the weights, as model.name='pretrained' does"
 
 
@@ -50,7 +55,7 @@ class _Group:
 def fit(rows: Rows, weights: Weights, model: Model, allow: Sequence[str]) -> tuple[Start, Report]:
     """Reads what the rows name; arguments and result as in `models.pretrained.load`."""
     targets = _targets(model)
-    _check_facts(rows, model)
+    _check_facts(rows.facts, model)
     groups, unused = _resolve(rows, weights)
     unknown_targets = [path for group in groups for path in group.targets if path not in targets]
     if unknown_targets:
@@ -63,7 +68,9 @@ def fit(rows: Rows, weights: Weights, model: Model, allow: Sequence[str]) -> tup
     others = _head_of_another_shape(groups, weights, targets)
     unused += [Unused(name, weights.tensors[name].shape, "of another head") for group in others for name in group.names]
     groups = [group for group in groups if group not in others]
-    fresh = _missing(groups, targets, allow, weights, rows)
+    if any(group.targets[0].startswith(_HEAD) for group in groups):
+        _check_facts(rows.head_facts, model)
+    fresh = _missing(groups, targets, allow, weights, rows, "new: its head is of another shape" if others else "new")
 
     start: Start = {"params": {}, "model_state": {}}
     loaded = []
@@ -83,8 +90,8 @@ def _targets(model: Model) -> dict[str, _Target]:
     return found
 
 
-def _check_facts(rows: Rows, model: Model) -> None:
-    for attribute, (field, value) in rows.facts.items():
+def _check_facts(facts: Mapping[str, tuple[str, Any]], model: Model) -> None:
+    for attribute, (field, value) in facts.items():
         try:
             actual = operator.attrgetter(attribute)(model)
         except AttributeError:
@@ -111,7 +118,10 @@ def _resolve(rows: Rows, weights: Weights) -> tuple[list[_Group], list[Unused]]:
             paths = tuple(path.format(**found) for path in row.targets)
             inner = [field for field in fields(row.names[0]) if f"{{{field}}}" not in row.targets[0]]
             order = int(found[inner[0]]) if inner else place
-            members.setdefault((number, paths), {})[order] = full_name
+            same = members.setdefault((number, paths), {})
+            if order in same:
+                raise UserError(_twice(weights, rows, paths[0], same[order], full_name))
+            same[order] = full_name
         elif any(re.fullmatch(each, name) for each in rows.unused):
             unused.append(Unused(full_name, tensor.shape, "not needed"))
         else:
@@ -131,8 +141,19 @@ def _resolve(rows: Rows, weights: Weights) -> tuple[list[_Group], list[Unused]]:
                 f"transfer.source: '{weights.where}' ({rows.source}) lacks number {gaps[0]} of "
                 f"'{' + '.join(row.names)}'; get it again"
             )
-        groups.append(_Group(row, paths, tuple(numbered[order] for order in sorted(numbered))))
+        group = _Group(row, paths, tuple(numbered[order] for order in sorted(numbered)))
+        for other in groups:
+            if set(other.targets) & set(paths):
+                raise UserError(_twice(weights, rows, paths[0], other.label, group.label))
+        groups.append(group)
     return groups, unused
+
+
+def _twice(weights: Weights, rows: Rows, path: str, first: str, second: str) -> str:
+    return (
+        f"transfer.source: '{weights.where}' ({rows.source}) holds {path} twice, as '{first}' and '{second}'; "
+        "leave one of them out"
+    )
 
 
 def _check_types(group: _Group, weights: Weights) -> None:
@@ -162,7 +183,12 @@ def _head_of_another_shape(groups: list[_Group], weights: Weights, targets: dict
 
 
 def _missing(
-    groups: list[_Group], targets: dict[str, _Target], allow: Sequence[str], weights: Weights, rows: Rows
+    groups: list[_Group],
+    targets: dict[str, _Target],
+    allow: Sequence[str],
+    weights: Weights,
+    rows: Rows,
+    why_head: str,
 ) -> list[Fresh]:
     """What stays fresh, after checking that it may."""
     patterns = [_compiled(each) for each in allow]
@@ -175,7 +201,7 @@ def _missing(
         if path in given:
             continue
         if path.startswith(_HEAD):
-            fresh.append(Fresh(path, target.shape, "new head"))
+            fresh.append(Fresh(path, target.shape, why_head))
         elif any(each.search(path) for each in patterns):
             fresh.append(Fresh(path, target.shape, "transfer.allow"))
         else:
@@ -199,9 +225,10 @@ def _read(
     if group.row.stacked:
         shape = (len(group.names), *weights.tensors[group.names[0]].shape)
         _check_stack(group, shape, weights, targets)
-        values = np.empty(shape, np.float32)
-        for name, part in zip(group.names, values, strict=True):
-            weights.read_into(name, part)
+        values = _new(shape)
+        # The pages of new memory take longer than the copying, and come faster to several threads.
+        with ThreadPoolExecutor(_THREADS) as threads:
+            list(threads.map(weights.read_into, group.names, values))
     else:
         values = weights.read(group.names[0])
     axis = 1 if group.row.stacked else 0
@@ -219,6 +246,16 @@ def _read(
         if part.shape != wanted:
             raise UserError(_does_not_fit(group, values.shape, path, targets, weights))
         yield path, part, resized
+
+
+def _new(shape: tuple[int, ...]) -> np.ndarray:
+    """A float32 array in memory of its own.
+
+    For large ones NumPy would ask for huge pages, which took up to a second where memory was in pieces.
+    """
+    count = math.prod(shape)
+    memory = mmap.mmap(-1, max(4 * count, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory, np.float32, count).reshape(shape)
 
 
 def _check_stack(group: _Group, shape: tuple[int, ...], weights: Weights, targets: dict[str, _Target]) -> None:

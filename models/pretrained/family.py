@@ -29,7 +29,11 @@ def transformer_facts(architecture: Mapping[str, Any]) -> dict[str, tuple[str, A
     attributes = {
         "sizes.heads": "model.vit.heads",
         "patch_size": "model.vit.patch_size",
-        "pooling": "model.vit.pooling",
         "norm.epsilon": "model.vit.norm_epsilon",
     }
     return {name: (field, architecture[field]) for name, field in attributes.items() if field in architecture}
+
+
+def pooling_fact(architecture: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """What the head of a vision transformer reads, for `Rows.head_facts`."""
+    return {"pooling": ("model.vit.pooling", architecture["model.vit.pooling"])}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from models.pretrained.family import Family, transformer_facts
+from models.pretrained.family import Family, pooling_fact, transformer_facts
 from models.pretrained.images import image_fields
 from models.pretrained.mapping import Row, Rows, averaged, convolution, patches, reshaped
 from models.pretrained.pytorch import batch_norm, conv, dense, norm
@@ -108,6 +108,7 @@ def _transformer_rows(
         unused=(r"pooler\..+", r"embeddings\.mask_token", r"embeddings\.position_ids"),
         resize="bicubic",
         facts=transformer_facts(architecture),
+        head_facts=pooling_fact(architecture),
     )
 
 
@@ -180,7 +181,6 @@ def _resnet_rows(weights: Weights) -> Rows:
             *dense("classifier.1", "head"),
         ),
         unused=(r".+\.num_batches_tracked",),
-        facts={"small_stem": ("model.resnet.stem ('small' or not)", False)},
     )
 
 

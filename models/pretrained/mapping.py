@@ -97,6 +97,7 @@ class Rows:
       resize: how position embeddings are brought to another grid of patches, a key of `positions.METHODS`.
       square: whether the source's grid is known to be square, even where it has as many patches as the model's.
       facts: attributes of the model, dotted, that no shape tells, with the config field and the value they must have.
+      head_facts: likewise, of what matters to the head alone.
     """
 
     source: str
@@ -106,6 +107,7 @@ class Rows:
     resize: str = "bicubic"
     square: bool = True
     facts: Mapping[str, tuple[str, Any]] = dataclasses.field(default_factory=dict)
+    head_facts: Mapping[str, tuple[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 def fields(name: str) -> list[str]:

@@ -58,7 +58,6 @@ def _as_given(value: Any) -> Any:
 _FACTS = {
     ("vit", "heads"): "sizes.heads",
     ("vit", "patch_size"): "patch_size",
-    ("vit", "pooling"): "pooling",
     ("vit", "norm_epsilon"): "norm.epsilon",
     ("convnext", "norm_epsilon"): "norm.epsilon",
     ("mlp", "activation"): "activation",

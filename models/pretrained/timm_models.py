@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from models.pretrained.family import Family, transformer_facts
+from models.pretrained.family import Family, pooling_fact, transformer_facts
 from models.pretrained.images import normalization
 from models.pretrained.mapping import Row, Rows, averaged, convolution, patches, reshaped, transposed
 from models.pretrained.pytorch import batch_norm, conv, dense, norm
@@ -106,6 +106,7 @@ def _vit_rows(weights: Weights) -> Rows:
         ),
         resize="bicubic, antialiased",
         facts=transformer_facts(_vit_facts(weights)),
+        head_facts=pooling_fact(_vit_facts(weights)),
     )
 
 
@@ -140,12 +141,7 @@ def _resnet_rows(weights: Weights) -> Rows:
             rows += batch_norm(f"{name}.bn{layer}", f"{target}/norm{layer}")
         rows.append(Row(f"{name}.downsample.0.weight", f"{target}/shortcut/conv/kernel", convolution))
         rows += batch_norm(f"{name}.downsample.1", f"{target}/shortcut/norm")
-    return Rows(
-        source="timm ResNet",
-        rows=tuple(rows),
-        unused=(r".+\.num_batches_tracked",),
-        facts={"small_stem": ("model.resnet.stem == 'small'", False)},
-    )
+    return Rows(source="timm ResNet", rows=tuple(rows), unused=(r".+\.num_batches_tracked",))
 
 
 def _convnext_fields(weights: Weights) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Weights:
     preprocessor: Mapping[str, Any]
 
     def read_into(self, name: str, out: np.ndarray) -> None:
-        """Reads one of the types of `FLOATS` into a float32 array of its shape, whose rows follow each other."""
+        """Reads one of the types of `FLOATS` into a float32 array of its shape; threads may do so side by side."""
         raise NotImplementedError(f"{type(self).__name__} must define `read_into`")
 
     def read(self, name: str) -> np.ndarray:

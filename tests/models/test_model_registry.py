@@ -229,7 +229,7 @@ def test_one_key_makes_one_model_and_another_key_another(make_model, row):
 @pytest.mark.parametrize(
     ("name", "dtype", "message"),
     [
-        ("resnt", "float32", "model.name: unknown name 'resnt'; did you mean 'resnet'? known: linear, mlp,"),
+        ("resnt", "float32", "model.name: unknown name 'resnt'; did you mean 'resnet'? known: convnext, linear,"),
         ("mlp", "float16", "model.dtype: unknown name 'float16'; did you mean"),
     ],
 )

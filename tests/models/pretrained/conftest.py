@@ -11,6 +11,9 @@ from safetensors.numpy import save_file
 from configs.defaults import get_config
 from models import build, pretrained
 
+# These programs run once: compiling them well takes longer than running them badly.
+COMPILER_OPTIONS = {"xla_backend_optimization_level": 0}
+
 
 def laid_over(fresh, start):
     """The nested dict `fresh` with what `start` holds in its place."""
@@ -43,17 +46,16 @@ def fill(config_of):
             shape = (size, size, channels)
             return build(config.model, input_shape=shape, categories=(), num_outputs=num_outputs, key=jax.random.key(0))
 
-        start, report = pretrained.load(str(source), nnx.eval_shape(fresh), allow=allow)
-        # Only what is fresh need be computed.
-        if report.fresh:
-            graphdef, *states = nnx.split(jax.jit(fresh)(), nnx.Param, nnx.BatchStat)
-        else:
-            graphdef, *states = nnx.split(nnx.eval_shape(fresh), nnx.Param, nnx.BatchStat)
-        trees = [nnx.to_pure_dict(state) for state in states]
+        model = nnx.eval_shape(fresh)
+        start, report = pretrained.load(str(source), model, allow=allow)
+        graphdef, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
+        # Compiling what draws initial values takes longer than all else: what is fresh is zero here.
+        trees = [jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), nnx.to_pure_dict(each)) for each in states]
         filled = [laid_over(tree, start[kind]) for tree, kind in zip(trees, ("params", "model_state"), strict=True)]
 
         def logits(images):
-            return jax.jit(lambda *trees: nnx.merge(graphdef, *trees)(images))(*filled)
+            call = jax.jit(lambda *trees: nnx.merge(graphdef, *trees)(images), compiler_options=COMPILER_OPTIONS)
+            return call(*filled)
 
         return logits, report
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -166,6 +167,20 @@ def test_shapes_that_cannot_match(refused, save_tiny):
 def test_sizes_that_no_shape_tells(refused, save_tiny):
     message = refused(save_tiny(), model__vit__heads=4)
     assert message.startswith("model.vit.heads: the weights were trained with 2, not 4; set the model's fields")
+
+
+def test_a_parameter_that_is_there_twice(refused, save_tiny):
+    message = refused(save_tiny({"layernorm.weight": np.zeros(8, np.float32)}))
+    assert "holds norm/scale twice, as 'layernorm.weight' and 'vit.layernorm.weight'; leave one of them out" in message
+
+
+def test_a_head_that_read_something_else_unless_it_is_fresh(refused, fill):
+    source = pathlib.Path(__file__).parent.parent.parent / "references" / "fixtures" / "hf_deit_distilled"
+    fields = {"model__vit__pooling": "token_and_mean"}
+    with pytest.raises(UserError, match=r"model\.vit\.pooling: the weights were trained with 'token_and_distillation'"):
+        fill(source, size=12, num_outputs=5, **fields)
+    _, report = fill(source, size=12, num_outputs=4, **fields)
+    assert [each.path for each in report.fresh] == ["head/bias", "head/kernel"]
 
 
 def test_positions_that_form_no_grid(refused, save_tiny):

@@ -75,3 +75,26 @@ def test_a_head_of_another_number_of_classes_is_fresh_and_all_else_is_loaded(fil
     assert logits(jnp.asarray(images)).shape == (len(images), 7)
     assert [each.path for each in report.fresh] == ["head/bias", "head/kernel"]
     assert len([each for each in report.unused if each.reason == "of another head"]) == 2
+
+
+def test_blocks_that_are_stacked_in_the_archive_give_the_same(fill, tmp_path):
+    with np.load(source("npz_big_vision")) as archive:
+        arrays = dict(archive)
+    first = "params/Transformer/encoderblock_0/"
+    for name in [each.removeprefix(first) for each in arrays if each.startswith(first)]:
+        blocks = [arrays.pop(f"params/Transformer/encoderblock_{block}/{name}") for block in range(2)]
+        arrays[f"params/Transformer/encoderblock/{name}"] = np.stack(blocks)
+    np.savez(tmp_path / "stacked.npz", **arrays)
+    images, expected = answers("npz_big_vision")
+    logits, _ = fill(tmp_path / "stacked.npz", size=images.shape[1], num_outputs=NUM_CLASSES)
+    np.testing.assert_allclose(logits(jnp.asarray(images)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_head_with_a_layer_before_it_is_left(fill, tmp_path):
+    with np.load(source("npz_augreg")) as archive:
+        arrays = dict(archive)
+    layer = {"pre_logits/kernel": np.eye(16, dtype=np.float32), "pre_logits/bias": np.zeros(16, np.float32)}
+    np.savez(tmp_path / "deep.npz", **arrays, **layer)
+    _, report = fill(tmp_path / "deep.npz", size=12, num_outputs=NUM_CLASSES)
+    assert [each.path for each in report.fresh] == ["head/bias", "head/kernel"]
+    assert {each.name for each in report.unused} == {"head/kernel", "head/bias", *layer}
