@@ -9,6 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from models import lora
 from plumbline import UserError
 from trainers import inference, processes
 from trainers.mesh import data_mesh
@@ -37,7 +38,8 @@ def begin_from(config: ml_collections.ConfigDict, program: Program) -> Start:
     if not config.source:
         return {}
     step, saved = _read_run(config.source)
-    wanted = {"params": program.params, "model_state": program.model_state}
+    # Adapters begin anew: what a source had of them is in its kernels.
+    wanted = {"params": lora.without(program.params), "model_state": program.model_state}
     chosen, fresh = _fitting(saved, wanted, config)
     if processes.process_index() == 0:
         count = f"{len(chosen)} of {len(chosen) + len(fresh)} arrays"
@@ -54,7 +56,9 @@ def _read_run(source: str) -> tuple[int, dict[str, Any]]:
         restored = inference.restore(RunDirectory(source), data_mesh(jax.local_devices()[:1]), "best")
     except UserError as error:
         raise UserError(f"{_FIELD}: {str(error).removeprefix('--workdir: ')}") from None
-    state = {"params": restored.state.params, "model_state": restored.state.model_state}
+    adapters = restored.program.config.transfer.lora
+    params = lora.merge(restored.state.params, adapters.alpha / adapters.rank)
+    state = {"params": params, "model_state": restored.state.model_state}
     return restored.step, jax.tree.map(np.asarray, state)
 
 
