@@ -27,6 +27,7 @@ NAMES = (
     "async_checkpoint",
     "planner",
     "population",
+    "frozen_step",
 )
 
 
