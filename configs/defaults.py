@@ -272,7 +272,8 @@ def get_config() -> ml_collections.ConfigDict:
     # How trainings that share a program (of a sweep, folds, seeds) are run on each device: "vmap" (stacked), "map" (one
     # after the other inside the program), "loop" (step by step from Python), or "auto": the fastest on this machine.
     population.mode = "auto"
-    # Trainings at once, over all devices; 0: 8 on each CPU device, 64 on each GPU or TPU, or as many as memory allows.
+    # Trainings at once, over all devices; 0: 8 on each CPU device (32 of those that are all there, as folds are), 64 on
+    # each GPU or TPU, or as many as memory allows.
     population.lanes = 0
 
     # ---- Evaluation -----------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from plumbline import UserError
+from plumbline import UserError, counted
 
 
 @runtime_checkable
@@ -116,6 +116,6 @@ class ArrayReader:
 def too_many_corrupt(name: str, found: int, allowed: int) -> UserError:
     """The error for more corrupt images than are allowed, naming the first."""
     return UserError(
-        f"data.max_corrupt: {name} is corrupt, and with it {found} image(s), more than the {allowed} allowed; "
+        f"data.max_corrupt: {name} is corrupt, and with it {counted(found, 'image')}, more than the {allowed} allowed; "
         "remove or replace it, or raise data.max_corrupt"
     )

@@ -7,9 +7,9 @@ share a program leave in whatever any of them uses.
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
-import jax
 import ml_collections
 import numpy as np
+from jax.typing import ArrayLike
 
 from plumbline import UserError
 from trainers import schedules
@@ -34,7 +34,7 @@ FIELDS = {
     "head_learning_rate": "transfer.head_learning_rate",
 }
 
-Hyperparameters = dict[str, jax.Array | np.ndarray | np.float32]
+Hyperparameters = dict[str, ArrayLike]
 
 
 def from_config(config: ml_collections.ConfigDict, clock: Clock) -> Hyperparameters:

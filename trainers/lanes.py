@@ -110,7 +110,7 @@ class Lanes:
         some = next(iter(arguments.values()))
         fresh = self._begun([arguments.get(lane, some) for lane in range(self.count)])
         mask = np.array([lane in arguments for lane in range(self.count)])
-        self.states = self._keep((), mask, fresh, self.states)
+        self.states = fresh if mask.all() else self._keep((), mask, fresh, self.states)
 
     def advance(self, positions: np.ndarray, until: np.ndarray) -> None:
         """Dispatches steps; a lane that has come to its end, or has skipped too many updates in a row, rests.

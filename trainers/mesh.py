@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from plumbline import UserError
+from plumbline import UserError, counted
 from plumbline.axes import AXES, BATCH
 
 # Dispatches under way at which the host waits, and how many it then leaves: dispatching in bursts disturbs the
@@ -126,7 +126,7 @@ def _shape(sizes: dict[str, int], num_devices: int) -> tuple[int, ...]:
         raise UserError(f"mesh: {text} is no mesh; every size must be 1 or more, or one of them -1 (what is left over)")
     if num_devices % fixed if open_axes else num_devices != fixed:
         raise UserError(
-            f"mesh: {text} does not multiply to the {num_devices} device(s) there are; "
+            f"mesh: {text} does not multiply to the {counted(num_devices, 'device')} there are; "
             f"change a size{'' if open_axes else ', or make one of them -1'}"
         )
     return tuple(num_devices // fixed if size == -1 else size for size in sizes.values())

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
+from jax.typing import ArrayLike
 
 from plumbline import UserError, unknown_name
 from trainers.hyperparameters import Hyperparameters
@@ -68,7 +69,7 @@ def build(
     hyperparameters: Hyperparameters,
     used: frozenset[str],
     *,
-    learning_rate: jax.Array | Params,
+    learning_rate: ArrayLike | Params,
     weight_decay_factors: Factors,
     learning_rate_factors: Factors,
 ) -> optax.GradientTransformation:
@@ -155,19 +156,19 @@ def _promoting(*transformations: optax.GradientTransformation) -> optax.Gradient
     return optax.GradientTransformation(chain.init, update)
 
 
-def _limit(clip_norm: jax.Array) -> jax.Array:
+def _limit(clip_norm: ArrayLike) -> jax.Array:
     """0 is no limit, also in a program that a run shares with one that has a limit."""
     return jnp.where(clip_norm > 0, clip_norm, jnp.inf)
 
 
-def _decay(weight_decay: jax.Array, decay_factors: Factors) -> optax.GradientTransformation:
+def _decay(weight_decay: ArrayLike, decay_factors: Factors) -> optax.GradientTransformation:
     def add(update: jax.Array, param: jax.Array, factor: float) -> jax.Array:
         return update if factor == 0 else update + weight_decay * factor * param
 
     return optax.stateless(lambda updates, params: jax.tree.map(add, updates, params, decay_factors))
 
 
-def _descend(learning_rate: jax.Array | Params, rate_factors: Factors) -> optax.GradientTransformation:
+def _descend(learning_rate: ArrayLike | Params, rate_factors: Factors) -> optax.GradientTransformation:
     def descend(updates: Params, _: Params) -> Params:
         rates = jax.tree.broadcast(learning_rate, updates)
         return jax.tree.map(lambda u, f, rate: -rate * f * u, updates, rate_factors, rates)

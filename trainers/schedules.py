@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from plumbline import UserError, unknown_name
 from trainers.durations import Clock
 
-Schedule = Callable[[jax.Array, Mapping[str, jax.Array]], jax.Array]
+Lengths = Mapping[str, ArrayLike]
+Schedule = Callable[[jax.Array, Lengths], jax.Array]
 
 
 def build(config: ml_collections.ConfigDict, name: str = "", field: str = "schedule.name") -> Schedule:
@@ -30,7 +32,7 @@ def build(config: ml_collections.ConfigDict, name: str = "", field: str = "sched
         raise unknown_name(field, name, NAMES)
     after_warmup = _AFTER_WARMUP[name]
 
-    def schedule(step: jax.Array, lengths: Mapping[str, jax.Array]) -> jax.Array:
+    def schedule(step: jax.Array, lengths: Lengths) -> jax.Array:
         warmup = lengths["warmup_steps"]
         return jnp.where(step < warmup, step / jnp.maximum(warmup, 1.0), after_warmup(config, step, lengths))
 
@@ -65,13 +67,13 @@ def lengths(config: ml_collections.ConfigDict, clock: Clock, names: Collection[s
     return {name: np.asarray(value, np.float32) for name, value in steps.items()}
 
 
-def _decayed(step: jax.Array, lengths: Mapping[str, jax.Array]) -> jax.Array:
+def _decayed(step: jax.Array, lengths: Lengths) -> jax.Array:
     """The share of the training that is over, counted from the end of the warmup."""
     return (step - lengths["warmup_steps"]) / lengths["decay_steps"]
 
 
 # Optax's schedules want lengths that are known when a program is traced; over a length of 1 they take shares instead.
-_AFTER_WARMUP: dict[str, Callable[[ml_collections.ConfigDict, jax.Array, Mapping[str, jax.Array]], jax.Array]] = {
+_AFTER_WARMUP: dict[str, Callable[[ml_collections.ConfigDict, jax.Array, Lengths], jax.Array]] = {
     "constant": lambda config, step, lengths: jnp.ones_like(step),
     "cosine": lambda config, step, lengths: optax.cosine_decay_schedule(1.0, 1, config.end)(_decayed(step, lengths)),
     "linear": lambda config, step, lengths: optax.linear_schedule(1.0, config.end, 1)(_decayed(step, lengths)),

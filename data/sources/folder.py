@@ -9,7 +9,7 @@ import numpy as np
 
 from data import images
 from data.sources.source import Part
-from plumbline import UserError
+from plumbline import UserError, counted
 
 # Files whose contents go into the fingerprint of a folder.
 _SAMPLED_FILES = 1024
@@ -49,8 +49,8 @@ class FolderSource:
         self.class_names = tuple(folder.name for folder in _folders(self._paths["train"]))
         if len(self.class_names) < 2:
             raise UserError(
-                f"data.source: '{self._paths['train']}' has {len(self.class_names)} class folder(s), and there must be "
-                f"at least 2; expected {_expected(path)}"
+                f"data.source: '{self._paths['train']}' has {counted(len(self.class_names), 'class folder')}, and "
+                f"there must be at least 2; expected {_expected(path)}"
             )
 
     def part(self, name: str) -> Part:

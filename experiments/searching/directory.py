@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from plumbline import UserError
-from plumbline.files import write_text
+from plumbline.files import remove_unfinished, write_text
 from trainers.run_directory import RunDirectory
 
 _ABOUT = "sweep.json"
@@ -55,6 +55,8 @@ class SweepDirectory:
           UserError: it cannot be written, another process is in it, or it holds something else.
         """
         with self._run.held():
+            for name in (*_FILES, _ABOUT):
+                remove_unfinished(self.path / name)
             if overwrite:
                 self._clear()
             about = self._about()

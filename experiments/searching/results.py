@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from diagnostics.statistics import Interval, mean_interval, paired_difference
+from diagnostics.statistics import Interval, mean_interval, paired_difference, within
 from experiments.searching.study import Record
+from trainers import objectives
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,8 @@ class Results:
         """A trial's mean with its 95 % interval over folds and seeds; nan bounds where there is one value."""
         if not metric.measured:
             return (record.values[self.metrics.index(metric)], np.nan, np.nan)
-        return mean_interval(self.scores(record, metric), overlap=self.overlap)
+        interval = mean_interval(self.scores(record, metric), overlap=self.overlap)
+        return within(interval, *objectives.bounds(metric.name))
 
     def margin(self) -> Margin | None:
         """The winner's margin by the first metric; None where that is not measured, or nothing came second."""

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 
 from data.pool import Pool
-from diagnostics.cross_validation import Deal, make_members, rows_of
+from diagnostics.cross_validation import Deal, make_members
 from experiments.searching import latency, pruning
 from experiments.searching.results import Metric
 from experiments.searching.study import Asked, Study
@@ -78,22 +78,9 @@ def judgements(pool: Pool, config: ml_collections.ConfigDict, *, folds: int, gro
             )
         validation = pool.splits["validation"]
         return [Judgement(train=pool.splits["train"], held_out=validation, validation=validation)]
-    if grouped:
-        _check_groups(pool, folds)
     kind = "group" if grouped else "stratified" if pool.features.task == "classification" else "shuffled"
     members = make_members(pool, config, Deal(kind=kind, count=folds, seeds=(config.seed,)))
     return [Judgement(train=each.train, held_out=each.held_out, validation=each.validation) for each in members]
-
-
-def _check_groups(pool: Pool, folds: int) -> None:
-    """Tells of folds that only the groups of the test split would suffice for."""
-    dealt = np.unique(pool.groups[rows_of(pool)])
-    left = np.setdiff1d(pool.groups[pool.splits["test"]], dealt)
-    if len(dealt) < folds <= len(dealt) + len(left):
-        raise UserError(
-            f"--folds: {folds} given, but there are {counted(len(dealt), 'group')} besides the {len(left)} of the test "
-            f"split, which takes no part; give at most {len(dealt)}"
-        )
 
 
 class Search:

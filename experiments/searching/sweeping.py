@@ -13,6 +13,7 @@ import optuna.exceptions
 import sqlalchemy.exc
 
 from data.pool import Pool
+from diagnostics import cross_validation
 from experiments import command
 from experiments.grouping import load_grouped_pool
 from experiments.searching import best_config, pruning, report, samplers
@@ -89,6 +90,8 @@ def sweep(
     pool = load_grouped_pool(config, options.groups)
     _check_values(checked, config, pool)
     metrics = _metrics(options, config, pool)
+    if options.folds and (remark := cross_validation.remark(config)):
+        print(remark, file=sys.stderr)
     judged_by = judgements(pool, config, folds=options.folds, grouped=bool(options.groups))
     settings = _settings(options, config, pool, metrics)
     directory = SweepDirectory(workdir)

@@ -103,7 +103,7 @@ def test_groups_weights_and_balanced_classes(tmp_path, make_config):
         ([*_rows(9), "1,red,true"], {}, r"a.csv' line 11 has 3 fields, its header 4; mend"),
         ([*_rows(9), "nan,red,true,no"], {}, r"a.csv row 11, column 'age' holds 'nan'; give a finite number"),
         ([*_rows(4), "", "-inf,red,true,no", *_rows(9)], {}, r"row 7, column 'age' holds '-inf'"),
-        ([*_rows(9), "1,red,true,"], {}, r"a.csv row 11, column 'label' is missing, as in 1 row"),
+        ([*_rows(9), "1,red,true,"], {}, r"a.csv row 11, column 'label' is missing; fill it or leave"),
         ([f"1,red,true,{'no'}"] * 9, {}, r"data.target: column 'label' of .* is 'no' in every row"),
         (_rows(9), {"target": "lable"}, r"data.target: unknown name 'lable'; did you mean 'label'"),
         (_rows(9), {"ignore": ("agee",)}, r"data.ignore: unknown name 'agee'; did you mean 'age'"),

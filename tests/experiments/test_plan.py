@@ -71,7 +71,7 @@ def test_a_search_ranks_meshes_and_batches(plan):
     [
         ([MLP, "--device=v5e:3x5"], "--device: unknown topology 'v5e:3x5'; known: v5e:1x1"),
         ([MLP, "--device=h1000:8"], "--device: unknown device 'h1000'; known: "),
-        ([MLP, "--device=h100:8", "--config.mesh.data=3"], "does not multiply to the 8 device(s)"),
+        ([MLP, "--device=h100:8", "--config.mesh.data=3"], "does not multiply to the 8 devices"),
         ([MLP, "--device=h100:8", "--config.train.batch_size=20"], "train.batch_size: 20 is not divisible over 8"),
         ([MLP, "--prices=/no/such.toml"], "--prices: cannot read '/no/such.toml'"),
         ([MLP, "--examples=100"], "data.num_classes: is 0 beside data.num_examples"),

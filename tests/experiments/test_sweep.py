@@ -264,10 +264,9 @@ OPTIONS = Options(
         ({"trials": 1, "pruner": "halving"}, "--pruner: one trial has none to be compared with; give more --trials"),
         ({"folds": 1}, "--folds: 1 given; cross-validation takes at least 2"),
         ({"folds": 200}, "--folds: 200 given, but class '"),
-        ({"folds": 20, "groups": "writer"}, "--folds: 20 given, but there are 11 groups; give at most 11"),
         (
             {"folds": 12, "groups": "writer"},
-            "--folds: 12 given, but there are 11 groups besides the 3 of the test split",
+            "--folds: 12 given, but there are 11 groups (and 3 in the test split, which is left alone); give ",
         ),
         ({"groups": "writer"}, "--groups: given without --folds; say how many"),
         ({"metric": "acuracy"}, "--metric: unknown name 'acuracy'; did you mean 'accuracy'?"),
