@@ -28,6 +28,7 @@ NAMES = (
     "planner",
     "population",
     "pretrained",
+    "frozen_step",
 )
 
 

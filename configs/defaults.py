@@ -178,6 +178,13 @@ def get_config() -> ml_collections.ConfigDict:
     # Gradual unfreezing: (regular expression over paths as above, duration) pairs. Until so much of the training is
     # over, what the expression is found in is not moved; the first pair that is found in a path counts.
     transfer.unfreeze = ()
+    # Low-rank adapters (Hu et al. 2021): regular expressions over the paths of linear layers ("blocks/attention/query",
+    # without numbers of stacked blocks) that get them, and whose kernels are frozen; () gives none. The product of the
+    # two, of this rank, counts alpha / rank times.
+    transfer.lora = lora = ml_collections.ConfigDict()
+    lora.patterns = ()
+    lora.rank = 8
+    lora.alpha = 16.0
 
     # ---- Objective ------------------------------------------------------------------------------------------------
     config.objective = objective = ml_collections.ConfigDict()

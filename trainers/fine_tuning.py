@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jax.typing import ArrayLike
 
 from models.interface import Model
 from trainers import schedules
@@ -43,7 +44,7 @@ class FineTuning:
 
     def learning_rates(
         self,
-        rate: jax.Array,
+        rate: ArrayLike,
         hyperparameters: Hyperparameters,
         step: jax.Array,
         schedule: Schedule,
@@ -88,7 +89,7 @@ class FineTuning:
         """
         if not self.turns:
             return new
-        has_come = jnp.append(step.astype(jnp.float32) >= lengths["unfreeze_at"], True)
+        has_come = jnp.append(jnp.asarray(step, jnp.float32) >= lengths["unfreeze_at"], True)
         return jax.tree.map(lambda turn, a, b: jnp.where(has_come[turn], b, a), self.turns, old, new)
 
 

@@ -5,7 +5,7 @@ as "blocks/3/mlp/out/kernel": of one that is frozen in some blocks only, the row
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -47,20 +47,23 @@ class Partition:
         return _mapped(function, tree, self.rows)
 
 
-def partition(model: Model, params: Tree, patterns: Sequence[str]) -> Partition:
+def partition(model: Model, params: Tree, patterns: Sequence[str], *, also: Collection[str] = ()) -> Partition:
     """Takes the parameters apart by the patterns of `transfer.freeze`.
 
     Args:
       model: whose blocks may be stacked.
       params: its parameters, or their shapes.
       patterns: regular expressions; what one of them is found in the path of is frozen.
+      also: paths of parameters that are frozen besides, in all blocks.
 
     Raises:
       UserError: a pattern is found nowhere or is no regular expression, or nothing is left to train.
     """
-    paths = [path for whole, leaf in paths_and_leaves(params) for path in block_paths(model, whole, leaf)]
+    in_blocks = {path: block_paths(model, path, leaf) for path, leaf in paths_and_leaves(params)}
+    paths = [path for own in in_blocks.values() for path in own]
     compiled = compile_patterns(patterns, paths, _FIELD)
-    frozen = frozenset(path for path in paths if any(pattern.search(path) for pattern in compiled))
+    named = [path for whole in also for path in in_blocks[whole]]
+    frozen = frozenset(named) | {path for path in paths if any(pattern.search(path) for pattern in compiled)}
     if len(frozen) == len(paths):
         raise UserError(
             f"{_FIELD}: {tuple(patterns)} are found in all parameters, so that nothing is left to train; leave out the "

@@ -37,6 +37,8 @@ _CHECKS: dict[str, _Check] = {
     "optimizer.clip_norm": _NOT_NEGATIVE,
     "transfer.layer_decay": (lambda value: 0 <= value <= 1, "at least 0 and at most 1"),
     "transfer.head_learning_rate": _NOT_NEGATIVE,
+    "transfer.lora.rank": _AT_LEAST_ONE,
+    "transfer.lora.alpha": _POSITIVE,
     "train.batch_size": _AT_LEAST_ONE,
     "train.accumulation_steps": _AT_LEAST_ONE,
     "train.ema_decay": _SHARE,

@@ -12,6 +12,7 @@ from flax import nnx
 
 import models
 from data import Features
+from models import lora
 from models.interface import PartitionRules
 from trainers import fine_tuning, freezing, optimizers
 from trainers.fine_tuning import FineTuning
@@ -19,6 +20,9 @@ from trainers.freezing import Partition
 from trainers.hyperparameters import Hyperparameters
 from trainers.objectives import Objective
 from trainers.schedules import Schedule
+
+# Folded into the key of the first parameters, which so are the same with adapters and without.
+_LORA = 0x4C6F5241
 
 Tree = Any
 Leaf = Any
@@ -155,19 +159,23 @@ def make_program(
     Raises:
       UserError: the model cannot be built on these features, or the optimizer's rules do not fit its parameters.
     """
+    adapters = config.transfer.lora
 
     def build(key: jax.Array) -> nnx.Module:
-        return models.build(
+        model = models.build(
             config.model,
             input_shape=features.input_shape,
             categories=features.categories,
             num_outputs=features.num_outputs,
             key=key,
         )
+        lora_key = jax.random.fold_in(key, _LORA)
+        lora.add(model, adapters.patterns, rank=adapters.rank, alpha=adapters.alpha, key=lora_key)
+        return model
 
     model = nnx.eval_shape(build, jax.random.key(0))
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-    trained_part = freezing.partition(model, params, config.transfer.freeze)
+    trained_part = freezing.partition(model, params, config.transfer.freeze, also=lora.kernels(params))
     model.freeze(trained_part.frozen)
     graphdef, _, model_state = nnx.split(model, nnx.Param, nnx.BatchStat)
 

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 import rich.console
 
-from models import pretrained
+from models import lora, pretrained
 from models.pretrained.weights import ArrayWeights
 from plumbline import UserError
 from trainers import inference, processes
@@ -70,7 +70,9 @@ def begin_from(config: ml_collections.ConfigDict, program: Program) -> tuple[Sta
         return {}, ""
     source = _run_weights(config.source) if _is_run(config.source) else config.source
     model = program.model(program.params, program.model_state)
-    start, report = pretrained.load(source, model, allow=config.allow)
+    # Adapters begin anew: what a source had of them is in its kernels.
+    adapters = (rf"/({'|'.join(lora.NAMES)})$",) if config.lora.patterns else ()
+    start, report = pretrained.load(source, model, allow=(*config.allow, *adapters))
     if processes.process_index() == 0:
         print(f"{_FIELD}: {report.summary()}", file=sys.stderr, flush=True)
     table = io.StringIO()
@@ -91,7 +93,8 @@ def _run_weights(source: str) -> ArrayWeights:
         config = directory.config().to_dict()
     except UserError as error:
         raise UserError(f"{_FIELD}: {str(error).removeprefix('--workdir: ')}") from None
-    trees = restored.state.params, restored.state.model_state
+    adapters = restored.program.config.transfer.lora
+    trees = lora.merge(restored.state.params, adapters.alpha / adapters.rank), restored.state.model_state
     arrays = {path: np.asarray(leaf) for tree in trees for path, leaf in paths_and_leaves(tree)}
     return ArrayWeights(f"{source}, step {restored.step}", config, arrays)
 

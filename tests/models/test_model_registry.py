@@ -214,6 +214,21 @@ def test_gradient_reaches_every_parameter(random_row, row):
 
 
 @battery
+def test_every_parameter_is_in_a_layer_and_the_head_alone_in_the_last(random_row, row):
+    model = random_row(row)
+    layers = {}
+    for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
+        blocks = range(variable.get_value().shape[0]) if path[0] in model.stacked else [None]
+        for block in blocks:
+            parts = path if block is None else (path[0], block, *path[1:])
+            layers["/".join(map(str, parts))] = model.layer("/".join(map(str, parts)))
+    last = model.num_layers() - 1
+    assert {name for name, layer in layers.items() if layer == last} == {"head/kernel", "head/bias"}
+    # None is empty, but for the first of models that have nothing before their first layer.
+    assert set(layers.values()) | {0} == set(range(last + 1))
+
+
+@battery
 def test_one_key_makes_one_model_and_another_key_another(make_model, row):
     def initial(key_seed):
         return nnx.to_pure_dict(nnx.state(make_model(**arguments_of(row), seed=key_seed)))
