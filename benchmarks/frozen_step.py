@@ -51,4 +51,5 @@ def _rate(name: str, freeze: tuple[str, ...]) -> Callable[[], float]:
     config.transfer.freeze = freeze
     step = make_step(config, examples_of(config), jax.devices())
     (seconds,) = calibration.step_timers(step, make_train_step(step.program))
+    seconds()  # What a step gave may be compiled for anew.
     return lambda: 1 / seconds()
