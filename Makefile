@@ -1,6 +1,6 @@
 # `make train` and `make test` need nothing but Python 3.11 and make: each sets up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help install install-prepare train test test-slow test-prepare test-plan test-launchers lint format bench clean
+.PHONY: help install install-prepare train test test-slow test-prepare test-plan test-launchers test-references lint format bench clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -54,6 +54,15 @@ test-launchers: install .venv-launchers/.installed  ## Run job files through Sky
 	.venv-launchers/bin/python -m pip install --quiet skypilot==0.14.1 xpk==1.16.0
 	@touch $@
 
+test-references: install .venv-references/.installed  ## Make the reference libraries' answers anew and compare (5 GB).
+	.venv-references/bin/python tests/references/make_fixtures.py
+	$(PYTEST) tests/models/pretrained
+
+.venv-references/.installed: tests/references/requirements.txt
+	$(PYTHON) -m venv .venv-references
+	.venv-references/bin/python -m pip install --quiet --requirement tests/references/requirements.txt
+	@touch $@
+
 lint: install  ## Check format and style.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -66,4 +75,4 @@ bench: install  ## Run the benchmarks and print their ratios.
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove .venv and its like; runs are left alone.
-	rm -rf $(VENV) .venv-plan .venv-prepare .venv-launchers
+	rm -rf $(VENV) .venv-plan .venv-prepare .venv-launchers .venv-references

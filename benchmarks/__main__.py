@@ -27,6 +27,8 @@ NAMES = (
     "async_checkpoint",
     "planner",
     "population",
+    "pretrained",
+    "frozen_step",
 )
 
 

@@ -53,7 +53,8 @@ def get_config() -> ml_collections.ConfigDict:
     # Corrupt images that are counted and skipped before it becomes an error.
     data.max_corrupt = 0
     # How inputs are scaled: "fitted" (zero mean, unit deviation over the training rows, per channel or column),
-    # "imagenet" (the usual RGB constants) or "none" (images in 0 to 1, table columns as they are).
+    # "imagenet" (the usual RGB constants), "signed" (images in -1 to 1) or "none" (images in 0 to 1, table columns as
+    # they are).
     data.normalize = "fitted"
 
     # Tables. Column that is predicted.
@@ -86,16 +87,19 @@ def get_config() -> ml_collections.ConfigDict:
 
     # ---- Model ----------------------------------------------------------------------------------------------------
     config.model = model = ml_collections.ConfigDict()
-    # Which model: a name registered in `models`, whose own fields stand below under that name.
+    # Which model: a name registered in `models`, whose own fields stand below under that name; or "pretrained": that of
+    # `transfer.source`.
     model.name = "resnet"
     # Type of the arithmetic: "float32" or "bfloat16"; parameters, optimizer and logits stay float32.
     model.dtype = "float32"
-    # Share of activations dropped (MLP: after each hidden layer; ResNet: before the head; ViT: after each sublayer).
+    # Share of activations dropped (MLP: after each hidden layer; ResNet, ConvNeXt: before the head; ViT: after each
+    # sublayer).
     model.dropout = 0.0
     # Share of residual branches dropped in the last block, growing linearly from the first (Huang et al. 2016).
     model.stochastic_depth = 0.0
-    # Activations that are recomputed in the backward pass, block by block, to save memory (ResNet, ViT): "none", "full"
-    # (all of a block), "dots" (all but matrix products) or "dots_without_batch" (the products of attention as well).
+    # Activations that are recomputed in the backward pass, block by block, to save memory (ResNet, ConvNeXt, ViT):
+    # "none", "full" (all of a block), "dots" (all but matrix products) or "dots_without_batch" (the products of
+    # attention as well).
     model.remat = "none"
 
     model.linear = ml_collections.ConfigDict()
@@ -128,10 +132,59 @@ def get_config() -> ml_collections.ConfigDict:
     vit.depth = 4
     vit.heads = 4
     vit.mlp_size = 256
-    # What the head reads: "token" (a class token) or "mean" (of all patches).
+    # What the head reads: "token" (a class token), "mean" (of all patches; then there is no class token), or two of
+    # them side by side: "token_and_mean" (DINOv2) or "token_and_distillation" (DeiT).
     vit.pooling = "token"
     # Position embeddings: "learned" or "sincos2d" (fixed).
     vit.positions = "learned"
+    # One more token, after the class token, for a head that learns from a teacher (DeiT).
+    vit.distillation_token = False
+    # Initial factor on each channel of each residual branch, which is learned; 0: no such factors.
+    vit.layer_scale = 0.0
+    # Added to the variance in the norms.
+    vit.norm_epsilon = 1e-6
+
+    model.convnext = convnext = ml_collections.ConfigDict()
+    # "T", "S", "B" or "L"; "custom" takes the depths and widths below.
+    convnext.variant = "custom"
+    # Blocks and channels of each of the four stages ("custom").
+    convnext.depths = (2, 2, 2, 2)
+    convnext.widths = (16, 32, 64, 128)
+    # Pixels of the side of a patch, which the first convolution takes; the paper's is 4.
+    convnext.patch_size = 4
+    # Initial factor on each channel of each residual branch, which is learned; 0: no such factors.
+    convnext.layer_scale = 1e-6
+    # Added to the variance in the norm before the head; in the others it is 1e-6.
+    convnext.norm_epsilon = 1e-6
+
+    # ---- Transfer: what a training begins with, and which of it is trained how ------------------------------------
+    config.transfer = transfer = ml_collections.ConfigDict()
+    # Where the first parameters come from: a run directory, an Orbax checkpoint, a directory of Hugging Face, a
+    # .safetensors or .npz file, or "hf:org/name" (docs/transfer.md lists what is understood); "": fresh ones. With
+    # model.name="pretrained", the model, its normalisation and (where they are 0) image size and channels as well.
+    transfer.source = ""
+    # Parameters that may be missing in the source and begin fresh: regular expressions, each found in the path of at
+    # least one. The head may always be fresh: where the source has none, or one of another shape.
+    transfer.allow = ()
+    # Regular expressions over the paths of parameters (of stacked blocks "blocks/3/mlp/out/kernel", say) that are not
+    # trained; batch norms of which all parameters are frozen keep their statistics. ("^(?!head/)",) is a linear probe.
+    transfer.freeze = ()
+    # Factor on the learning rate from each layer to the one before it, as in timm: the head has factor 1; 0: none.
+    transfer.layer_decay = 0.0
+    # Peak learning rate of the head; 0: that of the rest.
+    transfer.head_learning_rate = 0.0
+    # What the head's learning rate does after the warmup, a name as in `schedule.name`; "": as that of the rest.
+    transfer.head_schedule = ""
+    # Gradual unfreezing: (regular expression over paths as above, duration) pairs. Until so much of the training is
+    # over, what the expression is found in is not moved; the first pair that is found in a path counts.
+    transfer.unfreeze = ()
+    # Low-rank adapters (Hu et al. 2021): regular expressions over the paths of linear layers ("blocks/attention/query",
+    # without numbers of stacked blocks) that get them, and whose kernels are frozen; () gives none. The product of the
+    # two, of this rank, counts alpha / rank times.
+    transfer.lora = lora = ml_collections.ConfigDict()
+    lora.patterns = ()
+    lora.rank = 8
+    lora.alpha = 16.0
 
     # ---- Objective ------------------------------------------------------------------------------------------------
     config.objective = objective = ml_collections.ConfigDict()

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float32, Num
 from data.features import Features
 from plumbline import UserError
 
-NORMALIZATIONS = ("fitted", "imagenet", "none")
+NORMALIZATIONS = ("fitted", "imagenet", "signed", "none")
 # Mean and standard deviation of ImageNet's RGB channels, in 0 to 1 units, as everyone uses them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -51,6 +51,8 @@ def fit_images(features: Features, chunks: Iterable[np.ndarray], *, normalize: s
     channels = features.shape[-1]
     if normalize == "none":
         return {"mean": np.zeros(channels, np.float32), "std": np.ones(channels, np.float32)}
+    if normalize == "signed":
+        return {"mean": np.full(channels, 0.5, np.float32), "std": np.full(channels, 0.5, np.float32)}
     if normalize == "imagenet":
         mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
         if channels == 1:
@@ -150,5 +152,5 @@ def _offsets(features: Features) -> np.ndarray:
 def _check(normalize: str, features: Features) -> None:
     if normalize not in NORMALIZATIONS:
         raise UserError(f"data.normalize: unknown way '{normalize}'; choose one of {', '.join(NORMALIZATIONS)}")
-    if normalize == "imagenet" and features.kind != "image":
-        raise UserError("data.normalize: 'imagenet' is for images; choose 'fitted' or 'none' for a table")
+    if normalize in ("imagenet", "signed") and features.kind != "image":
+        raise UserError(f"data.normalize: '{normalize}' is for images; choose 'fitted' or 'none' for a table")

@@ -69,7 +69,7 @@ def _ablate(config: "ml_collections.ConfigDict", ablations: object) -> None:
 
     from data.pool import load_pool
     from diagnostics import ablation
-    from trainers import objectives
+    from trainers import objectives, transfer
     from trainers.population import Population
 
     variants = ablation.check(ablations, config)
@@ -77,6 +77,7 @@ def _ablate(config: "ml_collections.ConfigDict", ablations: object) -> None:
         on_cpu = jax.default_backend() == "cpu"
         config.population.mode = ("map" if config.model.name in _DENSE else "loop") if on_cpu else "vmap"
     with workplace.held(_WORKDIR.value, _question(variants), overwrite=_OVERWRITE.value) as place:
+        config = transfer.resolved(config)
         pool = load_pool(config.data, seed=config.seed)
         bins = config.evaluation.calibration_bins
         objective = objectives.build(config.objective.name, pool.features, calibration_bins=bins)

@@ -75,9 +75,11 @@ def main(words: list[str]) -> int:
 def _cross_validate(config: "ml_collections.ConfigDict") -> int:
     from diagnostics import cross_validation
     from experiments.grouping import load_grouped_pool
+    from trainers import transfer
     from trainers.population import Population
 
     with workplace.held(_WORKDIR.value, _question(), overwrite=_OVERWRITE.value) as place:
+        config = transfer.resolved(config)
         pool = load_grouped_pool(config, _GROUPS.value)
         plain = "stratified" if pool.features.task == "classification" else "shuffled"
         kinds = [plain]

@@ -75,13 +75,15 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
     from data import subsets
     from data.pool import load_pool
     from diagnostics import learning_curve
-    from trainers.loop import make_clock
+    from trainers import transfer
+    from trainers.building import make_clock
     from trainers.population import Population
 
     question = workplace.Question(
         command="learning_curve", asked={"sizes": _SIZES.value}, seeds=_SEEDS.value, results=(_FIGURES, _PICTURE)
     )
     with workplace.held(_WORKDIR.value, question, overwrite=_OVERWRITE.value) as place:
+        config = transfer.resolved(config)
         pool = load_pool(config.data, seed=config.seed)
         measure = _Measure(pool)
         train = pool.splits["train"]

@@ -64,7 +64,9 @@ def main(words: list[str]) -> None:
     from diagnostics.cost import report
     from diagnostics.cost.program import examples_of, make_step
     from diagnostics.cost.search import Planner
+    from trainers import transfer
 
+    config = transfer.resolved(config)
     examples = examples_of(config)
     step = make_step(config, examples, devices)
     if _TABLE.value:

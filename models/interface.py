@@ -11,7 +11,7 @@ The common arguments of a model's constructor, all keyword-only; the rest are th
     rngs: source of initial parameters; not kept.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar
 
 import jax
@@ -51,9 +51,40 @@ class Model(nnx.Module):
     # found wins. "tensor": over that axis of the mesh; "layers": never, as a loop runs along it; None: left to FSDP.
     partition_rules: ClassVar[PartitionRules] = ()
 
+    # Submodules whose parameters are stacked along a leading axis, an entry for each block. The path of a parameter in
+    # one of them has the number of the block in it where blocks are told apart: "blocks/3/mlp/out/kernel".
+    stacked: ClassVar[tuple[str, ...]] = ()
+
     def tensor_units(self) -> dict[str, int]:
         """What the tensor axis of a mesh has to divide: sizes, by the config field that sets them."""
         return {}
+
+    def num_layers(self) -> int:
+        """How many layers `layer` tells apart, the head among them."""
+        return 2
+
+    def layer(self, path: str) -> int:
+        """The layer that a parameter is in, counted from the inputs on; the head is the last one.
+
+        Args:
+          path: of the parameter, with the number of the block where blocks are stacked.
+        """
+        return self.num_layers() - 1 if path.startswith("head/") else 0
+
+    def freeze(self, frozen: Collection[str]) -> None:
+        """Takes note of what is never trained, before the model is split.
+
+        Batch norms that have parameters, all of them frozen, use and keep their running statistics, in training too:
+        their `use_running_average` is set, which the model has to go by. A family may spare itself more.
+
+        Args:
+          frozen: paths of parameters, with the number of the block where blocks are stacked.
+        """
+        for path, module in nnx.iter_modules(self):
+            if isinstance(module, nnx.BatchNorm):
+                where = "/".join(map(str, path))
+                own = [f"{where}/{name}" for name in ("scale", "bias") if getattr(module, name) is not None]
+                module.use_running_average = bool(own) and all(name in frozen for name in own)
 
     def __call__(
         self,

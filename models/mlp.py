@@ -82,6 +82,14 @@ class Mlp(Model):
         units = (layer.out_features for layer in self.hidden[::2])
         return {"model.mlp.hidden_sizes": math.gcd(*units)} if self.hidden else {}
 
+    def num_layers(self) -> int:
+        """The embeddings, each hidden layer, and the head."""
+        return len(self.hidden) + 2
+
+    def layer(self, path: str) -> int:
+        """Hidden layers are counted from 1 on."""
+        return int(path.split("/")[1]) + 1 if path.startswith("hidden/") else super().layer(path)
+
     def features(
         self,
         inputs: Float[Array, "batch ..."],

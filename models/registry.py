@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 from flax import nnx
 
+from models.convnext import ConvNeXt
 from models.interface import REMAT, Model
 from models.linear import Linear
 from models.mlp import Mlp
@@ -15,7 +16,13 @@ from models.resnet import ResNet
 from models.vit import VisionTransformer
 from plumbline import unknown_name
 
-REGISTRY: dict[str, type[Model]] = {"linear": Linear, "mlp": Mlp, "resnet": ResNet, "vit": VisionTransformer}
+REGISTRY: dict[str, type[Model]] = {
+    "linear": Linear,
+    "mlp": Mlp,
+    "resnet": ResNet,
+    "convnext": ConvNeXt,
+    "vit": VisionTransformer,
+}
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 

@@ -89,6 +89,17 @@ class ResNet(Model):
         # Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 5.1.
         self.head = nnx.Linear(channels, num_outputs, kernel_init=nnx.initializers.normal(0.01), rngs=rngs)
 
+    def num_layers(self) -> int:
+        """The stem, each residual block, and the head."""
+        return sum(map(len, self.stages)) + 2
+
+    def layer(self, path: str) -> int:
+        """Blocks are counted over all stages."""
+        if not path.startswith("stages/"):
+            return super().layer(path)
+        stage, block = map(int, path.split("/")[1:3])
+        return sum(len(blocks) for blocks in self.stages[:stage]) + block + 1
+
     def features(
         self,
         inputs: Float[Array, "batch height width channels"],
@@ -264,11 +275,11 @@ def num_groups(channels: int) -> int:
 def _normalize(
     norm: nnx.BatchNorm | nnx.GroupNorm, values: Float[Array, "*shape"], training: bool
 ) -> Float[Array, "*shape"]:
-    """Applies a norm; batch norm in training by the statistics of this batch, which it records."""
+    """Applies a norm; batch norm in training by the statistics of this batch, which it records, unless it is frozen."""
     if isinstance(norm, nnx.BatchNorm):
         # Where devices see parts of a batch only, the statistics are still those of all of it.
         norm.axis_name = axes.mapped_axis()
-        normalized = norm(values, use_running_average=not training)
+        normalized = norm(values, use_running_average=norm.use_running_average or not training)
     else:
         normalized = norm(values)
     return normalized.astype(values.dtype)

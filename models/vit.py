@@ -4,10 +4,12 @@ Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", section 3.1 and table 
 "Training data-efficient image transformers", table 1. Details that weights from elsewhere depend on (exact gelu, biases
 everywhere, epsilon of the norms, a position for the class token) are those of timm.
 
-Shapes: `tokens` counts the patches and, with it, the class token, which comes first.
+Shapes: `tokens` counts the patches and what comes before them: the class token, then the distillation token.
 """
 
 import dataclasses
+from collections.abc import Collection
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Float32, Int, PRNGKeyArray
 
 from models.interface import REMAT, Model, Scalar, require_images, require_positive
+from models.layer_scale import LayerScale
 from models.regularization import Regularization, depth_share
 from plumbline import UserError, axes, unknown_name
 
@@ -39,7 +42,7 @@ VARIANTS = {
     "L": Sizes(1024, 24, 16, 4096),
     "H": Sizes(1280, 32, 16, 5120),
 }
-POOLINGS = ("token", "mean")
+POOLINGS = ("token", "mean", "token_and_mean", "token_and_distillation")
 POSITIONS = ("learned", "sincos2d")
 
 LAYER_NORM_EPSILON = 1e-6
@@ -52,21 +55,29 @@ MAX_UNROLLED_DEPTH = 4
 class VisionTransformer(Model):
     """Patches as tokens, a stack of pre-norm transformer blocks, and a dense head on the class token or the mean.
 
+    What the heads of some pretrained models read is there as well: class token and mean of the patches side by side
+    (Oquab et al. 2023, "DINOv2", section 7.1), or class and distillation token (Touvron et al. 2021, section 3).
+
     The parameters of all blocks are stacked along a leading axis, and the blocks run in a scan: a program of any depth
     is traced in the time of one block, and a deep one compiled in it.
     """
 
     embedding: nnx.Linear
     class_token: nnx.Param | None
+    distillation_token: nnx.Param | None
     positions: nnx.Param | None
     blocks: "Block"
     norm: nnx.LayerNorm
     head: nnx.Linear
     patch_size: int
     sizes: Sizes
+    pooling: str
+    grid: tuple[int, int]
+    frozen_blocks: int
     remat: str
     dtype: DTypeLike
 
+    stacked = ("blocks",)
     # Shoeybi et al. 2019, "Megatron-LM", section 3: heads and hidden units are dealt out, and each sublayer's result is
     # summed over the devices.
     partition_rules = (
@@ -92,6 +103,9 @@ class VisionTransformer(Model):
         mlp_size: int = 256,
         pooling: str = "token",
         positions: str = "learned",
+        distillation_token: bool = False,
+        layer_scale: float = 0.0,
+        norm_epsilon: float = LAYER_NORM_EPSILON,
         dtype: DTypeLike = jnp.float32,
         remat: str = "none",
         rngs: nnx.Rngs,
@@ -105,8 +119,13 @@ class VisionTransformer(Model):
           depth: number of blocks.
           heads: heads of attention.
           mlp_size: hidden units of each block's MLP.
-          pooling: "token" (the head reads a class token) or "mean" (of all patches).
-          positions: "learned", or "sincos2d" (fixed; the class token has none).
+          pooling: what the head reads: "token" (a class token), "mean" (of all patches; there is no class token),
+            "token_and_mean" or "token_and_distillation" (both side by side).
+          positions: "learned", or "sincos2d" (fixed; the class and distillation tokens have none).
+          distillation_token: adds one more token, after the class token.
+          layer_scale: initial factor on each channel of each residual branch, which is learned (Touvron et al. 2021,
+            "Going deeper with Image Transformers", section 2.1); 0: no such factors.
+          norm_epsilon: added to the variance in the norms.
 
         Raises:
           UserError: for inputs that are no images or do not divide into patches, an unknown variant, pooling or kind of
@@ -114,30 +133,57 @@ class VisionTransformer(Model):
         """
         height, image_width, channels = require_images("vit", input_shape)
         sizes = _resolve_sizes(variant, Sizes(width, depth, heads, mlp_size))
-        _check_choices(pooling, positions, sizes)
+        _check_choices(pooling, positions, sizes, distillation_token)
         grid = _grid_shape(height, image_width, patch_size)
 
         self.embedding = nnx.Linear(patch_size**2 * channels, sizes.width, dtype=dtype, rngs=rngs)
-        self.class_token = nnx.Param(jnp.zeros((1, sizes.width))) if pooling == "token" else None
-        num_tokens = grid[0] * grid[1] + (pooling == "token")
+        self.class_token = nnx.Param(jnp.zeros((1, sizes.width))) if pooling != "mean" else None
+        self.distillation_token = nnx.Param(jnp.zeros((1, sizes.width))) if distillation_token else None
+        num_tokens = grid[0] * grid[1] + (pooling != "mean") + distillation_token
         if positions == "learned":
             initial = jax.random.normal(rngs.params(), (num_tokens, sizes.width)) / sizes.width**0.5
             self.positions = nnx.Param(initial)
         else:
             self.positions = None
         block_keys = jax.random.split(rngs.params(), sizes.depth)
-        self.blocks = nnx.vmap(lambda key: Block(sizes, dtype=dtype, rngs=nnx.Rngs(key)))(block_keys)
-        self.norm = _make_layer_norm(sizes.width, rngs=rngs)
+        shared = {"layer_scale": layer_scale, "norm_epsilon": norm_epsilon, "dtype": dtype}
+        self.blocks = nnx.vmap(lambda key: Block(sizes, **shared, rngs=nnx.Rngs(key)))(block_keys)
+        self.norm = _make_layer_norm(sizes.width, norm_epsilon, rngs=rngs)
         # From zero, as in Dosovitskiy et al.'s and Beyer et al.'s code: the first predictions are uniform.
-        self.head = nnx.Linear(sizes.width, num_outputs, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        num_features = sizes.width * (2 if pooling.startswith("token_and_") else 1)
+        self.head = nnx.Linear(num_features, num_outputs, kernel_init=nnx.initializers.zeros, rngs=rngs)
         self.patch_size = patch_size
         self.sizes = sizes
+        self.pooling = pooling
+        self.grid = grid
+        # The first so many blocks are not trained.
+        self.frozen_blocks = 0
         self.remat = remat
         self.dtype = dtype
 
     def tensor_units(self) -> dict[str, int]:
         """Heads of attention and hidden units."""
         return {"model.vit.heads": self.sizes.heads, "model.vit.mlp_size": self.sizes.mlp_size}
+
+    def num_layers(self) -> int:
+        """Patches and positions, each block, and the head."""
+        return self.sizes.depth + 2
+
+    def layer(self, path: str) -> int:
+        """The last norm belongs to the last block, as in timm's groups."""
+        if path.startswith("norm/"):
+            return self.sizes.depth
+        return int(path.split("/")[1]) + 1 if path.startswith("blocks/") else super().layer(path)
+
+    def freeze(self, frozen: Collection[str]) -> None:
+        """No gradient is computed for first blocks that are frozen; nor through them, if what is before them is too."""
+        super().freeze(frozen)
+        names = ["/".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(self.blocks, nnx.Param))]
+        self.frozen_blocks = 0
+        while self.frozen_blocks < self.sizes.depth and all(
+            f"blocks/{self.frozen_blocks}/{name}" in frozen for name in names
+        ):
+            self.frozen_blocks += 1
 
     def features(
         self,
@@ -148,13 +194,23 @@ class VisionTransformer(Model):
         dropout: Scalar | None = None,
         stochastic_depth: Scalar | None = None,
     ) -> Float32[Array, "batch features"]:
-        """The normalised class token, or mean of the normalised tokens. Arguments as in `Model`."""
+        """Of the normalised tokens the class token or the mean of the patches, as `pooling` says; as in `Model`."""
         regularization = Regularization.of_call(
             training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth
         )
         tokens = self._run_blocks(self._embed(inputs), regularization)
         normalized = self.norm(tokens)
-        return normalized.mean(axis=1) if self.class_token is None else normalized[:, 0]
+        if self.pooling == "token":
+            return normalized[:, 0]
+        if self.pooling == "token_and_distillation":
+            return jnp.concatenate([normalized[:, 0], normalized[:, 1]], axis=1)
+        mean = normalized[:, self.num_prefix_tokens :].mean(axis=1)
+        return mean if self.pooling == "mean" else jnp.concatenate([normalized[:, 0], mean], axis=1)
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Tokens before those of the patches."""
+        return (self.class_token is not None) + (self.distillation_token is not None)
 
     def _embed(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch tokens units"]:
         """Makes tokens of patches, adds positions, and puts the class token first."""
@@ -163,9 +219,11 @@ class VisionTransformer(Model):
         if self.positions is None:
             grid = (images.shape[1] // self.patch_size, images.shape[2] // self.patch_size)
             tokens = tokens + jnp.asarray(sincos2d(*grid, width), self.dtype)[None]
-        if self.class_token is not None:
-            class_token = jnp.broadcast_to(self.class_token[...].astype(self.dtype), (batch_size, 1, width))
-            tokens = jnp.concatenate([class_token, tokens], axis=1)
+        prefix = [token for token in (self.class_token, self.distillation_token) if token is not None]
+        if prefix:
+            shape = (batch_size, 1, width)
+            same_for_all = [jnp.broadcast_to(token[...].astype(self.dtype), shape) for token in prefix]
+            tokens = jnp.concatenate([*same_for_all, tokens], axis=1)
         if self.positions is not None:
             tokens = tokens + self.positions[...].astype(self.dtype)[None]
         return tokens
@@ -182,12 +240,18 @@ class VisionTransformer(Model):
             tokens = block(tokens, regularization, index, depth_share(index, self.sizes.depth))
             return axes.constrain(tokens, axes.BATCH, None, None), None
 
-        unroll = self.sizes.depth <= MAX_UNROLLED_DEPTH
+        depth, frozen = self.sizes.depth, self.frozen_blocks
+        unroll, indexed = depth <= MAX_UNROLLED_DEPTH, (jnp.arange(depth), stacked)
+        if frozen:
+            # In a loop of their own, which has no backward pass, for which nothing is kept.
+            first, indexed = _cut(indexed, 0, frozen), _cut(indexed, frozen, depth)
+            tokens, _ = jax.lax.scan(run_block, tokens, jax.lax.stop_gradient(first), unroll=unroll)
         if policy := REMAT[self.remat]:
             # A loop keeps the compiler from merging the recomputation with the forward pass; straight code would need
             # the barrier that is left out here.
             run_block, unroll = jax.checkpoint(run_block, prevent_cse=False, policy=policy), False
-        tokens, _ = jax.lax.scan(run_block, tokens, (jnp.arange(self.sizes.depth), stacked), unroll=unroll)
+        if frozen < depth:
+            tokens, _ = jax.lax.scan(run_block, tokens, indexed, unroll=unroll)
         return tokens
 
 
@@ -196,15 +260,27 @@ class Block(nnx.Module):
 
     norm1: nnx.LayerNorm
     attention: "Attention"
+    layer_scale1: LayerScale | None
     norm2: nnx.LayerNorm
     mlp: "BlockMlp"
+    layer_scale2: LayerScale | None
 
-    def __init__(self, sizes: Sizes, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        """Takes the sizes of the model, of which the depth does not matter."""
-        self.norm1 = _make_layer_norm(sizes.width, rngs=rngs)
+    def __init__(
+        self,
+        sizes: Sizes,
+        *,
+        layer_scale: float = 0.0,
+        norm_epsilon: float = LAYER_NORM_EPSILON,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        """Takes the sizes of the model, of which the depth does not matter; for the rest see `VisionTransformer`."""
+        self.norm1 = _make_layer_norm(sizes.width, norm_epsilon, rngs=rngs)
         self.attention = Attention(sizes.width, sizes.heads, dtype=dtype, rngs=rngs)
-        self.norm2 = _make_layer_norm(sizes.width, rngs=rngs)
+        self.layer_scale1 = LayerScale(sizes.width, layer_scale) if layer_scale else None
+        self.norm2 = _make_layer_norm(sizes.width, norm_epsilon, rngs=rngs)
         self.mlp = BlockMlp(sizes.width, sizes.mlp_size, dtype=dtype, rngs=rngs)
+        self.layer_scale2 = LayerScale(sizes.width, layer_scale) if layer_scale else None
 
     def __call__(
         self,
@@ -221,9 +297,14 @@ class Block(nnx.Module):
           index: number of the block, for its randomness; may be traced.
           share: share of the full rate of stochastic depth that this block has.
         """
-        for sublayer, (norm, transform) in enumerate(((self.norm1, self.attention), (self.norm2, self.mlp))):
+        sublayers = (
+            (self.norm1, self.attention, self.layer_scale1),
+            (self.norm2, self.mlp, self.layer_scale2),
+        )
+        for sublayer, (norm, transform, layer_scale) in enumerate(sublayers):
             layer = 2 * index + sublayer
             branch = regularization.drop_units(transform(norm(tokens)), layer)
+            branch = branch if layer_scale is None else layer_scale(branch)
             tokens = tokens + regularization.drop_branch(branch, layer, share)
         return tokens
 
@@ -311,6 +392,11 @@ def sincos2d(rows: int, columns: int, width: int) -> Float32[np.ndarray, "patche
     return np.concatenate(waves, axis=1).astype(np.float32)
 
 
+def _cut(tree: Any, start: int, stop: int) -> Any:
+    """So many entries along the leading axis of each array."""
+    return jax.tree.map(lambda leaf: leaf[start:stop], tree)
+
+
 def _resolve_sizes(variant: str, custom: Sizes) -> Sizes:
     if variant == "custom":
         return custom
@@ -319,9 +405,13 @@ def _resolve_sizes(variant: str, custom: Sizes) -> Sizes:
     return VARIANTS[variant]
 
 
-def _check_choices(pooling: str, positions: str, sizes: Sizes) -> None:
+def _check_choices(pooling: str, positions: str, sizes: Sizes, distillation_token: bool) -> None:
     if pooling not in POOLINGS:
         raise unknown_name("model.vit.pooling", pooling, POOLINGS)
+    if pooling == "token_and_distillation" and not distillation_token:
+        raise UserError(
+            f"model.vit.pooling: '{pooling}' reads a token that is not there; set model.vit.distillation_token=True"
+        )
     if positions not in POSITIONS:
         raise unknown_name("model.vit.positions", positions, POSITIONS)
     for field in dataclasses.fields(sizes):
@@ -357,6 +447,6 @@ def _make_dense(
     return nnx.Linear(fan_in, fan_out, kernel_init=kernel_init, bias_init=bias_init, dtype=dtype, rngs=rngs)
 
 
-def _make_layer_norm(width: int, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
+def _make_layer_norm(width: int, epsilon: float, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
     """A norm in float32, whatever the type of the arithmetic; the dense layer after it converts."""
-    return nnx.LayerNorm(width, epsilon=LAYER_NORM_EPSILON, dtype=jnp.float32, rngs=rngs)
+    return nnx.LayerNorm(width, epsilon=epsilon, dtype=jnp.float32, rngs=rngs)

@@ -1,5 +1,6 @@
 """A run put to use: evaluation and prediction with the parameters of one of its checkpoints."""
 
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,14 +15,64 @@ import data
 from data.prediction import Chunk, read_inputs
 from plumbline import UserError, unknown_name
 from trainers import checkpoints, compilation, hyperparameters
+from trainers.building import build_program
 from trainers.checkpoints import Checkpoints
 from trainers.durations import Clock
 from trainers.evaluation import evaluation_batch_size, make_evaluate
-from trainers.loop import build_program
 from trainers.mesh import data_mesh, make_mesh, num_batch_shards
 from trainers.run_directory import RunDirectory
 from trainers.sharding import state_shardings
+from trainers.state import InferenceState, Program
 from trainers.step import make_outputs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Restored:
+    """What of a run answers, out of a checkpoint.
+
+    Attributes:
+      program: model, preprocessing and objective.
+      step: after which the parameters were taken.
+      state: parameters and what was fitted.
+      shardings: of the state.
+      fingerprint: of the run's data.
+    """
+
+    program: Program
+    step: int
+    state: InferenceState
+    shardings: InferenceState
+    fingerprint: str
+
+
+def restore(directory: RunDirectory, mesh: Mesh, checkpoint: str) -> Restored:
+    """Reads a run's parameters; none of its data is needed.
+
+    Args:
+      directory: of the run.
+      mesh: that they shall lie on.
+      checkpoint: "best" on the validation split, or "last".
+
+    Raises:
+      UserError: there is no run, or no whole checkpoint.
+    """
+    config = directory.config()
+    program, init = build_program(config, directory.features())
+    # How long the training was is in the checkpoint; only the form of the state counts here.
+    any_clock = Clock(num_examples=1, batch_size=1, total_steps=2**31)
+    arguments = jnp.uint32(0), hyperparameters.from_config(config, any_clock), directory.fitted()
+    shapes = jax.eval_shape(init, *arguments)
+    shardings = state_shardings(program, mesh, shapes)
+    restored = None
+    if directory.checkpoints.exists():
+        opened = Checkpoints(directory.checkpoints, read_only=True)
+        restored = opened.restore_inference(checkpoints.abstract(shapes, shardings), checkpoint)
+        opened.close()
+    if restored is None:
+        status = directory.status().get("status", "not begun")
+        raise UserError(f"--workdir: '{directory.path}' has no checkpoint; the run is {status}, and none was saved yet")
+    step, state, fingerprint = restored
+    return Restored(program=program, step=step, state=state, shardings=shardings.inference(), fingerprint=fingerprint)
 
 
 class FinishedRun:
@@ -48,27 +99,13 @@ class FinishedRun:
         directory = RunDirectory(workdir)
         self.config, self.features = directory.config(), directory.features()
         compilation.keep_programs(self.config.execution.compilation_cache, self.config.data.cache_dir)
-        self.program, init = build_program(self.config, self.features)
         self._mesh = _mesh_for(self.config)
+        restored = restore(directory, self._mesh, checkpoint)
+        self.program, self.step, self.state = restored.program, restored.step, restored.state
+        self._shardings, self._fingerprint = restored.shardings, restored.fingerprint
         # The last batch is filled up anyway: any number of devices will do.
         parts = num_batch_shards(self._mesh)
         self._batch_size = -(-evaluation_batch_size(self.config) // parts) * parts
-        # How long the training was is in the checkpoint; only the form of the state counts here.
-        any_clock = Clock(num_examples=1, batch_size=1, total_steps=2**31)
-        arguments = jnp.uint32(0), hyperparameters.from_config(self.config, any_clock), directory.fitted()
-        shapes = jax.eval_shape(init, *arguments)
-        shardings = state_shardings(self.program, self._mesh, shapes)
-        self._shardings = shardings.inference()
-        state = checkpoints.abstract(shapes, shardings)
-        restored = None
-        if directory.checkpoints.exists():
-            opened = Checkpoints(directory.checkpoints, read_only=True)
-            restored = opened.restore_inference(state, checkpoint)
-            opened.close()
-        if restored is None:
-            status = directory.status().get("status", "not begun")
-            raise UserError(f"--workdir: '{workdir}' has no checkpoint; the run is {status}, and none was saved yet")
-        self.step, self.state, self._fingerprint = restored
         self._outputs = jax.jit(make_outputs(self.program))
 
     def evaluate(self, split: str = "test") -> dict[str, float]:

@@ -11,7 +11,7 @@ import psutil
 
 from data.pool import Pool
 from trainers.lanes import Lanes
-from trainers.state import Init, Program, num_parameters
+from trainers.state import Init, Program, Start, num_parameters
 from trainers.tasks import Task
 
 # All members together have to take this many times as long as a compilation, or no other mode is tried.
@@ -42,12 +42,13 @@ class EngineMaker:
         self,
         program: Program,
         init: Init,
+        start: Start,
         pool: Pool,
         devices: Sequence[jax.Device],
         tasks: Sequence[Task],
     ):
         self._pool, self._devices, self._tasks = pool, devices, tasks
-        self._program, self._init = program, init
+        self._program, self._init, self._start = program, init, start
 
     def make(self, mode: str, wanted: int) -> Engine:
         """The programs in this mode, or in the fastest if it is "auto"."""
@@ -90,6 +91,7 @@ class EngineMaker:
             self._init,
             self._pool,
             [self._tasks[lane % len(self._tasks)].arguments for lane in range(count)],
+            self._start,
             mode=mode,
             steps=steps,
             devices=self._devices,

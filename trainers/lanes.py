@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data.pool import Pool
 from trainers.objectives import Sums, Totals
-from trainers.state import InferenceState, Init, Program, TrainState
+from trainers.state import InferenceState, Init, Program, Start, TrainState
 from trainers.step import Batch, make_evaluation_step, make_outputs, make_train_step
 
 MODES = ("loop", "map", "vmap")
@@ -42,6 +42,7 @@ class Lanes:
         init: Init,
         pool: Pool,
         arguments: Sequence[tuple],
+        start: Start,
         *,
         mode: str,
         steps: int,
@@ -55,6 +56,7 @@ class Lanes:
           init: makes a member's first state.
           pool: of the rows.
           arguments: of `init`, for each lane; with "loop" there is one lane a device.
+          start: what all members begin with.
           mode: how the lanes of a device are run.
           steps: most steps in a dispatch; 1 with "loop".
           devices: that the lanes are spread over.
@@ -67,11 +69,12 @@ class Lanes:
         mesh = Mesh(np.array(devices), (_AXIS,))
         split, whole = NamedSharding(mesh, PartitionSpec(_AXIS)), NamedSharding(mesh, PartitionSpec())
         self._rows = jax.device_put(_rows(pool), whole)
+        self._start = start
 
         loop = mode == "loop"
         # Compiled once and run now and then: on CPU most of LLVM's work on it would be wasted.
         quickly = {"xla_backend_optimization_level": 1} if devices[0].platform == "cpu" else None
-        self._init = jax.jit(_spread(lambda _, *own: init(*own), mesh, "map"), compiler_options=quickly)
+        self._init = jax.jit(_spread(lambda start, *own: init(*own, start), mesh, "map"), compiler_options=quickly)
         advance = jax.jit(
             _spread(_advance(program, loop=loop), mesh, mode),
             in_shardings=(whole, split, split, split),
@@ -161,7 +164,7 @@ class Lanes:
         self.states, self.best = self._put((self.states, self.best), lane, (state, best))
 
     def _begun(self, arguments: Sequence[tuple]) -> TrainState:
-        return self._init((), *jax.tree.map(lambda *leaves: np.stack(leaves), *arguments))
+        return self._init(self._start, *jax.tree.map(lambda *leaves: np.stack(leaves), *arguments))
 
     def _over(self, function: Callable, positions: Mapping[int, np.ndarray], best: bool) -> Any:
         """Calls the function with as many batches at a time as it takes; yields what it gives, on the host."""

@@ -14,23 +14,14 @@ import jax
 import ml_collections
 
 import data
-from plumbline import UserError
-from trainers import (
-    compilation,
-    hyperparameters,
-    objectives,
-    processes,
-    schedules,
-    settings,
-)
+from trainers import compilation, processes, settings, transfer
+from trainers.building import build_program, make_clock
 from trainers.dispatch import check_parallel_mode
-from trainers.durations import Clock
 from trainers.goodput import Goodput
 from trainers.mesh import check_batch, make_mesh
 from trainers.run import Run, failure_written, fitted, versions
 from trainers.run_directory import RunDirectory, compared
 from trainers.signals import Signals
-from trainers.state import Init, Program, make_program
 
 
 def train(
@@ -56,8 +47,9 @@ def train(
       UserError: config, data or working directory are not right; the message says what to do.
     """
     goodput = Goodput(time.time())
-    settings.check(config)
     directory = RunDirectory(workdir, writes=processes.process_index() == 0)
+    config = transfer.resolved(config, None if overwrite else directory)
+    settings.check(config)
     with directory.held(), Signals() as signals:
         directory.check_shared(processes.broadcast(directory.mark))
         directory.check(config, overwrite=overwrite)
@@ -74,7 +66,10 @@ def train(
         dataset = data.load(config.data, seed=config.seed)
         clock = make_clock(config, len(dataset.splits["train"]))
         program, init = build_program(config, dataset.features)
-        run = Run(config, directory, dataset, program, init, mesh, clock, goodput)
+        # One that goes on has no need of it.
+        begins = processes.broadcast(overwrite or not directory.has_checkpoint())
+        start, origin = transfer.begin_from(config.transfer, program) if begins else ({}, "")
+        run = Run(config, directory, dataset, program, init, mesh, clock, goodput, start)
         run.check_resources()
         processes.agree({"config": compared(config.to_dict()), "data": dataset.fingerprint, "versions": versions()})
 
@@ -83,39 +78,7 @@ def train(
         with run.saved_states(), processes.fail_together():
             run.restore_or_begin()
             processes.agree({"step": run.step, "execution": dataclasses.asdict(run.plan)})
-            directory.begin(config, dataset.features, fitted(dataset))
+            directory.begin(config, dataset.features, fitted(dataset), origin)
             with failure_written(run):
                 status, reason = run.steps(signals)
                 return run.finish(status, reason)
-
-
-def make_clock(config: ml_collections.ConfigDict, num_examples: int) -> Clock:
-    """The clock of a training over `num_examples` examples.
-
-    Raises:
-      UserError: the duration is none, or shorter than a step.
-    """
-    clock = Clock(num_examples=num_examples, batch_size=config.train.batch_size)
-    total_steps = clock.steps(config.train.duration, "train.duration")
-    if total_steps < 1:
-        raise UserError(f"train.duration: '{config.train.duration}' is less than one step")
-    return dataclasses.replace(clock, total_steps=total_steps)
-
-
-def build_program(
-    config: ml_collections.ConfigDict, features: data.Features, *, used: frozenset[str] = frozenset()
-) -> tuple[Program, Init]:
-    """The program of a config on such features, and the function that makes its first state.
-
-    Args:
-      config: the whole config.
-      features: what an example is.
-      used: hyperparameters that are in the program besides those the config uses.
-
-    Raises:
-      UserError: objective, schedule, model or optimizer do not fit.
-    """
-    objective = objectives.build(config.objective.name, features, calibration_bins=config.evaluation.calibration_bins)
-    settings.check_task(config, features)
-    schedule = schedules.build(config.schedule)
-    return make_program(config, features, objective, used | hyperparameters.used([config]), schedule)

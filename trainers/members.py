@@ -135,5 +135,6 @@ def program_key(config: ml_collections.ConfigDict) -> str:
     flat["model.remat"] = config.model.remat
     # Its entries are data, their number is not.
     flat["schedule.step_at"] = len(config.schedule.step_at)
+    flat["transfer.unfreeze"] = [pattern for pattern, _ in config.transfer.unfreeze]
     flat["train.ema_decay"] = config.train.ema_decay != 0
     return json.dumps({n: v for n, v in flat.items() if n not in _TRACED - {"train.ema_decay"}}, default=list)

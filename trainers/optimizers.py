@@ -69,7 +69,7 @@ def build(
     hyperparameters: Hyperparameters,
     used: frozenset[str],
     *,
-    learning_rate: ArrayLike,
+    learning_rate: ArrayLike | Params,
     weight_decay_factors: Factors,
     learning_rate_factors: Factors,
 ) -> optax.GradientTransformation:
@@ -79,7 +79,7 @@ def build(
       config: the `optimizer` section; only its name and `nesterov` are read.
       hyperparameters: traced scalars.
       used: names of the hyperparameters that are not zero; the others leave no trace in the program.
-      learning_rate: scalar, the schedule applied.
+      learning_rate: scalar, the schedule applied; or a tree like the parameters' of what each is multiplied by.
       weight_decay_factors: factors on the weight decay.
       learning_rate_factors: factors on the learning rate.
 
@@ -168,8 +168,12 @@ def _decay(weight_decay: ArrayLike, decay_factors: Factors) -> optax.GradientTra
     return optax.stateless(lambda updates, params: jax.tree.map(add, updates, params, decay_factors))
 
 
-def _descend(learning_rate: ArrayLike, rate_factors: Factors) -> optax.GradientTransformation:
-    return optax.stateless(lambda updates, _: jax.tree.map(lambda u, f: -learning_rate * f * u, updates, rate_factors))
+def _descend(learning_rate: ArrayLike | Params, rate_factors: Factors) -> optax.GradientTransformation:
+    def descend(updates: Params, _: Params) -> Params:
+        rates = jax.tree.broadcast(learning_rate, updates)
+        return jax.tree.map(lambda u, f, rate: -rate * f * u, updates, rate_factors, rates)
+
+    return optax.stateless(descend)
 
 
 def _muon_dimensions(params: Params) -> Any:

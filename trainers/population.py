@@ -21,17 +21,17 @@ import ml_collections
 from data.pool import Pool
 from plumbline import Preempted, UserError, unknown_name
 from plumbline.files import remove_unfinished
-from trainers import compilation, hyperparameters, lanes, settings
+from trainers import compilation, hyperparameters, lanes, settings, transfer
+from trainers.building import build_program
 from trainers.durations import Clock
 from trainers.lane_engine import Engine, EngineMaker
 from trainers.lane_queue import Queue
-from trainers.loop import build_program
 from trainers.members import Member, Outcome, overridden, program_key
 from trainers.population_file import Saved, read, write
 from trainers.progress import PopulationProgress
 from trainers.run_directory import compared
 from trainers.signals import Signals
-from trainers.state import Init, Program
+from trainers.state import Init, Program, Start
 from trainers.tasks import Task
 
 __all__ = ["Member", "Outcome", "Population", "overridden", "train_population"]
@@ -105,7 +105,8 @@ class Population:
         self._path = None if directory is None else pathlib.Path(directory) / "population.npz"
         self._fingerprint = _digest([compared(self._config.to_dict()), pool.fingerprint, sorted(pool.splits)])
         self._used: dict[str, frozenset[str]] = collections.defaultdict(lambda: used)
-        self._programs: dict[tuple[str, frozenset[str]], tuple[Program, Init]] = {}
+        self._programs: dict[tuple[str, frozenset[str]], tuple[Program, Init, Start]] = {}
+        self._starts: dict[str, Start] = {}
         self._engines: dict[tuple[str, frozenset[str]], Engine] = {}
         self._saved = Saved(fingerprint=self._fingerprint)
         if self._path is not None:
@@ -230,7 +231,10 @@ class Population:
         self._used[key] |= hyperparameters.used([task.config])
         identity = key, self._used[key]
         if identity not in self._programs:
-            self._programs[identity] = build_program(task.config, self._pool.features, used=self._used[key])
+            program, init = build_program(task.config, self._pool.features, used=self._used[key])
+            if key not in self._starts:
+                self._starts[key], _ = transfer.begin_from(task.config.transfer, program)
+            self._programs[identity] = program, init, self._starts[key]
 
     def _engine(self, key: str, tasks: list[Task]) -> Engine:
         """The programs of a group, made anew where those at hand do not serve it."""

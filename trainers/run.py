@@ -8,7 +8,7 @@ import functools
 import importlib.metadata
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -41,7 +41,7 @@ from trainers.progress import Progress
 from trainers.run_directory import RunDirectory
 from trainers.sharding import placements, state_shardings
 from trainers.signals import Signals
-from trainers.state import Init, Program, num_parameters
+from trainers.state import Init, Program, Start, num_parameters
 from trainers.step import make_train_step, zero_metrics
 from trainers.tensorboard import scalar_writer
 from trainers.workload import model_flops
@@ -91,10 +91,11 @@ class Run:
         mesh: Mesh,
         clock: Clock,
         goodput: Goodput,
+        start: Start,
     ):
         settings_ = config.train
         self.config, self.directory, self.dataset, self.program, self.mesh = config, directory, dataset, program, mesh
-        self.goodput = goodput
+        self.goodput, self.start = goodput, start
         self.total_steps = clock.total_steps
         self.intervals = _Intervals(
             log=clock.every(settings_.log_every, "train.log_every"),
@@ -248,11 +249,21 @@ class Run:
         if restored:
             self.state, self.running, self.best = restored.state, restored.running, restored.best
         else:
-            self.state = self.init(*self.init_arguments)
+            self.state = self.init(*self.init_arguments, self._placed_start())
             self.running, self.best = self.zeros(), None
         self.step = int(self.state.step)
         self.saved_step, self.saved_at = self.step if restored else None, time.monotonic()
         self.directory.forget_metrics_after(self.step)
+
+    def _placed_start(self) -> Start:
+        """What the run begins with, where its parts will lie."""
+
+        def placed(tree: Any, shardings: Any) -> Any:
+            if isinstance(tree, Mapping):
+                return {name: placed(part, shardings[name]) for name, part in tree.items()}
+            return jax.make_array_from_callback(tree.shape, shardings, lambda index: tree[index])
+
+        return {name: placed(tree, getattr(self.shardings, name)) for name, tree in self.start.items()}
 
     def _prepare_execution(self) -> None:
         """What hands out batches and takes steps from here on."""
@@ -282,8 +293,11 @@ class Run:
         without_weight = int((train_split.weights == 0).sum())
         left_out = f" ({without_weight} of weight 0 or corrupt)" if without_weight else ""
         count = processes.process_count()
+        partition = self.program.partition
+        some = num_parameters(jax.eval_shape(partition.trained, self.abstract_state.params))
+        trained = f" ({some:,} of them trained)" if partition.frozen else ""
         print(
-            f"{config.model.name}, {num_parameters(self.state.params):,} parameters; {config.data.source}, "
+            f"{config.model.name}, {num_parameters(self.state.params):,} parameters{trained}; {config.data.source}, "
             f"{len(train_split):,} training examples{left_out}; "
             f"{self.total_steps:,} steps of {config.train.batch_size}; "
             f"{len(devices)} {devices[0].device_kind} device{'s' * (len(devices) > 1)}"

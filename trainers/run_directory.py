@@ -67,6 +67,7 @@ _FILES = (
     "rollback.json",
     "metrics.jsonl",
     "goodput.jsonl",
+    "transfer.txt",
     "config.json",
 )
 
@@ -161,16 +162,21 @@ class RunDirectory:
         elif any(entry.name not in (*_FILES, *_FOLDERS) for entry in self.path.iterdir() if entry.name[0] != "."):
             raise UserError(f"--workdir: '{self.path}' holds files but no run; choose an empty or a new folder")
 
-    def begin(self, config: ml_collections.ConfigDict, features: Features, fitted: Mapping[str, np.ndarray]) -> None:
+    def begin(
+        self, config: ml_collections.ConfigDict, features: Features, fitted: Mapping[str, np.ndarray], origin: str = ""
+    ) -> None:
         """Writes what the run is, new or continued.
 
         Args:
           config: the resolved config.
           features: what an example is.
           fitted: arrays fitted on the training rows.
+          origin: what of the first parameters came from where; "" says nothing.
         """
         if not self._writes:
             return
+        if origin:
+            write_text(self.path / "transfer.txt", origin)
         self._write("config.json", config.to_dict())
         self._write("features.json", features.to_json())
         with replaced(self.path / "fitted.npz") as temporary:
@@ -207,6 +213,10 @@ class RunDirectory:
                 return dict(arrays)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise UserError(f"--workdir: fitted.npz in '{self.path}' is missing or damaged ({error})") from None
+
+    def has_checkpoint(self) -> bool:
+        """Whether a checkpoint was saved, whole or not."""
+        return self.checkpoints.is_dir() and any(entry.name.isdigit() for entry in self.checkpoints.iterdir())
 
     def status(self) -> dict[str, Any]:
         """The last status written; empty before the first."""

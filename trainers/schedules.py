@@ -1,6 +1,6 @@
 """Learning-rate schedules: the share of the peak rate at each step. Their lengths are data, as hyperparameters are."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -16,18 +16,21 @@ Lengths = Mapping[str, ArrayLike]
 Schedule = Callable[[jax.Array, Lengths], jax.Array]
 
 
-def build(config: ml_collections.ConfigDict) -> Schedule:
-    """A linear warmup from 0, then what `config.name` says: from the step (as float32) and the lengths to a share.
+def build(config: ml_collections.ConfigDict, name: str = "", field: str = "schedule.name") -> Schedule:
+    """A linear warmup from 0, then what the name says: from the step (as float32) and the lengths to a share.
 
     Args:
       config: the `schedule` section.
+      name: of another schedule than the one of the section.
+      field: the config field that holds the name, for errors.
 
     Raises:
       UserError: the schedule is unknown.
     """
-    if config.name not in _AFTER_WARMUP:
-        raise unknown_name("schedule.name", config.name, NAMES)
-    after_warmup = _AFTER_WARMUP[config.name]
+    name = name or config.name
+    if name not in _AFTER_WARMUP:
+        raise unknown_name(field, name, NAMES)
+    after_warmup = _AFTER_WARMUP[name]
 
     def schedule(step: jax.Array, lengths: Lengths) -> jax.Array:
         warmup = lengths["warmup_steps"]
@@ -36,12 +39,13 @@ def build(config: ml_collections.ConfigDict) -> Schedule:
     return schedule
 
 
-def lengths(config: ml_collections.ConfigDict, clock: Clock) -> dict[str, np.ndarray]:
+def lengths(config: ml_collections.ConfigDict, clock: Clock, names: Collection[str] = ()) -> dict[str, np.ndarray]:
     """What `build`'s schedule has to know of a training: float32 numbers of steps, scalars but for `step_at` (n,).
 
     Args:
       config: the `schedule` section.
       clock: turns durations into steps; knows the length of the training.
+      names: of other schedules that are used besides.
 
     Raises:
       UserError: a duration is none, or the warmup is longer than the training.
@@ -54,9 +58,10 @@ def lengths(config: ml_collections.ConfigDict, clock: Clock) -> dict[str, np.nda
         )
     steps = {"warmup_steps": warmup, "decay_steps": clock.total_steps - warmup}
     # Checkpoints hold no empty arrays.
-    if config.name == "step" and config.step_at:
+    names = {config.name, *names}
+    if "step" in names and config.step_at:
         steps["step_at"] = [clock.steps(text, "schedule.step_at") for text in config.step_at]
-    if config.name == "rsqrt":
+    if "rsqrt" in names:
         text = config.rsqrt_timescale or config.warmup or "1 step"
         steps["rsqrt_timescale"] = max(1, clock.steps(text, "schedule.rsqrt_timescale"))
     return {name: np.asarray(value, np.float32) for name, value in steps.items()}

@@ -35,6 +35,10 @@ _CHECKS: dict[str, _Check] = {
     "optimizer.b1": _SHARE,
     "optimizer.b2": _SHARE,
     "optimizer.clip_norm": _NOT_NEGATIVE,
+    "transfer.layer_decay": (lambda value: 0 <= value <= 1, "at least 0 and at most 1"),
+    "transfer.head_learning_rate": _NOT_NEGATIVE,
+    "transfer.lora.rank": _AT_LEAST_ONE,
+    "transfer.lora.alpha": _POSITIVE,
     "train.batch_size": _AT_LEAST_ONE,
     "train.accumulation_steps": _AT_LEAST_ONE,
     "train.ema_decay": _SHARE,
@@ -73,6 +77,9 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"{field}: {value} given; it must be {wanted}")
     if config.train.on_divergence not in _ON_DIVERGENCE:
         raise unknown_name("train.on_divergence", config.train.on_divergence, _ON_DIVERGENCE)
+    for pair in config.transfer.unfreeze:
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
+            raise UserError(f"transfer.unfreeze: {pair!r} is no pair of a pattern and a duration, as ('.', '1 epochs')")
     if config.train.patience and config.data.validation == "none":
         raise UserError("train.patience: there is no validation split to watch; set data.validation, or patience to ''")
 

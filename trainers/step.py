@@ -47,10 +47,16 @@ def make_train_step(program: Program) -> TrainStep:
 
         def updated(state: TrainState) -> TrainState:
             optimizer = program.optimizer(state.hyperparameters, state.step)
-            updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-            params = optax.apply_updates(state.params, updates)
+            trained = program.partition.trained(state.params)
+            updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
+            moved = optax.apply_updates(trained, updates)
+            trained = program.fine_tuning.held(trained, moved, state.hyperparameters, state.step)
             return dataclasses.replace(
-                state, params=params, model_state=model_state, opt_state=opt_state, ema=_moving_average(state, params)
+                state,
+                params=program.partition.merged(state.params, trained),
+                model_state=model_state,
+                opt_state=opt_state,
+                ema=_moving_average(program, state, trained),
             )
 
         # A branch, which on CPU costs less than a select over every array. Multiplying by zero would keep a NaN.
@@ -95,23 +101,27 @@ def make_outputs(program: Program) -> Callable[[InferenceState, jax.Array], jax.
 
 
 def _gradient(program: Program, state: TrainState, batch: Batch) -> tuple[Tree, Tree, Metrics]:
-    """Gradient of the weighted mean loss over the whole batch, the model's new statistics, and the metrics."""
+    """Gradient of the weighted mean loss over the whole batch, the model's new statistics, and the metrics.
+
+    The gradient is with respect to the trained part of the parameters.
+    """
+    trained = program.partition.trained(state.params)
     key = jax.random.fold_in(state.key, state.step)
     parts = program.config.train.accumulation_steps
     grad_fn = jax.grad(functools.partial(_weighted_loss, program, state), has_aux=True)
 
     if parts == 1:
-        gradient, (model_state, metrics) = grad_fn(state.params, state.model_state, batch, key)
+        gradient, (model_state, metrics) = grad_fn(trained, state.model_state, batch, key)
     else:
 
         def add_part(carry: tuple, part: tuple[jax.Array, Batch]) -> tuple[tuple, None]:
             sums, model_state = carry
             number, batch_part = part
             part_key = jax.random.fold_in(key, number)
-            gradient, (model_state, metrics) = grad_fn(state.params, model_state, batch_part, part_key)
+            gradient, (model_state, metrics) = grad_fn(trained, model_state, batch_part, part_key)
             return (jax.tree.map(jnp.add, sums, (gradient, metrics)), model_state), None
 
-        zeros = jax.tree.map(jnp.zeros_like, state.params), _zeros(("loss", *program.objective.scores))
+        zeros = jax.tree.map(jnp.zeros_like, trained), _zeros(("loss", *program.objective.scores))
         numbered_parts = jnp.arange(parts), _cut(batch, parts)
         ((gradient, metrics), model_state), _ = jax.lax.scan(add_part, (zeros, state.model_state), numbered_parts)
 
@@ -121,7 +131,7 @@ def _gradient(program: Program, state: TrainState, batch: Batch) -> tuple[Tree, 
 
 
 def _weighted_loss(
-    program: Program, state: TrainState, params: Tree, model_state: Tree, batch: Batch, key: jax.Array
+    program: Program, state: TrainState, trained: Tree, model_state: Tree, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, tuple[Tree, Metrics]]:
     """The sum of weight times loss over the batch; beside it the model's new statistics and the metrics."""
 
@@ -153,7 +163,7 @@ def _weighted_loss(
             mix_key, inputs, targets, weight, mixup=rate("mixup"), cutmix=rate("cutmix")
         )
 
-    model = program.model(params, model_state)
+    model = program.model(program.partition.merged(state.params, trained), model_state)
     outputs = model(
         inputs, training=True, key=model_key, dropout=rate("dropout"), stochastic_depth=rate("stochastic_depth")
     )
@@ -162,13 +172,15 @@ def _weighted_loss(
     return metrics["loss"][0], (nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)), metrics)
 
 
-def _moving_average(state: TrainState, params: Tree) -> Tree:
+def _moving_average(program: Program, state: TrainState, trained: Tree) -> Tree:
     """The moving average after this step; its decay grows to the one asked, so that short runs are not held back."""
     if not state.ema:
         return state.ema
     step = state.step.astype(jnp.float32)
     decay = jnp.minimum(state.hyperparameters["ema_decay"], (1 + step) / (10 + step))
-    return jax.tree.map(lambda average, param: decay * average + (1 - decay) * param, state.ema, params)
+    average = program.partition.trained(state.ema)
+    average = jax.tree.map(lambda average, param: decay * average + (1 - decay) * param, average, trained)
+    return program.partition.merged(state.ema, average)
 
 
 def _cut(batch: Batch, parts: int) -> Batch:

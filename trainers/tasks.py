@@ -8,7 +8,7 @@ from data import order
 from data.pool import Pool
 from plumbline import UserError
 from trainers import hyperparameters, objectives, settings
-from trainers.loop import make_clock
+from trainers.building import make_clock
 from trainers.members import Member, check_shared, overridden
 from trainers.population_file import Paused
 

@@ -21,9 +21,9 @@ from diagnostics.cost.hlo import Module
 from diagnostics.cost.work import Operation
 from plumbline import UserError
 from trainers import hyperparameters, settings
+from trainers.building import build_program, make_clock
 from trainers.dispatch import Dispatch, check_parallel_mode
 from trainers.durations import Clock
-from trainers.loop import build_program, make_clock
 from trainers.mesh import check_batch, make_mesh, sharded_batch
 from trainers.run import fitted
 from trainers.sharding import placements, state_shardings, table

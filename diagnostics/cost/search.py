@@ -19,7 +19,7 @@ from trainers.mesh import make_mesh, num_batch_shards
 # From the cheapest to the dearest in time; which saves how much is for the compiler to say.
 _REMAT = ("dots", "dots_without_batch", "full")
 _ACCUMULATION = (2, 4, 8, 16)
-_REMAT_MODELS = ("resnet", "vit")
+_REMAT_MODELS = ("convnext", "resnet", "vit")
 _BATCH_FACTORS = (1.0, 2.0, 0.5, 4.0)
 
 Note = Callable[[str], None]

@@ -10,7 +10,7 @@ import numpy as np
 
 from data.pool import Pool
 from trainers import hyperparameters
-from trainers.loop import build_program, make_clock
+from trainers.building import build_program, make_clock
 from trainers.step import make_outputs
 
 _TIMES = 30

@@ -14,8 +14,8 @@ from experiments.searching import latency, pruning
 from experiments.searching.results import Metric
 from experiments.searching.study import Asked, Study
 from plumbline import UserError, counted
+from trainers.building import make_clock
 from trainers.evaluation import overall
-from trainers.loop import make_clock
 from trainers.members import Member, Outcome, overridden, program_key
 from trainers.population import Population
 

@@ -24,9 +24,9 @@ from experiments.searching.search import Plan, Search, judgements
 from experiments.searching.space import Space, parse
 from experiments.searching.study import Study
 from plumbline import UserError, counted, unknown_name
-from trainers import hyperparameters, objectives
+from trainers import hyperparameters, objectives, transfer
+from trainers.building import build_program
 from trainers.durations import Clock
-from trainers.loop import build_program
 from trainers.members import overridden, program_key
 from trainers.population import Population
 from trainers.run_directory import compared
@@ -87,6 +87,7 @@ def sweep(
     checked = parse(space(), config)
     trials = _check(options, checked)
     budget = _seconds(options.budget)
+    config = transfer.resolved(config)
     pool = load_grouped_pool(config, options.groups)
     _check_values(checked, config, pool)
     metrics = _metrics(options, config, pool)

@@ -10,7 +10,7 @@ import pytest
 from configs import defaults
 from data import Features, preprocessing
 from trainers import hyperparameters, settings
-from trainers.loop import build_program, make_clock
+from trainers.building import build_program, make_clock
 from trainers.state import num_parameters
 from trainers.step import make_train_step
 

@@ -16,7 +16,7 @@ import data
 from configs import defaults
 from data import Features
 from trainers import hyperparameters
-from trainers.loop import build_program, make_clock
+from trainers.building import build_program, make_clock
 from trainers.mesh import make_mesh
 from trainers.run import fitted
 from trainers.sharding import placements, state_shardings, table

@@ -67,6 +67,13 @@ def test_images_get_zero_mean_and_unit_deviation_by_channel(channels):
     np.testing.assert_allclose(applied.std(axis=(0, 1, 2)), 1, atol=1e-4)
 
 
+def test_signed_images_lie_between_minus_one_and_one():
+    features = Features(kind="image", shape=(1, 2, 1), dtype="uint8", task="classification", class_names=("a", "b"))
+    image = np.array([0, 255], np.uint8).reshape(1, 1, 2, 1)
+    fitted = preprocessing.fit(features, image, np.zeros(1, np.int32), normalize="signed")
+    np.testing.assert_allclose(preprocessing.apply(fitted, features, image).ravel(), [-1, 1], atol=1e-6)
+
+
 def test_test_and_validation_rows_do_not_move_what_is_fitted_on_tables(tmp_path, make_config):
     def fitted(change):
         lines = ["x,c,y", *(f"{index},{'kl'[index % 2]},{index}.5" for index in range(100))]

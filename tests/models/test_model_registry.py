@@ -39,6 +39,8 @@ class Row:
 # Adding a constant to all keys of a query's softmax changes nothing.
 KEY_BIAS = ("blocks/attention/key/bias",)
 VIT = {"patch_size": 2, "width": 16, "depth": 2, "heads": 2, "mlp_size": 24}
+DISTILLED = {"distillation_token": True, "pooling": "token_and_distillation", "layer_scale": 1e-5}
+CONVNEXT = {"patch_size": 2, "depths": (1, 1, 2, 1), "widths": (8, 8, 12, 16)}
 BOTH = ("dropout", "stochastic_depth")
 
 ROWS = [
@@ -50,6 +52,8 @@ ROWS = [
     Row("resnet", (16, 16, 1), 64, (), {"width": 8, "norm": "group"}, BOTH),
     Row("vit", (8, 8, 1), 16, (), VIT, BOTH, KEY_BIAS),
     Row("vit", (8, 8, 1), 16, (), VIT | {"pooling": "mean", "positions": "sincos2d", "depth": 5}, BOTH, KEY_BIAS),
+    Row("vit", (8, 8, 1), 32, (), VIT | DISTILLED, BOTH, KEY_BIAS),
+    Row("convnext", (16, 16, 1), 16, (), CONVNEXT, BOTH),
 ]
 
 battery = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}-{len(row.input_shape)}d-{row.num_features}")
@@ -210,6 +214,21 @@ def test_gradient_reaches_every_parameter(random_row, row):
 
 
 @battery
+def test_every_parameter_is_in_a_layer_and_the_head_alone_in_the_last(random_row, row):
+    model = random_row(row)
+    layers = {}
+    for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
+        blocks = range(variable.get_value().shape[0]) if path[0] in model.stacked else [None]
+        for block in blocks:
+            parts = path if block is None else (path[0], block, *path[1:])
+            layers["/".join(map(str, parts))] = model.layer("/".join(map(str, parts)))
+    last = model.num_layers() - 1
+    assert {name for name, layer in layers.items() if layer == last} == {"head/kernel", "head/bias"}
+    # None is empty, but for the first of models that have nothing before their first layer.
+    assert set(layers.values()) | {0} == set(range(last + 1))
+
+
+@battery
 def test_one_key_makes_one_model_and_another_key_another(make_model, row):
     def initial(key_seed):
         return nnx.to_pure_dict(nnx.state(make_model(**arguments_of(row), seed=key_seed)))
@@ -225,7 +244,7 @@ def test_one_key_makes_one_model_and_another_key_another(make_model, row):
 @pytest.mark.parametrize(
     ("name", "dtype", "message"),
     [
-        ("resnt", "float32", "model.name: unknown name 'resnt'; did you mean 'resnet'? known: linear, mlp,"),
+        ("resnt", "float32", "model.name: unknown name 'resnt'; did you mean 'resnet'? known: convnext, linear,"),
         ("mlp", "float16", "model.dtype: unknown name 'float16'; did you mean"),
     ],
 )

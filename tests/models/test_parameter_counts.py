@@ -1,4 +1,4 @@
-"""Sizes published elsewhere: torchvision for residual networks, timm for vision transformers (224 px, 1000 classes)."""
+"""Sizes published elsewhere: torchvision for residual networks, timm for the others (224 px, 1000 classes)."""
 
 import jax
 import pytest
@@ -33,3 +33,10 @@ def test_vision_transformers_have_the_parameters_of_timm(make_model, variant, pa
         return make_model("vit", variant=variant, patch_size=patch_size, **IMAGENET)
 
     assert count_parameters(make) == published
+
+
+@pytest.mark.parametrize(
+    ("variant", "published"), [("T", 28_589_128), ("S", 50_223_688), ("B", 88_591_464), ("L", 197_767_336)]
+)
+def test_convnexts_have_the_parameters_of_timm(make_model, variant, published):
+    assert count_parameters(lambda: make_model("convnext", variant=variant, **IMAGENET)) == published

@@ -188,6 +188,11 @@ def test_blocks_start_different_from_each_other_and_the_head_from_zero(make_mode
         ((8, 8, 1), {"patch_size": 0}, "model.vit.patch_size: a size must be a whole number, at least 1, not 0"),
         ((8, 8, 1), {"variant": "Tj"}, "model.vit.variant: unknown name 'Tj'; known: B, H, L, S, Ti, custom"),
         ((8, 8, 1), {"pooling": "men"}, "model.vit.pooling: unknown name 'men'; did you mean 'mean'?"),
+        (
+            (8, 8, 1),
+            {"pooling": "token_and_distillation"},
+            "model.vit.pooling: 'token_and_distillation' reads a token that is not there; set model.vit.distillation",
+        ),
         ((8, 8, 1), {"positions": "lernt"}, "model.vit.positions: unknown name 'lernt'; did you mean 'learned'?"),
         ((8, 8, 1), {"depth": 0}, "model.vit.depth: a size must be a whole number, at least 1, not 0"),
         ((8, 8, 1), {"heads": 3}, "model.vit.heads: 3 heads cannot share out a width of 16; choose a number that"),

@@ -11,8 +11,8 @@ import pytest
 from configs import defaults
 from data import Features, preprocessing
 from trainers import hyperparameters
+from trainers.building import build_program, make_clock
 from trainers.checkpoints import Checkpoints, abstract
-from trainers.loop import build_program, make_clock
 from trainers.mesh import data_mesh, replicated
 from trainers.run_directory import RunDirectory
 from trainers.step import make_train_step, zero_metrics

@@ -66,7 +66,7 @@ def one_device():
     return {}
 
 
-def training_of(make_training, model):
+def training_of(make_training, model, **fields):
     # Adam divides by gradients that may be nothing but rounding, and with large steps on random labels a network with
     # batch statistics makes the more of a difference the longer it trains.
     optimizer = {"optimizer__name": "sgd", "optimizer__learning_rate": 0.003} if model == "resnet" else {}
@@ -82,6 +82,7 @@ def training_of(make_training, model):
         train__ema_decay=0.9,
         **SMALL[model],
         **optimizer,
+        **fields,
     )
 
 
@@ -104,6 +105,33 @@ def test_eight_devices_equal_one_on_every_mesh_and_by_pmap(make_training, one_de
     np.testing.assert_allclose(got_losses, losses, rtol=0, atol=1e-5)
     assert_trees_equal(got_state.params, state.params, rtol=0, atol=1e-4)
     assert_trees_equal(got_state.model_state, state.model_state, rtol=1e-4, atol=1e-4)
+
+
+FROZEN = {
+    "mlp": {"transfer__freeze": ("^hidden/0",)},
+    "resnet": {"transfer__freeze": ("^stem/", "^stages/0/")},
+    "vit": {"transfer__freeze": ("^embedding", "^class_token", "^positions", "^blocks/0/")},
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("mlp", "fsdp"),
+        ("mlp", "pmap"),
+        ("vit", "mixed"),
+        pytest.param("vit", "pmap", marks=pytest.mark.slow),
+        pytest.param("resnet", "fsdp", marks=pytest.mark.slow),
+        pytest.param("resnet", "pmap", marks=pytest.mark.slow),
+    ],
+)
+def test_eight_devices_equal_one_where_a_part_is_frozen(make_training, assert_trees_equal, model, name):
+    training = training_of(make_training, model, **FROZEN[model])
+    losses, state = losses_and_state(training, mesh_of(1, 1, 1, jax.devices()[:1]), steps=5)
+    mode, mesh = "pmap" if name == "pmap" else "jit", mesh_of(*MESHES.get(name, (8, 1, 1)))
+    got_losses, got_state = losses_and_state(training, mesh, mode, steps=5)
+    np.testing.assert_allclose(got_losses, losses, rtol=0, atol=1e-5)
+    assert_trees_equal(got_state.inference(), state.inference(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])

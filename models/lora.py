@@ -1,0 +1,141 @@
+"""Low-rank adapters beside the kernels of linear layers.
+
+Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1: a layer computes
+`x W + b + alpha / rank * (x A) B`, where W stays as it is, A is drawn at random, and B begins with zeros.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jaxtyping import Float, PRNGKeyArray
+
+from models.interface import Model, require_positive
+from plumbline import UserError
+
+Tree = Any
+# Names of a layer's adapters, beside `kernel` and `bias`.
+NAMES = ("lora_a", "lora_b")
+
+_FIELD = "transfer.lora.patterns"
+
+
+class LoraLinear(nnx.Linear):
+    """A linear layer with adapters; stacked blocks have a pair each, along the leading axis, as of all parameters."""
+
+    lora_a: nnx.Param
+    lora_b: nnx.Param
+    scale: float
+
+    def __init__(self, linear: nnx.Linear, *, rank: int, scale: float, key: PRNGKeyArray):
+        """Takes over all that the layer has; `scale` is alpha / rank."""
+        for name in _ATTRIBUTES:
+            setattr(self, name, getattr(linear, name))
+        *blocks, inputs, outputs = self.kernel.shape
+        self.lora_a = nnx.Param(jax.random.normal(key, (*blocks, inputs, rank)) / inputs**0.5)
+        self.lora_b = nnx.Param(jnp.zeros((*blocks, rank, outputs)))
+        self.scale = scale
+
+    def __call__(self, inputs: Float[Array, "... inputs"], out_sharding: Any = None) -> Float[Array, "... outputs"]:
+        """Applies kernel, bias and adapters along the last dimension."""
+        outputs = super().__call__(inputs, out_sharding)
+        inputs, first, second = self.promote_dtype((inputs, self.lora_a[...], self.lora_b[...]), dtype=self.dtype)
+        return outputs + (self.scale * (inputs @ first) @ second).astype(outputs.dtype)
+
+
+# What a linear layer is made of.
+_ATTRIBUTES = (
+    "kernel",
+    "bias",
+    "in_features",
+    "out_features",
+    "use_bias",
+    "dtype",
+    "param_dtype",
+    "precision",
+    "dot_general",
+    "promote_dtype",
+    "preferred_element_type",
+)
+
+
+def add(model: Model, patterns: Sequence[str], *, rank: int, alpha: float, key: PRNGKeyArray) -> None:
+    """Gives adapters to the linear layers of a model, but its head.
+
+    Args:
+      model: whose layers are exchanged.
+      patterns: regular expressions over the paths of layers, without the number of a block where blocks are stacked:
+        "blocks/attention/query"; a layer in whose path one of them is found gets adapters.
+      rank: of the product of the two.
+      alpha: divided by the rank, what their product is multiplied by.
+      key: randomness of the first adapters; may be traced.
+
+    Raises:
+      UserError: a pattern is no regular expression or is found in no linear layer, or the rank is below 1.
+    """
+    if not patterns:
+        return
+    require_positive("transfer.lora.rank", rank)
+    layers = [path for path, module in nnx.iter_modules(model) if isinstance(module, nnx.Linear)]
+    layers = sorted((path for path in layers if path != ("head",)), key=str)
+    names = ["/".join(map(str, path)) for path in layers]
+    chosen = set()
+    for pattern in patterns:
+        try:
+            found = [path for path, name in zip(layers, names, strict=True) if re.search(pattern, name)]
+        except re.error as error:
+            raise UserError(f"{_FIELD}: '{pattern}' is no regular expression: {error}") from None
+        if not found:
+            there = ", ".join(names) or "none"
+            raise UserError(f"{_FIELD}: '{pattern}' is found in no linear layer but the head; others are {there}")
+        chosen.update(found)
+    for number, path in enumerate(layers):
+        if path in chosen:
+            parent = model
+            for part in path[:-1]:
+                parent = _part(parent, part)
+            layer = LoraLinear(
+                _part(parent, path[-1]), rank=rank, scale=alpha / rank, key=jax.random.fold_in(key, number)
+            )
+            if isinstance(path[-1], int):
+                parent[path[-1]] = layer
+            else:
+                setattr(parent, path[-1], layer)
+
+
+def merge(params: Tree, scale: float) -> Tree:
+    """The parameters of the plain model that computes the same: adapters multiplied out and added to their kernels.
+
+    Args:
+      params: nested dict of a model's parameters; without adapters, they come back as they are.
+      scale: alpha / rank.
+    """
+    if not isinstance(params, Mapping):
+        return params
+    merged = {name: merge(part, scale) for name, part in params.items() if name not in NAMES}
+    if NAMES[0] in params:
+        merged["kernel"] = params["kernel"] + scale * (params[NAMES[0]] @ params[NAMES[1]])
+    return merged
+
+
+def without(params: Tree) -> Tree:
+    """The parameters, or a tree like them, less the adapters."""
+    if not isinstance(params, Mapping):
+        return params
+    return {name: without(part) for name, part in params.items() if name not in NAMES}
+
+
+def kernels(params: Tree, prefix: str = "") -> list[str]:
+    """The paths of the kernels that have adapters beside them."""
+    if not isinstance(params, Mapping):
+        return []
+    own = [f"{prefix}kernel"] if NAMES[0] in params else []
+    return own + [path for name, part in params.items() for path in kernels(part, f"{prefix}{name}/")]
+
+
+def _part(module: Any, name: str | int) -> Any:
+    return module[name] if isinstance(name, int) else getattr(module, name)

@@ -1,0 +1,30 @@
+"""Which architectures are understood, and which of them a source is."""
+
+from models.pretrained import big_vision, huggingface, plumbline_runs, timm_models
+from models.pretrained.family import Family
+from models.pretrained.weights import Weights
+from plumbline import UserError
+
+
+def recognise(weights: Weights) -> Family:
+    """The family of the weights: by `model_type` in config.json, else by the names of the tensors.
+
+    Raises:
+      UserError: it is none that is supported.
+    """
+    if family := plumbline_runs.recognise(weights):
+        return family
+    kind = weights.config.get("model_type")
+    if kind in huggingface.FAMILIES:
+        return huggingface.FAMILIES[kind]
+    family = None if kind else timm_models.recognise(weights) or big_vision.recognise(weights)
+    if family is None:
+        says = f"is of the type '{kind}'" if kind else "has tensors of an unknown architecture"
+        raise UserError(f"transfer.source: '{weights.where}' {says}; supported: {', '.join(supported())}")
+    return family
+
+
+def supported() -> list[str]:
+    """The names of all families."""
+    known = [*huggingface.FAMILIES.values(), *timm_models.FAMILIES.values(), big_vision.FAMILY, plumbline_runs.FAMILY]
+    return [family.name for family in known]

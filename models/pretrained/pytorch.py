@@ -1,0 +1,24 @@
+"""Rows of the layers that PyTorch's libraries build of."""
+
+from models.pretrained.mapping import Row, convolution, transposed
+
+
+def dense(name: str, target: str) -> tuple[Row, ...]:
+    """A dense layer."""
+    return Row(f"{name}.weight", f"{target}/kernel", transposed), Row(f"{name}.bias", f"{target}/bias")
+
+
+def conv(name: str, target: str) -> tuple[Row, ...]:
+    """A convolution with a bias."""
+    return Row(f"{name}.weight", f"{target}/kernel", convolution), Row(f"{name}.bias", f"{target}/bias")
+
+
+def norm(name: str, target: str) -> tuple[Row, ...]:
+    """A layer norm."""
+    return Row(f"{name}.weight", f"{target}/scale"), Row(f"{name}.bias", f"{target}/bias")
+
+
+def batch_norm(name: str, target: str) -> tuple[Row, ...]:
+    """A batch norm; its `num_batches_tracked` is of no use here."""
+    parts = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
+    return tuple(Row(f"{name}.{theirs}", f"{target}/{ours}") for theirs, ours in parts.items())

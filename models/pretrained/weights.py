@@ -1,0 +1,142 @@
+"""Named tensors that lie in files: which there are, and each as float32 when it is asked for."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from plumbline import UserError
+
+# Types that are read, all of them into float32.
+FLOATS = ("float32", "float16", "bfloat16", "float64")
+
+# Formats that can run code when they are read.
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """What a file says of a tensor: its shape, and its type by NumPy's name ("bfloat16" besides)."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Weights:
+    """Abstract. Named tensors in files that are read one at a time.
+
+    Attributes:
+      where: the source, for messages.
+      tensors: what there is, by name.
+      config: of `config.json` beside the weights; empty without one.
+      preprocessor: of `preprocessor_config.json` beside the weights; empty without one.
+    """
+
+    where: str
+    tensors: Mapping[str, Tensor]
+    config: Mapping[str, Any]
+    preprocessor: Mapping[str, Any]
+
+    def read_into(self, name: str, out: np.ndarray) -> None:
+        """Reads one of the types of `FLOATS` into a float32 array of its shape; threads may do so side by side."""
+        raise NotImplementedError(f"{type(self).__name__} must define `read_into`")
+
+    def read(self, name: str) -> np.ndarray:
+        """Reads one of the types of `FLOATS` as a new float32 array."""
+        out = np.empty(self.tensors[name].shape, np.float32)
+        self.read_into(name, out)
+        return out
+
+
+class ArrayWeights(Weights):
+    """Tensors that are in memory already."""
+
+    def __init__(self, where: str, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]):
+        """Takes float arrays by name."""
+        self.where, self.config, self.preprocessor, self._arrays = where, config, {}, arrays
+        self.tensors = {name: Tensor(array.shape, array.dtype.name) for name, array in arrays.items()}
+
+    def read_into(self, name: str, out: np.ndarray) -> None:
+        """As in `Weights`."""
+        out[...] = self._arrays[name]
+
+
+def open_weights(source: str) -> Weights:
+    """Opens what `config.transfer.source` names; no tensor is read yet.
+
+    Raises:
+      UserError: it is missing, damaged, pickled, or holds no weights.
+    """
+    # Each format imports what it needs, which takes a while for Orbax.
+    from models.pretrained import hub, npz_files, orbax_checkpoints, safetensors_files
+
+    path = hub.downloaded(source) if source.startswith(hub.PREFIX) else pathlib.Path(source)
+    if not path.exists():
+        raise UserError(
+            f"transfer.source: no such file or directory '{source}'; give a run directory, an Orbax checkpoint, a "
+            "directory with config.json and model.safetensors, a .safetensors or .npz file, or hf:ORG/NAME"
+        )
+    if path.suffix in PICKLED and path.is_file():
+        raise UserError(pickled(path))
+    if path.is_dir():
+        if orbax_checkpoints.is_one(path):
+            return orbax_checkpoints.OrbaxWeights(path)
+        files = sorted(each for each in path.iterdir() if each.suffix in (".safetensors", ".npz"))
+        index = path / safetensors_files.INDEX
+        if index.exists():
+            return safetensors_files.SafetensorsWeights(index)
+        plain = path / safetensors_files.NAME
+        if plain in files:
+            return safetensors_files.SafetensorsWeights(plain)
+        if len(files) != 1:
+            raise UserError(_no_weights(path, files))
+        path = files[0]
+    if path.suffix == ".safetensors" or path.name.endswith(".safetensors.index.json"):
+        return safetensors_files.SafetensorsWeights(path)
+    if path.suffix == ".npz":
+        return npz_files.NpzWeights(path)
+    raise UserError(
+        f"transfer.source: '{path}' is of an unknown kind; give a .safetensors or .npz file, or the directory it is in"
+    )
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """A JSON object; empty if there is no such file.
+
+    Raises:
+      UserError: the file holds something else.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"transfer.source: cannot read '{path}': {error}; get it again") from None
+    if not isinstance(value, dict):
+        raise UserError(f"transfer.source: '{path}' holds no JSON object; get it again")
+    return value
+
+
+def pickled(path: pathlib.Path) -> str:
+    """What is said of a file that only pickle can read."""
+    return (
+        f"transfer.source: '{path}' is a pickle, which can run any code when it is read; convert it where PyTorch is "
+        "installed, `safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'model.safetensors')`, and give "
+        "that file"
+    )
+
+
+def _no_weights(path: pathlib.Path, files: list[pathlib.Path]) -> str:
+    if files:
+        names = ", ".join(each.name for each in files[:5])
+        return f"transfer.source: '{path}' holds several files of weights ({names}); name one of them"
+    for each in sorted(path.iterdir()):
+        if each.suffix in PICKLED:
+            return pickled(each)
+    return (
+        f"transfer.source: no weights in '{path}'; expected model.safetensors (or model.safetensors.index.json and its "
+        "shards), one .npz file, a run directory with checkpoints, or an Orbax checkpoint"
+    )

@@ -1,0 +1,100 @@
+"""What models answer with weights that the reference libraries saved, against what those answered themselves.
+
+`tests/references/make_fixtures.py` made the fixtures.
+"""
+
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+FIXTURES = pathlib.Path(__file__).parent.parent.parent / "references" / "fixtures"
+NUM_CLASSES = 5
+KINDS = {
+    "hf_vit": "Hugging Face ViT",
+    "hf_deit": "Hugging Face DeiT",
+    "hf_deit_distilled": "Hugging Face DeiT",
+    "hf_dinov2": "Hugging Face DINOv2",
+    "hf_resnet_basic": "Hugging Face ResNet",
+    "hf_resnet_bottleneck": "Hugging Face ResNet",
+    "hf_convnext": "Hugging Face ConvNeXt",
+    "timm_vit": "timm ViT",
+    "timm_resnet": "timm ResNet",
+    "timm_convnext": "timm ConvNeXt",
+    "npz_augreg": "AugReg or big_vision ViT",
+    "npz_big_vision": "AugReg or big_vision ViT",
+}
+RESIZED = {
+    "hf_vit": "bicubic",
+    "hf_dinov2": "bicubic",
+    "timm_vit": "bicubic, antialiased",
+    "npz_augreg": "bilinear",
+    "npz_big_vision": "bilinear",
+}
+
+
+def source(name):
+    archive = FIXTURES / name / "weights.npz"
+    return archive if archive.exists() else FIXTURES / name
+
+
+def answers(name, suffix=""):
+    with np.load(FIXTURES / name / "answers.npz") as known:
+        return known[f"images{suffix}"].astype(np.float32) / np.float32(127.5) - 1, known[f"logits{suffix}"]
+
+
+def test_every_fixture_is_tested():
+    assert sorted(KINDS) == sorted(path.name for path in FIXTURES.iterdir())
+    assert sum(file.stat().st_size for file in FIXTURES.rglob("*")) < 700_000
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_logits_equal_those_of_the_reference(fill, name):
+    images, expected = answers(name)
+    logits, report = fill(source(name), size=images.shape[1], num_outputs=NUM_CLASSES)
+    np.testing.assert_allclose(logits(jnp.asarray(images)), expected, rtol=1e-4, atol=1e-4)
+    assert report.kind == KINDS[name]
+    assert not report.fresh
+    assert not report.resized
+    assert all(unused.reason == "not needed" for unused in report.unused)
+
+
+@pytest.mark.parametrize("name", RESIZED)
+def test_logits_on_larger_images_equal_those_of_the_reference(fill, name):
+    images, expected = answers(name, "_larger")
+    logits, report = fill(source(name), size=images.shape[1], num_outputs=NUM_CLASSES)
+    np.testing.assert_allclose(logits(jnp.asarray(images)), expected, rtol=1e-4, atol=1e-4)
+    assert [each.resized for each in report.resized] == [f"3x3 to 5x5 patches ({RESIZED[name]})"]
+
+
+@pytest.mark.parametrize("name", ["hf_vit", "timm_resnet", "npz_augreg"])
+def test_a_head_of_another_number_of_classes_is_fresh_and_all_else_is_loaded(fill, name):
+    images, _ = answers(name)
+    logits, report = fill(source(name), size=images.shape[1], num_outputs=7)
+    assert logits(jnp.asarray(images)).shape == (len(images), 7)
+    assert [each.path for each in report.fresh] == ["head/bias", "head/kernel"]
+    assert len([each for each in report.unused if each.reason == "of another head"]) == 2
+
+
+def test_blocks_that_are_stacked_in_the_archive_give_the_same(fill, tmp_path):
+    with np.load(source("npz_big_vision")) as archive:
+        arrays = dict(archive)
+    first = "params/Transformer/encoderblock_0/"
+    for name in [each.removeprefix(first) for each in arrays if each.startswith(first)]:
+        blocks = [arrays.pop(f"params/Transformer/encoderblock_{block}/{name}") for block in range(2)]
+        arrays[f"params/Transformer/encoderblock/{name}"] = np.stack(blocks)
+    np.savez(tmp_path / "stacked.npz", **arrays)
+    images, expected = answers("npz_big_vision")
+    logits, _ = fill(tmp_path / "stacked.npz", size=images.shape[1], num_outputs=NUM_CLASSES)
+    np.testing.assert_allclose(logits(jnp.asarray(images)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_head_with_a_layer_before_it_is_left(fill, tmp_path):
+    with np.load(source("npz_augreg")) as archive:
+        arrays = dict(archive)
+    layer = {"pre_logits/kernel": np.eye(16, dtype=np.float32), "pre_logits/bias": np.zeros(16, np.float32)}
+    np.savez(tmp_path / "deep.npz", **arrays, **layer)
+    _, report = fill(tmp_path / "deep.npz", size=12, num_outputs=NUM_CLASSES)
+    assert [each.path for each in report.fresh] == ["head/bias", "head/kernel"]
+    assert {each.name for each in report.unused} == {"head/kernel", "head/bias", *layer}

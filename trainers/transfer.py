@@ -1,0 +1,104 @@
+"""What a training begins with that was trained elsewhere: which model, and its first parameters."""
+
+import io
+import pathlib
+import sys
+
+import jax
+import ml_collections
+import numpy as np
+import rich.console
+
+from models import lora, pretrained
+from models.pretrained.weights import ArrayWeights
+from plumbline import UserError
+from trainers import inference, processes
+from trainers.members import overridden
+from trainers.mesh import data_mesh
+from trainers.optimizers import paths_and_leaves
+from trainers.run_directory import RunDirectory
+from trainers.state import Program, Start
+
+PRETRAINED = "pretrained"
+"""The name of whatever model `transfer.source` holds."""
+
+_FIELD = "transfer.source"
+# A config's own size and number of colours are kept, the source's weights are brought to them.
+_KEPT = ("data.image_size", "data.channels")
+_TAKEN_OVER = (*_KEPT, "data.normalize")
+
+
+def resolved(config: ml_collections.ConfigDict, directory: RunDirectory | None = None) -> ml_collections.ConfigDict:
+    """The config with the model of its source in it, if it asks for that by `model.name="pretrained"`.
+
+    Args:
+      config: the whole config.
+      directory: of the run; what it began with counts, so that one that goes on has no need of the source.
+
+    Raises:
+      UserError: there is no source, or none that is understood.
+    """
+    if config.model.name != PRETRAINED:
+        return config
+    if not config.transfer.source:
+        raise UserError(f"model.name: '{PRETRAINED}' is the model of {_FIELD}, which is not given; give it, or a model")
+    begun = directory.config() if directory is not None and directory.has_checkpoint() else None
+    if begun is not None and begun.transfer.source == config.transfer.source:
+        own = begun.model[begun.model.name].to_dict()
+        fields = {"model.name": begun.model.name} | {f"model.{begun.model.name}.{n}": v for n, v in own.items()}
+        fields |= {field: begun.data[field.partition(".")[2]] for field in _TAKEN_OVER}
+    else:
+        fields = pretrained.architecture(config.transfer.source)
+        fields = {field: value for field, value in fields.items() if field not in _KEPT or not _value(config, field)}
+    return overridden(config, fields)
+
+
+def begin_from(config: ml_collections.ConfigDict, program: Program) -> tuple[Start, str]:
+    """What a new training begins with in place of fresh values; a line about it goes to standard error.
+
+    Args:
+      config: the `transfer` section.
+      program: of the training.
+
+    Returns:
+      Arrays in the form of the model's, empty without a source; and a table of what came from where.
+
+    Raises:
+      UserError: there is no such source, or it does not fit the model.
+    """
+    if not config.source:
+        return {}, ""
+    source = _run_weights(config.source) if _is_run(config.source) else config.source
+    model = program.model(program.params, program.model_state)
+    # Adapters begin anew: what a source had of them is in its kernels.
+    adapters = (rf"/({'|'.join(lora.NAMES)})$",) if config.lora.patterns else ()
+    start, report = pretrained.load(source, model, allow=(*config.allow, *adapters))
+    if processes.process_index() == 0:
+        print(f"{_FIELD}: {report.summary()}", file=sys.stderr, flush=True)
+    table = io.StringIO()
+    rich.console.Console(file=table, width=160).print(report.table())
+    return start, table.getvalue()
+
+
+def _is_run(source: str) -> bool:
+    path = pathlib.Path(source)
+    return (path / "config.json").exists() and (path / "checkpoints").is_dir()
+
+
+def _run_weights(source: str) -> ArrayWeights:
+    """The best parameters of a run, and its model's statistics, on the host."""
+    directory = RunDirectory(source)
+    try:
+        restored = inference.restore(directory, data_mesh(jax.local_devices()[:1]), "best")
+        config = directory.config().to_dict()
+    except UserError as error:
+        raise UserError(f"{_FIELD}: {str(error).removeprefix('--workdir: ')}") from None
+    adapters = restored.program.config.transfer.lora
+    trees = lora.merge(restored.state.params, adapters.alpha / adapters.rank), restored.state.model_state
+    arrays = {path: np.asarray(leaf) for tree in trees for path, leaf in paths_and_leaves(tree)}
+    return ArrayWeights(f"{source}, step {restored.step}", config, arrays)
+
+
+def _value(config: ml_collections.ConfigDict, field: str) -> object:
+    section, name = field.split(".")
+    return config[section][name]
