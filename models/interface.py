@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
-from jaxtyping import ArrayLike, Float, Float32, PRNGKeyArray
+from jaxtyping import ArrayLike, Float, Float32, Num, PRNGKeyArray
 
 from plumbline import UserError
 
@@ -122,6 +122,17 @@ class Model(nnx.Module):
     ) -> Float32[Array, "batch features"]:
         """Computes the representation that the head reads; arguments as in `__call__`."""
         raise NotImplementedError(f"{type(self).__name__} must define `features`")
+
+    def representations(self, inputs: Num[Array, "batch ..."]) -> dict[str, Float32[Array, "batch _"]]:
+        """What each layer makes of the examples in inference, out of one forward pass: a vector an example.
+
+        From the inputs on, named as paths of parameters are; what a layer has for each position is averaged over the
+        positions. The last one is "features", what the head reads. A family that tells no layers apart has that alone.
+
+        Args:
+          inputs: as in `__call__`.
+        """
+        return {"features": self.features(inputs)}
 
 
 def require_images(name: str, input_shape: tuple[int, ...]) -> tuple[int, int, int]:
