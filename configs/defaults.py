@@ -198,7 +198,8 @@ def get_config() -> ml_collections.ConfigDict:
 
     # ---- Objective ------------------------------------------------------------------------------------------------
     config.objective = objective = ml_collections.ConfigDict()
-    # What is minimised: "auto" (the task's own), "cross_entropy" or "squared_error".
+    # What is minimised: "auto" (the task's own), "cross_entropy" or "squared_error"; of a text for language modelling
+    # "next_token" (its own) or "masked_token" (BERT's).
     objective.name = "auto"
     # Share of the label spread evenly over all classes.
     objective.label_smoothing = 0.0
@@ -258,8 +259,8 @@ def get_config() -> ml_collections.ConfigDict:
     train.checkpoint_every = "1 minutes"
     # Checkpoints that are kept, newest first; the best on the validation split is kept besides.
     train.keep_checkpoints = 2
-    # Metric that chooses the best checkpoint; "auto" means accuracy, or mse for regression. Without a validation split
-    # the last checkpoint counts as the best.
+    # Metric that chooses the best checkpoint; "auto" means accuracy, or mse for regression, or loss for language
+    # modelling. Without a validation split the last checkpoint counts as the best.
     train.best_metric = "auto"
     # Stop when the best metric has not improved for this long; "" never.
     train.patience = ""
