@@ -7,7 +7,7 @@ code and of timm.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -129,7 +129,23 @@ class ConvNeXt(Model):
         regularization = Regularization.of_call(
             training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth
         )
+        *_, values = self._stages(inputs, regularization)
+        return regularization.drop_units(self.norm(_mean(values)), 0)
+
+    def representations(
+        self, inputs: Float[Array, "batch height width channels"]
+    ) -> dict[str, Float32[Array, "batch _"]]:
+        """The mean over positions after the stem and after each stage, then that of the last one normalised."""
+        means = [_mean(values) for values in self._stages(inputs, Regularization.of_call(training=False, key=None))]
+        names = ["stem", *(f"stages/{stage}" for stage in range(len(self.stages)))]
+        return dict(zip(names, means, strict=True)) | {"features": self.norm(means[-1])}
+
+    def _stages(
+        self, inputs: Float[Array, "batch height width channels"], regularization: Regularization
+    ) -> Iterator[Float[Array, "batch new_height new_width new_channels"]]:
+        """What comes out of the stem, then out of each stage."""
         values = self.stem_norm(self.stem(inputs)).astype(self.dtype)
+        yield values
         policy = REMAT[self.remat]
         run = nnx.remat(_run_block, policy=policy) if policy else _run_block
         num_blocks, index = sum(len(stage.blocks) for stage in self.stages), 0
@@ -139,8 +155,11 @@ class ConvNeXt(Model):
                 branch = regularization.drop_branch(run(block, values), index, depth_share(index, num_blocks))
                 values = axes.constrain(values + branch, axes.BATCH, None, None, None)
                 index += 1
-        pooled = self.norm(values.astype(jnp.float32).mean(axis=(1, 2)))
-        return regularization.drop_units(pooled, 0)
+            yield values
+
+
+def _mean(values: Float[Array, "batch height width channels"]) -> Float32[Array, "batch channels"]:
+    return values.astype(jnp.float32).mean(axis=(1, 2))
 
 
 class Stage(nnx.Module):

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -100,14 +100,32 @@ class Mlp(Model):
         stochastic_depth: Scalar | None = None,
     ) -> Float32[Array, "batch features"]:
         """The last hidden layer; there is no residual branch for `stochastic_depth`. Arguments as in `Model`."""
-        regularization = Regularization.of_call(training=training, key=key, dropout=dropout)
+        *_, values = self._layers(inputs, Regularization.of_call(training=training, key=key, dropout=dropout))
+        return values.astype(jnp.float32)
+
+    def representations(self, inputs: Float[Array, "batch ..."]) -> dict[str, Float32[Array, "batch _"]]:
+        """The columns with their embeddings, if there are any, and each hidden layer; the last one is "features"."""
+        values = [
+            layer.astype(jnp.float32)
+            for layer in self._layers(inputs, Regularization.of_call(training=False, key=None))
+        ]
+        names = ["embeddings", *(f"hidden/{layer}" for layer in range(len(self.hidden)))]
+        found = dict(zip([*names[:-1], "features"], values, strict=True))
+        # Without embeddings the columns are as they came.
+        return {name: layer for name, layer in found.items() if name != "embeddings" or self.embeddings}
+
+    def _layers(
+        self, inputs: Float[Array, "batch ..."], regularization: Regularization
+    ) -> Iterator[Float[Array, "batch units"]]:
+        """What the first hidden layer reads, then each hidden layer."""
         numeric, codes = split_columns(inputs, len(self.embeddings))
         columns = [numeric.astype(jnp.float32)]
         for column, embedding in enumerate(self.embeddings):
             columns.append(embedding(codes[:, column]).astype(jnp.float32))
         values = jnp.concatenate(columns, axis=1)
+        yield values
         for layer, dense in enumerate(self.hidden):
             values = ACTIVATIONS[self.activation](dense(values))
             values = axes.constrain(values, axes.BATCH, axes.TENSOR if layer % 2 == 0 else None)
             values = regularization.drop_units(values, layer)
-        return values.astype(jnp.float32)
+            yield values

@@ -4,6 +4,7 @@ He et al. 2016, "Deep Residual Learning for Image Recognition", table 1; bottlen
 the 3x3 convolution. Padding is symmetric and explicit, as in torchvision, so that weights trained there fit exactly.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import jax
@@ -113,18 +114,39 @@ class ResNet(Model):
         regularization = Regularization.of_call(
             training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth
         )
+        *_, values = self._stages(inputs, training, regularization)
+        return regularization.drop_units(_mean(values), 0)
+
+    def representations(
+        self, inputs: Float[Array, "batch height width channels"]
+    ) -> dict[str, Float32[Array, "batch _"]]:
+        """The mean over positions after the stem and after each stage; that of the last one is "features"."""
+        stages = self._stages(inputs, False, Regularization.of_call(training=False, key=None))
+        names = ["stem", *(f"stages/{stage}" for stage in range(len(self.stages) - 1)), "features"]
+        return {name: _mean(values) for name, values in zip(names, stages, strict=True)}
+
+    def _stages(
+        self, inputs: Float[Array, "batch height width channels"], training: bool, regularization: Regularization
+    ) -> Iterator[Float[Array, "batch new_height new_width new_channels"]]:
+        """What comes out of the stem, then out of each stage."""
         values = jax.nn.relu(self.stem(inputs, training))
         if not self.small_stem:
             values = nnx.max_pool(values, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-        blocks = [block for stage in self.stages for block in stage]
+        yield values
+        num_blocks, index = sum(map(len, self.stages)), 0
         policy = REMAT[self.remat]
         run = nnx.remat(_run_block, static_argnums=(2,), policy=policy) if policy else _run_block
-        for index, block in enumerate(blocks):
-            shortcut, branch = run(block, values, training)
-            branch = regularization.drop_branch(branch, index, depth_share(index, len(blocks)))
-            values = axes.constrain(jax.nn.relu(shortcut + branch), axes.BATCH, None, None, None)
-        pooled = values.astype(jnp.float32).mean(axis=(1, 2))
-        return regularization.drop_units(pooled, 0)
+        for stage in self.stages:
+            for block in stage:
+                shortcut, branch = run(block, values, training)
+                branch = regularization.drop_branch(branch, index, depth_share(index, num_blocks))
+                values = axes.constrain(jax.nn.relu(shortcut + branch), axes.BATCH, None, None, None)
+                index += 1
+            yield values
+
+
+def _mean(values: Float[Array, "batch height width channels"]) -> Float32[Array, "batch channels"]:
+    return values.astype(jnp.float32).mean(axis=(1, 2))
 
 
 def _run_block(

@@ -91,10 +91,9 @@ class TextModel(Transformer):
         Of a model that answers for each token the features are the mean as well.
         """
         present = inputs != PADDING_TOKEN
-        tokens = self.embed(inputs)
-        found = {"embedding": mean(tokens, present)}
-        tokens, means = self.run_and_note(tokens, self.attended(present), lambda tokens: mean(tokens, present))
-        found |= {f"blocks/{block}": means[block] for block in range(self.sizes.depth)}
+        found, tokens = self.run_and_note(
+            self.embed(inputs), lambda tokens: mean(tokens, present), self.attended(present)
+        )
         tokens = self.finish(tokens)
         features = mean(tokens, present) if self.answers_each_token else self.pool(tokens, present)
         return found | {"features": features.astype(jnp.float32)}

@@ -157,10 +157,19 @@ class Transformer(Model):
     def run_and_note(
         self,
         tokens: Float[Array, "batch tokens units"],
-        present: Bool[Array, "batch tokens"] | None,
         note: Callable[[Array], Array],
-    ) -> tuple[Float[Array, "batch tokens units"], Float[Array, "depth batch features"]]:
-        """Runs the blocks in inference, and notes something after each: the last tokens, and the notes."""
+        present: Bool[Array, "batch tokens"] | None = None,
+    ) -> tuple[dict[str, Float[Array, "batch features"]], Float[Array, "batch tokens units"]]:
+        """Runs the blocks in inference.
+
+        Args:
+          tokens: of the embedding.
+          note: what is kept of tokens (batch, features).
+          present: as in `run_blocks`.
+
+        Returns:
+          What is kept of "embedding", "blocks/0" and so on, and the tokens that the last block gives.
+        """
         graphdef, stacked = nnx.split(self.blocks)
         regularization = Regularization.of_call(training=False, key=None)
 
@@ -168,7 +177,9 @@ class Transformer(Model):
             tokens = nnx.merge(graphdef, variables)(tokens, regularization, 0, 0.0, present)
             return tokens, note(tokens)
 
-        return jax.lax.scan(run_block, tokens, stacked, unroll=self.sizes.depth <= MAX_UNROLLED_DEPTH)
+        depth, found = self.sizes.depth, {"embedding": note(tokens)}
+        tokens, notes = jax.lax.scan(run_block, tokens, stacked, unroll=depth <= MAX_UNROLLED_DEPTH)
+        return found | {f"blocks/{block}": notes[block] for block in range(depth)}, tokens
 
 
 class Block(nnx.Module):

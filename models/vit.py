@@ -138,18 +138,36 @@ class VisionTransformer(Transformer):
             training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth
         )
         tokens = self.run_blocks(self._embed(inputs), regularization)
-        normalized = self.norm(tokens)
-        if self.pooling == "token":
-            return normalized[:, 0]
-        if self.pooling == "token_and_distillation":
-            return jnp.concatenate([normalized[:, 0], normalized[:, 1]], axis=1)
-        mean = normalized[:, self.num_prefix_tokens :].mean(axis=1)
-        return mean if self.pooling == "mean" else jnp.concatenate([normalized[:, 0], mean], axis=1)
+        return self._pool(self.norm(tokens))
+
+    def representations(
+        self, inputs: Float[Array, "batch height width channels"]
+    ) -> dict[str, Float32[Array, "batch _"]]:
+        """The mean of the patches after the embedding and after each block, before the last norm; then the features.
+
+        Whatever the head reads: before the first block a class token is the same for all examples, and it takes blocks
+        until it has gathered anything.
+        """
+        found, tokens = self.run_and_note(self._embed(inputs), self._mean)
+        return found | {"features": self._pool(self.norm(tokens))}
 
     @property
     def num_prefix_tokens(self) -> int:
         """Tokens before those of the patches."""
         return (self.class_token is not None) + (self.distillation_token is not None)
+
+    def _pool(self, normalized: Float[Array, "batch tokens units"]) -> Float[Array, "batch features"]:
+        """What the head reads of the normalised tokens."""
+        if self.pooling == "token":
+            return normalized[:, 0]
+        if self.pooling == "token_and_distillation":
+            return jnp.concatenate([normalized[:, 0], normalized[:, 1]], axis=1)
+        mean = self._mean(normalized)
+        return mean if self.pooling == "mean" else jnp.concatenate([normalized[:, 0], mean], axis=1)
+
+    def _mean(self, tokens: Float[Array, "batch tokens units"]) -> Float32[Array, "batch units"]:
+        """The mean of the patches."""
+        return tokens[:, self.num_prefix_tokens :].astype(jnp.float32).mean(axis=1)
 
     def _embed(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch tokens units"]:
         """Makes tokens of patches, adds positions, and puts the class token first."""

@@ -184,6 +184,25 @@ def test_features_are_what_the_head_reads(random_row, as_numpy, row):
 
 
 @battery
+def test_representations_are_a_vector_an_example_and_end_with_the_features(random_row, row):
+    graphdef, state = nnx.split(random_row(row, dtype="bfloat16"))
+
+    @functools.partial(jax.jit, compiler_options=COMPILER_OPTIONS)
+    def program(state, inputs):
+        found = nnx.merge(graphdef, state).representations(inputs)
+        # Out of jit, a dict is sorted by name.
+        assert list(found)[-1] == "features"
+        return found, nnx.merge(graphdef, state).features(inputs)
+
+    found, features = program(state, make_inputs(row))
+    np.testing.assert_allclose(found["features"], features, rtol=5e-2, atol=5e-2)
+    for values in found.values():
+        assert (values.shape[0], values.ndim) == (BATCH_SIZE, 2)
+        assert values.dtype == jnp.float32
+        assert np.isfinite(values).all()
+
+
+@battery
 def test_bfloat16_multiplies_in_bfloat16_and_answers_in_float32(random_row, row):
     results = {}
     for dtype in ("float32", "bfloat16"):
