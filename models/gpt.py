@@ -24,6 +24,7 @@ class Gpt(TextModel):
     norm: nnx.LayerNorm
 
     poolings = ("last", "mean", TOKENS)
+    causal = True
 
     def __init__(
         self,
