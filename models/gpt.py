@@ -25,6 +25,7 @@ class Gpt(TextModel):
     activation: str
 
     poolings = ("last", "mean", TOKENS)
+    causal = True
 
     def __init__(
         self,
