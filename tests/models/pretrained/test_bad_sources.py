@@ -1,8 +1,10 @@
 """Each source that cannot be read is refused in one line that says what to do."""
 
-import importlib.util
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -225,11 +227,19 @@ def test_means_that_no_normalisation_has(refused, save_tiny):
     )
 
 
-@pytest.mark.skipif(importlib.util.find_spec("huggingface_hub") is not None, reason="it would look for the network")
-def test_a_name_on_the_hub_without_its_package(refused):
+def test_a_name_on_the_hub_without_its_package(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     message = refused("hf:google/vit-base-patch16-224")
     assert "needs the package huggingface_hub, which is not installed; install it, or download config.json" in message
     assert "https://huggingface.co/google/vit-base-patch16-224/tree/main" in message
+
+
+def test_a_name_on_the_hub_without_a_network(tmp_path):
+    code = "from models.pretrained import hub; hub.downloaded('hf:google/vit-base-patch16-224')"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert "UserError: transfer.source: could not fetch 'hf:google/vit-base-patch16-224' (" in done.stderr
+    assert "download config.json" in done.stderr
 
 
 def test_what_is_no_name_on_the_hub(refused):
