@@ -6,8 +6,9 @@ import hashlib
 import ml_collections
 import numpy as np
 
-from data import image_splits, preprocessing, splitting, tables
+from data import image_splits, preprocessing, selection, splitting, tables
 from data.features import Features
+from data.selection import Assigned
 from data.sources import Part, Source, open_source
 from data.split import ArrayReader, Split
 from plumbline import UserError, unknown_name
@@ -17,9 +18,6 @@ __all__ = ["Dataset", "Split", "load"]
 # Images on which mean and deviation are fitted when a set is streamed.
 _SAMPLED_IMAGES = 10_000
 _DEFAULT_TEST_SHARE = 0.2
-
-# The part of the source, and the rows of it, that make up each split.
-_Assigned = dict[str, tuple[Part, np.ndarray]]
 
 
 @dataclasses.dataclass(eq=False)
@@ -54,11 +52,12 @@ def load(config: ml_collections.ConfigDict, *, seed: int) -> Dataset:
     if config.class_weights not in ("none", "balanced"):
         raise UserError(f"data.class_weights: unknown way '{config.class_weights}'; choose 'none' or 'balanced'")
     source = open_source(config)
-    assigned = _assign(source, config, seed)
+    assigned, class_names = selection.select(_assign(source, config, seed), source.class_names, config, seed=seed)
     if assigned["train"][0].records is not None:
         features, splits = _image_splits(source, assigned, config)
     else:
         features, splits = _table_splits(source, assigned, config)
+    features = dataclasses.replace(features, class_names=class_names)
     for name, split in splits.items():
         if not split.weights.any():
             raise UserError(f"data.weight: no example of the {name} split has a weight above 0; mend the weights")
@@ -71,7 +70,7 @@ def load(config: ml_collections.ConfigDict, *, seed: int) -> Dataset:
     )
 
 
-def _assign(source: Source, config: ml_collections.ConfigDict, seed: int) -> _Assigned:
+def _assign(source: Source, config: ml_collections.ConfigDict, seed: int) -> Assigned:
     """The part and the rows of it that make up each split."""
     if config.test == config.validation and splitting.named(config.test):
         raise UserError(f"data.validation: '{config.validation}' is the test as well; choose another split")
@@ -143,7 +142,7 @@ def _hold_out(part: Part, rows: np.ndarray, share: float, seed: int, field: str)
 
 
 def _image_splits(
-    source: Source, assigned: _Assigned, config: ml_collections.ConfigDict
+    source: Source, assigned: Assigned, config: ml_collections.ConfigDict
 ) -> tuple[Features, dict[str, Split]]:
     if config.task not in ("auto", "classification"):
         raise UserError(f"data.task: '{config.task}' is not possible for {config.source}; choose 'classification'")
@@ -164,7 +163,7 @@ def _image_splits(
 
 
 def _table_splits(
-    source: Source, assigned: _Assigned, config: ml_collections.ConfigDict
+    source: Source, assigned: Assigned, config: ml_collections.ConfigDict
 ) -> tuple[Features, dict[str, Split]]:
     train, rows = assigned["train"]
     columns = tables.infer_columns(

@@ -18,6 +18,7 @@ _AT_LEAST_ONE: _Check = (lambda value: value >= 1, "at least 1")
 _CHECKS: dict[str, _Check] = {
     "seed": (lambda value: 0 <= value < 2**32, "at least 0 and less than 2**32"),
     "data.cache_limit_gib": _NOT_NEGATIVE,
+    "data.examples_per_class": _NOT_NEGATIVE,
     "data.max_corrupt": _NOT_NEGATIVE,
     "data.num_classes": _NOT_NEGATIVE,
     "data.num_examples": _NOT_NEGATIVE,
