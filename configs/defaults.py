@@ -190,6 +190,9 @@ def get_config() -> ml_collections.ConfigDict:
     lora.patterns = ()
     lora.rank = 8
     lora.alpha = 16.0
+    # Train from scratch as well, as long, in `scratch` of the run directory, and report the difference
+    # (experiments.train).
+    transfer.check = False
 
     # ---- Objective ------------------------------------------------------------------------------------------------
     config.objective = objective = ml_collections.ConfigDict()

@@ -81,6 +81,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     for pair in config.transfer.unfreeze:
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
             raise UserError(f"transfer.unfreeze: {pair!r} is no pair of a pattern and a duration, as ('.', '1 epochs')")
+    if config.transfer.check and not config.transfer.source:
+        raise UserError("transfer.check: compares with a training from scratch, but transfer.source is not given")
     if config.train.patience and config.data.validation == "none":
         raise UserError("train.patience: there is no validation split to watch; set data.validation, or patience to ''")
 
