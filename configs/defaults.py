@@ -190,6 +190,9 @@ def get_config() -> ml_collections.ConfigDict:
     lora.patterns = ()
     lora.rank = 8
     lora.alpha = 16.0
+    # Where only the head is trained, and nothing is drawn at random: compute what the head reads once, for all splits,
+    # and train and evaluate on that.
+    transfer.cache_features = False
     # Train from scratch as well, as long, in `scratch` of the run directory, and report the difference
     # (experiments.train).
     transfer.check = False

@@ -25,6 +25,7 @@ _FROM_SCRATCH = {
     "transfer.head_schedule": "",
     "transfer.unfreeze": (),
     "transfer.lora.patterns": (),
+    "transfer.cache_features": False,
     "transfer.check": False,
 }
 

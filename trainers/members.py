@@ -19,7 +19,10 @@ _SHARED = ("data.", "mesh.", "parallel.", "execution.", "population.", "seed")
 # But of the data, these are fitted on each member's own rows.
 _FITTED = ("data.class_weights", "data.normalize")
 # What a run does that a member of a population does not.
-_OF_RUNS = {"transfer.check": "add a variant from scratch, {'transfer.source': ''}"}
+_OF_RUNS = {
+    "transfer.cache_features": "leave it out",
+    "transfer.check": "add a variant from scratch, {'transfer.source': ''}",
+}
 # Data of a compiled program, as hyperparameters are.
 _TRACED = frozenset(hyperparameters.FIELDS.values()) | {
     "seed",

@@ -50,6 +50,7 @@ _OPERATIONAL = (
     "train.profile.start",
     "train.profile.steps",
     "train.tensorboard",
+    "transfer.cache_features",
     "transfer.check",
 )
 

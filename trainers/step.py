@@ -14,6 +14,7 @@ import optax
 from flax import nnx
 
 from data import augmentations, preprocessing
+from models.interface import Model
 from plumbline import axes
 from trainers.objectives import Totals
 from trainers.state import InferenceState, Program, TrainState, Tree
@@ -95,6 +96,8 @@ def make_outputs(program: Program) -> Callable[[InferenceState, jax.Array], jax.
 
     def outputs(state: InferenceState, inputs: jax.Array) -> jax.Array:
         model = program.model(state.params, state.model_state)
+        if program.reads_features:
+            return _of_features(model, inputs)
         return model(preprocessing.apply(state.preprocessing, program.features, inputs))
 
     return outputs
@@ -151,7 +154,8 @@ def _weighted_loss(
             shift=augment.shift,
             color=rate("color"),
         )
-    inputs = preprocessing.apply(state.preprocessing, program.features, inputs)
+    if not program.reads_features:
+        inputs = preprocessing.apply(state.preprocessing, program.features, inputs)
     inputs = axes.constrain(inputs, axes.BATCH, *[None] * (inputs.ndim - 1))
     targets = objective.targets(labels, state.preprocessing)
     if "class_weights" in state.preprocessing:
@@ -164,12 +168,19 @@ def _weighted_loss(
         )
 
     model = program.model(program.partition.merged(state.params, trained), model_state)
-    outputs = model(
-        inputs, training=True, key=model_key, dropout=rate("dropout"), stochastic_depth=rate("stochastic_depth")
-    )
+    if program.reads_features:
+        outputs = _of_features(model, inputs)
+    else:
+        rates = {name: rate(name) for name in ("dropout", "stochastic_depth")}
+        outputs = model(inputs, training=True, key=model_key, **rates)
     values = {"loss": objective.loss(outputs, targets), **objective.score(outputs, targets)}
     metrics = {name: (jnp.sum(weight * value), jnp.sum(weight)) for name, value in values.items()}
     return metrics["loss"][0], (nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)), metrics)
+
+
+def _of_features(model: Model, features: jax.Array) -> jax.Array:
+    """What a model answers whose head reads these features."""
+    return model.head(features).astype(jnp.float32)
 
 
 def _moving_average(program: Program, state: TrainState, trained: Tree) -> Tree:
