@@ -28,6 +28,11 @@ def get_config() -> ml_collections.ConfigDict:
     # Validation examples, which choose the best checkpoint and stop early: "none", "N percent" of the training rows
     # (whole groups, where the source has groups; else by class), or "split:NAME".
     data.validation = "10 percent"
+    # Names of the classes that are kept, in the order of the source: no split has rows of others; () keeps all.
+    data.classes = ()
+    # Training rows of each class that are kept, drawn by the seed, fewer of them among more; 0: all. The other splits
+    # keep theirs.
+    data.examples_per_class = 0
     # Folder for decoded caches and prepared sets; "" means $PLUMBLINE_CACHE, or else ~/.cache/plumbline.
     data.cache_dir = ""
     # Training examples and classes of the source; 0: as the source says. Planning takes these where it is not at hand.
@@ -236,6 +241,12 @@ def get_config() -> ml_collections.ConfigDict:
     lora.patterns = ()
     lora.rank = 8
     lora.alpha = 16.0
+    # Where only the head is trained, and nothing is drawn at random: compute what the head reads once, for all splits,
+    # and train and evaluate on that.
+    transfer.cache_features = False
+    # Train from scratch as well, as long, in `scratch` of the run directory, and report the difference
+    # (experiments.train).
+    transfer.check = False
 
     # ---- Objective ------------------------------------------------------------------------------------------------
     config.objective = objective = ml_collections.ConfigDict()

@@ -6,8 +6,9 @@ import hashlib
 import ml_collections
 import numpy as np
 
-from data import image_splits, language, preprocessing, splitting, tables, text_splits
+from data import image_splits, language, preprocessing, selection, splitting, tables, text_splits
 from data.features import Features
+from data.selection import Assigned
 from data.sources import LanguageText, Part, Source, open_source
 from data.split import ArrayReader, Split
 from plumbline import UserError, unknown_name
@@ -16,9 +17,6 @@ __all__ = ["Dataset", "Split", "load"]
 
 # Images on which mean and deviation are fitted when a set is streamed.
 _SAMPLED_IMAGES = 10_000
-
-# The part of the source, and the rows of it, that make up each split.
-_Assigned = dict[str, tuple[Part, np.ndarray]]
 
 
 @dataclasses.dataclass(eq=False)
@@ -57,7 +55,7 @@ def load(config: ml_collections.ConfigDict, *, seed: int, tokenizer: str = "") -
     if isinstance(source, LanguageText):
         features, splits, fingerprints = language.make(source, config, tokenizer)
     else:
-        assigned = _assign(source, config, seed)
+        assigned, class_names = selection.select(_assign(source, config, seed), source.class_names, config, seed=seed)
         fingerprints = [part.fingerprint for part, _ in assigned.values()]
         if assigned["train"][0].records is not None:
             features, splits = _image_splits(source, assigned, config)
@@ -65,6 +63,7 @@ def load(config: ml_collections.ConfigDict, *, seed: int, tokenizer: str = "") -
             features, splits = text_splits.make(source, assigned, config, tokenizer)
         else:
             features, splits = _table_splits(source, assigned, config)
+        features = dataclasses.replace(features, class_names=class_names)
     for name, split in splits.items():
         if not split.weights.any():
             raise UserError(f"data.weight: no example of the {name} split has a weight above 0; mend the weights")
@@ -77,7 +76,7 @@ def load(config: ml_collections.ConfigDict, *, seed: int, tokenizer: str = "") -
     )
 
 
-def _assign(source: Source, config: ml_collections.ConfigDict, seed: int) -> _Assigned:
+def _assign(source: Source, config: ml_collections.ConfigDict, seed: int) -> Assigned:
     """The part and the rows of it that make up each split."""
     if config.test == config.validation and splitting.named(config.test):
         raise UserError(f"data.validation: '{config.validation}' is the test as well; choose another split")
@@ -149,7 +148,7 @@ def _hold_out(part: Part, rows: np.ndarray, share: float, seed: int, field: str)
 
 
 def _image_splits(
-    source: Source, assigned: _Assigned, config: ml_collections.ConfigDict
+    source: Source, assigned: Assigned, config: ml_collections.ConfigDict
 ) -> tuple[Features, dict[str, Split]]:
     if config.task not in ("auto", "classification"):
         raise UserError(f"data.task: '{config.task}' is not possible for {config.source}; choose 'classification'")
@@ -170,7 +169,7 @@ def _image_splits(
 
 
 def _table_splits(
-    source: Source, assigned: _Assigned, config: ml_collections.ConfigDict
+    source: Source, assigned: Assigned, config: ml_collections.ConfigDict
 ) -> tuple[Features, dict[str, Split]]:
     train, rows = assigned["train"]
     columns = tables.infer_columns(

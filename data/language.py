@@ -114,6 +114,9 @@ def windows(tokens: np.ndarray, length: int, stride: int) -> tuple[np.ndarray, n
 
 def _check(config: ml_collections.ConfigDict) -> None:
     text_splits.check_options(config, language=True)
+    for field in ("classes", "examples_per_class"):
+        if config[field]:
+            raise UserError(f"data.{field}: is for classes, which a text for language modelling has none of")
     if config.task != "auto":
         raise UserError(f"data.task: '{config.task}' is not possible for {config.source}; leave it at 'auto'")
     if config.text_stride > config.text_length:

@@ -3,6 +3,9 @@
     python -m experiments.train --config=configs/digits_resnet.py --workdir=runs/digits
     python -m experiments.train --config=configs/digits_vit.py --workdir=runs/vit --config.optimizer.learning_rate=3e-4
 
+With --config.transfer.check=True, a training that begins with a source is followed by the same from scratch, and the
+difference on the test split is printed and written to transfer_check.json.
+
 Flags:
     --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
     --workdir=DIR              the run directory: new, empty, or that of the same config
@@ -44,6 +47,11 @@ def main(words: list[str]) -> int:
         from trainers import processes
         from trainers.loop import train
 
+        checked = _CONFIG.value.transfer.check
+        if checked:
+            from diagnostics import transfer_check
+
+            transfer_check.check_possible()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         summary = train(_CONFIG.value, _WORKDIR.value, overwrite=_OVERWRITE.value)
         status = summary["status"]
@@ -51,9 +59,26 @@ def main(words: list[str]) -> int:
             pass
         elif status == "done":
             _print_summary(summary)
+            if checked:
+                status = _check_transfer()
         else:
             print(f"{status}: {summary['reason']}", file=sys.stderr)
     return _EXIT_CODES[status]
+
+
+def _check_transfer() -> str:
+    """Trains from scratch as well, or goes on with that; prints the difference, and returns the status."""
+    from diagnostics import transfer_check
+    from trainers.loop import train
+    from trainers.run_directory import RunDirectory
+
+    config = transfer_check.scratch_config(_CONFIG.value, _WORKDIR.value)
+    summary = train(config, RunDirectory(_WORKDIR.value).scratch)
+    if summary["status"] == "done":
+        print(f"transfer.check: {transfer_check.compare(_WORKDIR.value).told()}")
+    else:
+        print(f"{summary['status']} while training from scratch: {summary['reason']}", file=sys.stderr)
+    return summary["status"]
 
 
 def _print_summary(summary: Mapping[str, Any]) -> None:

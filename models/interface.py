@@ -122,6 +122,10 @@ class Model(nnx.Module):
           ValueError: if a regulariser acts and there is no key.
         """
         features = self.features(inputs, training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth)
+        return self.answers(features)
+
+    def answers(self, features: Float[Array, "batch ... features"]) -> Float32[Array, "batch ... outputs"]:
+        """The logits, or the numbers predicted, of what `features` gives: what the head makes of it."""
         return self.head(features).astype(jnp.float32)
 
     def features(

@@ -54,18 +54,9 @@ class TextModel(Transformer):
         """Whether there is an answer for each token."""
         return self.pooling == TOKENS
 
-    def __call__(
-        self,
-        inputs: Int[Array, "batch tokens"],
-        *,
-        training: bool = False,
-        key: PRNGKeyArray | None = None,
-        dropout: Scalar | None = None,
-        stochastic_depth: Scalar | None = None,
-    ) -> Float32[Array, "batch ... outputs"]:
-        """The logits, of each token (batch, tokens, outputs) if the pooling is "tokens"; as in `Model`."""
-        features = self.features(inputs, training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth)
-        return self.token_logits(features) if self.answers_each_token else self.head(features).astype(jnp.float32)
+    def answers(self, features: Float[Array, "batch ... features"]) -> Float32[Array, "batch ... outputs"]:
+        """The logits, of each token (batch, tokens, outputs) if the pooling is "tokens"."""
+        return self.token_logits(features) if self.answers_each_token else super().answers(features)
 
     def features(
         self,

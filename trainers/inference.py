@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 import data
+from data.batches import PADDING, evaluation_batches
 from data.prediction import Chunk, read_inputs
 from plumbline import UserError, unknown_name
 from trainers import checkpoints, compilation, hyperparameters
@@ -23,7 +24,7 @@ from trainers.mesh import data_mesh, make_mesh, num_batch_shards
 from trainers.run_directory import RunDirectory
 from trainers.sharding import state_shardings
 from trainers.state import InferenceState, Program
-from trainers.step import make_outputs
+from trainers.step import make_evaluation_step, make_outputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,6 +118,28 @@ class FinishedRun:
         return make_evaluate(self.program, self._mesh, self._shardings, batch_size=self._batch_size)(
             self.state, self._split(split)
         )
+
+    def evaluate_each(self, split: str = "test") -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The objective's best metric of each example by itself; the mean by weight is that of the split.
+
+        Returns:
+          Values (n,) and weights (n,), float64, and groups (n,) or None; the order is that of the split.
+
+        Raises:
+          UserError: as `evaluate`.
+        """
+        objective, examples, state = self.program.objective, self._split(split), self.state
+        step = jax.jit(jax.vmap(make_evaluation_step(self.program), in_axes=(None, 0)))
+        values, weights = [], []
+        for batch in evaluation_batches(examples, batch_size=self._batch_size, workers=self.config.data.workers):
+            there = np.flatnonzero(batch["index"] != PADDING)
+            totals = jax.device_get(step(state, {name: leaf[:, None] for name, leaf in batch.items()}))
+            for row in there.tolist():
+                own = jax.tree.map(lambda leaf, row=row: np.asarray(leaf[row], np.float64), totals)
+                values.append(objective.metrics(own, state.preprocessing)[objective.best_metric])
+                counted = own.get(objective.best_metric)
+                weights.append(batch["weight"][row] if counted is None else counted[1])
+        return np.array(values, np.float64), np.array(weights, np.float64), examples.groups
 
     def predict(self, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Predicts files: images or texts, folders of them, or tables with or without the target column.

@@ -14,7 +14,7 @@ import jax
 import ml_collections
 
 import data
-from trainers import compilation, processes, settings, transfer
+from trainers import cached_features, compilation, processes, settings, transfer
 from trainers.building import build_program, make_clock
 from trainers.dispatch import check_parallel_mode
 from trainers.goodput import Goodput
@@ -66,6 +66,8 @@ def train(
         dataset = data.load(config.data, seed=config.seed)
         clock = make_clock(config, len(dataset.splits["train"]))
         program, init = build_program(config, dataset.features)
+        if config.transfer.cache_features:
+            cached_features.check(program)
         # One that goes on has no need of it.
         begins = processes.broadcast(overwrite or not directory.has_checkpoint())
         start, origin = transfer.begin_from(config.transfer, program) if begins else ({}, "")
@@ -80,5 +82,7 @@ def train(
             processes.agree({"step": run.step, "execution": dataclasses.asdict(run.plan)})
             directory.begin(config, dataset.features, fitted(dataset), origin)
             with failure_written(run):
+                if config.transfer.cache_features:
+                    run.cache_features()
                 status, reason = run.steps(signals)
                 return run.finish(status, reason)

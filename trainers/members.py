@@ -18,6 +18,11 @@ _NO_ROWS = np.zeros(0, np.int64)
 _SHARED = ("data.", "mesh.", "parallel.", "execution.", "population.", "seed")
 # But of the data, these are fitted on each member's own rows.
 _FITTED = ("data.class_weights", "data.normalize")
+# What a run does that a member of a population does not.
+_OF_RUNS = {
+    "transfer.cache_features": "leave it out",
+    "transfer.check": "add a variant from scratch, {'transfer.source': ''}",
+}
 # Data of a compiled program, as hyperparameters are.
 _TRACED = frozenset(hyperparameters.FIELDS.values()) | {
     "seed",
@@ -127,6 +132,18 @@ def check_shared(overrides: Mapping[str, Any]) -> None:
         if path.startswith(_SHARED) and path not in _FITTED:
             hint = "choose the seeds of the command instead" if path == "seed" else "train runs of their own for it"
             raise UserError(f"{path}: is the same for all trainings of a population; {hint}")
+
+
+def check_possible(config: ml_collections.ConfigDict) -> None:
+    """Checks that nothing is asked for that only runs of their own do.
+
+    Raises:
+      UserError: something is.
+    """
+    known = settings.fields(config)
+    for field, instead in _OF_RUNS.items():
+        if known[field]:
+            raise UserError(f"{field}: is for experiments.train, not for populations; {instead}")
 
 
 def program_key(config: ml_collections.ConfigDict) -> str:

@@ -8,7 +8,7 @@ import functools
 import importlib.metadata
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -22,6 +22,7 @@ import data
 from data.batches import TrainBatches
 from plumbline import UserError, __version__
 from trainers import (
+    cached_features,
     checkpoints,
     flops,
     hardware,
@@ -41,7 +42,7 @@ from trainers.progress import Progress
 from trainers.run_directory import RunDirectory
 from trainers.sharding import placements, state_shardings
 from trainers.signals import Signals
-from trainers.state import Init, Program, Start, num_parameters
+from trainers.state import InferenceState, Init, Program, Start, num_parameters
 from trainers.step import make_train_step, zero_metrics
 from trainers.tensorboard import scalar_writer
 from trainers.workload import model_flops
@@ -119,7 +120,7 @@ class Run:
         self.shardings = state_shardings(program, mesh, shapes)
         self.abstract_state = checkpoints.abstract(shapes, self.shardings)
         self.abstract_best, self.best_shardings = self.abstract_state.inference(), self.shardings.inference()
-        self.evaluate = make_evaluate(program, mesh, self.best_shardings, batch_size=evaluation_batch_size(config))
+        self.evaluate = self._make_evaluate()
         # Compiled once and run once: on CPU most of LLVM's work on it would be wasted.
         self.on_cpu = mesh.devices.flat[0].platform == "cpu"
         quickly = {"xla_backend_optimization_level": 1} if self.on_cpu else None
@@ -172,6 +173,14 @@ class Run:
             # What one process began to time, several do not go on with: each would measure something else.
             self.plan.decided = self.plan.decided or not self.alone
         self.goodput.go_on_from(restored.extra if restored else {})
+
+    def cache_features(self) -> None:
+        """Computes what the head reads of all examples, which from here on is read in place of them."""
+        size = evaluation_batch_size(self.config)
+        compute = cached_features.make_compute(self.program, self.mesh, self.best_shardings, batch_size=size)
+        self.dataset = cached_features.cached(self.dataset, functools.partial(compute, self.state.inference()))
+        self.program = dataclasses.replace(self.program, reads_features=True)
+        self.evaluate = self._make_evaluate()
 
     def steps(self, signals: Signals) -> tuple[str, str]:
         """Takes all steps that are left; returns status and reason."""
@@ -237,6 +246,10 @@ class Run:
         return summary
 
     # ---- Inside the phases.
+
+    def _make_evaluate(self) -> Callable[[InferenceState, data.Split], dict[str, float]]:
+        size = evaluation_batch_size(self.config)
+        return make_evaluate(self.program, self.mesh, self.best_shardings, batch_size=size)
 
     def _restore(self, at_most: int | None = None) -> Checkpoint | None:
         running = jax.eval_shape(lambda: zero_metrics(self.program))

@@ -3,7 +3,9 @@
 `config.json` (resolved), `features.json` (what an example is), `tokenizer.json` (of texts, for others), `fitted.npz`
 (arrays fitted on the training rows), `execution.json` (how steps are dispatched), `rollback.json` (if it went back
 after diverging), `status.json`, `metrics.jsonl`, `goodput.jsonl` (where wall time went), `summary.json`, `tensorboard/`
-and `checkpoints/` (whole train states, with the parameters that were best on the validation split).
+and `checkpoints/` (whole train states, with the parameters that were best on the validation split); of a run that began
+with a source `transfer.txt` (what came from where) and, if it was checked, `scratch/` (the same training without it)
+and `transfer_check.json`.
 """
 
 import errno
@@ -49,13 +51,15 @@ _OPERATIONAL = (
     "train.profile.start",
     "train.profile.steps",
     "train.tensorboard",
+    "transfer.cache_features",
+    "transfer.check",
 )
 
 _LOCK = ".lock"
 _MARK = ".mark-"
 # How long another process may take to see a new file; network file systems are slow at that.
 _SHARED_SECONDS = 10.0
-_FOLDERS = ("checkpoints", "tensorboard")
+_FOLDERS = ("checkpoints", "tensorboard", "scratch")
 # In the order in which they are deleted: a run that says it is done must have its checkpoints, and a checkpoint must
 # never lie there without the config it belongs to.
 _FILES = (
@@ -69,6 +73,7 @@ _FILES = (
     "metrics.jsonl",
     "goodput.jsonl",
     "transfer.txt",
+    "transfer_check.json",
     "config.json",
 )
 
@@ -94,6 +99,7 @@ class RunDirectory:
         self.mark = f"{_MARK}{uuid.uuid4().hex}"
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
+        self.scratch = self.path / "scratch"
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -248,6 +254,10 @@ class RunDirectory:
     def write_status(self, status: str, step: int, reason: str = "") -> None:
         """Writes the status: running, done, preempted, diverged or failed."""
         self._write("status.json", {"status": status, "step": step, "reason": reason})
+
+    def write_transfer_check(self, figures: Mapping[str, Any]) -> None:
+        """Writes what became of the comparison with a training from scratch."""
+        self._write("transfer_check.json", figures)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes the summary."""

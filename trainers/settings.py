@@ -19,6 +19,7 @@ _AT_LEAST_ONE: _Check = (lambda value: value >= 1, "at least 1")
 _CHECKS: dict[str, _Check] = {
     "seed": (lambda value: 0 <= value < 2**32, "at least 0 and less than 2**32"),
     "data.cache_limit_gib": _NOT_NEGATIVE,
+    "data.examples_per_class": _NOT_NEGATIVE,
     "data.max_corrupt": _NOT_NEGATIVE,
     "data.num_classes": _NOT_NEGATIVE,
     "data.num_examples": _NOT_NEGATIVE,
@@ -83,6 +84,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     for pair in config.transfer.unfreeze:
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
             raise UserError(f"transfer.unfreeze: {pair!r} is no pair of a pattern and a duration, as ('.', '1 epochs')")
+    if config.transfer.check and not config.transfer.source:
+        raise UserError("transfer.check: compares with a training from scratch, but transfer.source is not given")
     if config.train.patience and config.data.validation == "none":
         raise UserError("train.patience: there is no validation split to watch; set data.validation, or patience to ''")
 

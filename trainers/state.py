@@ -98,6 +98,7 @@ class Program:
       weight_decay_factors: tree like the trained part of the parameters.
       learning_rate_factors: tree like it.
       fine_tuning: how fast each of it is trained, and from when on.
+      reads_features: steps read what the head reads, (B, features) float32, in place of raw inputs.
     """
 
     config: ml_collections.ConfigDict
@@ -114,6 +115,7 @@ class Program:
     weight_decay_factors: Tree
     learning_rate_factors: Tree
     fine_tuning: FineTuning
+    reads_features: bool = False
 
     def model(self, params: Tree, model_state: Tree) -> nnx.Module:
         """The model with these arrays in it."""

@@ -104,6 +104,8 @@ def make_outputs(program: Program) -> Callable[[InferenceState, jax.Array], jax.
 
     def outputs(state: InferenceState, inputs: jax.Array) -> jax.Array:
         model = program.model(state.params, state.model_state)
+        if program.reads_features:
+            return model.answers(inputs)
         return model(preprocessing.apply(state.preprocessing, program.features, inputs))
 
     return outputs
@@ -163,7 +165,8 @@ def _weighted_loss(
     if objective.hides:
         keys = axes.draw(functools.partial(jax.random.split, hide_key), len(inputs))
         inputs, labels = objective.shown(keys, inputs, labels)
-    inputs = preprocessing.apply(state.preprocessing, program.features, inputs)
+    if not program.reads_features:
+        inputs = preprocessing.apply(state.preprocessing, program.features, inputs)
     inputs = axes.constrain(inputs, axes.BATCH, *[None] * (inputs.ndim - 1))
     targets = objective.targets(labels, state.preprocessing)
     if "class_weights" in state.preprocessing:
@@ -177,9 +180,11 @@ def _weighted_loss(
         )
 
     model = program.model(program.partition.merged(state.params, trained), model_state)
-    outputs = model(
-        inputs, training=True, key=model_key, dropout=rate("dropout"), stochastic_depth=rate("stochastic_depth")
-    )
+    if program.reads_features:
+        outputs = model.answers(inputs)
+    else:
+        rates = {name: rate(name) for name in ("dropout", "stochastic_depth")}
+        outputs = model(inputs, training=True, key=model_key, **rates)
     values = {"loss": objective.loss(outputs, targets), **objective.score(outputs, targets)}
     metrics = {name: (jnp.sum(weight * value), jnp.sum(weight)) for name, value in values.items()}
     return metrics["loss"][0], (nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)), metrics)

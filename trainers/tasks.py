@@ -9,7 +9,7 @@ from data.pool import Pool
 from plumbline import UserError
 from trainers import hyperparameters, objectives, settings
 from trainers.building import make_clock
-from trainers.members import Member, check_shared, overridden
+from trainers.members import Member, check_possible, check_shared, overridden
 from trainers.population_file import Paused
 
 # Positions of examples are made for so many steps at once.
@@ -27,6 +27,7 @@ class Task:
         self.config = config = overridden(config, {**member.overrides, "seed": member.seed})
         settings.check(config)
         settings.check_task(config, pool.features)
+        check_possible(config)
         parts = config.train.accumulation_steps
         if config.train.batch_size % parts:
             raise UserError(

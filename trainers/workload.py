@@ -1,5 +1,7 @@
 """What a train step reads and how much it computes, known before anything is compiled."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -11,8 +13,11 @@ from trainers.step import make_train_step
 def batch_shapes(program: Program) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of a global batch, as a train step reads it."""
     features, size = program.features, program.config.train.batch_size
+    inputs = jax.ShapeDtypeStruct((size, *features.shape), features.dtype)
+    if program.reads_features:
+        inputs = jax.ShapeDtypeStruct((size, program.params["head"]["kernel"].shape[0]), jnp.float32)
     return {
-        "inputs": jax.ShapeDtypeStruct((size, *features.shape), features.dtype),
+        "inputs": inputs,
         "labels": jax.ShapeDtypeStruct((size, *features.label_shape), features.label_dtype),
         "weight": jax.ShapeDtypeStruct((size,), jnp.float32),
     }
@@ -28,6 +33,7 @@ def model_flops(program: Program, state: TrainState) -> int:
     config = program.config.copy_and_resolve_references()
     if config.model.remat != "none":
         config.model.remat = "none"
-        program, _ = make_program(config, program.features, program.objective, program.used, program.schedule)
+        again, _ = make_program(config, program.features, program.objective, program.used, program.schedule)
+        program = dataclasses.replace(again, reads_features=program.reads_features)
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
     return flops.count(jax.make_jaxpr(make_train_step(program))(shapes, batch_shapes(program))).total
