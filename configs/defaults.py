@@ -16,8 +16,8 @@ def get_config() -> ml_collections.ConfigDict:
 
     # ---- Data -----------------------------------------------------------------------------------------------------
     config.data = data = ml_collections.ConfigDict()
-    # Where examples come from: "digits", "tfds:NAME", "folder:PATH", "prepared:DIR" (what experiments.prepare wrote),
-    # "csv:PATH", "parquet:PATH" or "sklearn:NAME".
+    # Where examples come from: "digits", "tfds:NAME", "folder:PATH" (of images or texts), "prepared:DIR" (what
+    # experiments.prepare wrote), "csv:PATH", "parquet:PATH", "sklearn:NAME", or "text:PATH" for language modelling.
     data.source = "digits"
     # What is predicted: "classification", "regression", or "auto": the source's own task; in a table, regression if the
     # target has fractions or more than 20 distinct numbers.
@@ -69,6 +69,16 @@ def get_config() -> ml_collections.ConfigDict:
     data.categorical = ()
     # Texts that mean that a value is missing.
     data.missing_values = ("", "?", "NA", "N/A", "null", "NULL", "None")
+
+    # Text. Column of a table that holds the text of an example, which then is its only input; "": there is none.
+    data.text = ""
+    # How texts become tokens: a tokenizer.json, a directory that has one, or "characters" (a token for each character
+    # of the training text). "", with model.name="pretrained": that of `transfer.source`.
+    data.tokenizer = ""
+    # Tokens of an example: longer texts are cut at their end, shorter ones filled up.
+    data.text_length = 128
+    # Language modelling: tokens from the begin of one training window to that of the next; 0: `text_length`.
+    data.text_stride = 0
 
     # ---- Augmentation, on the device, of training batches only. 0 or False leaves each one out. --------------------
     config.augment = augment = ml_collections.ConfigDict()

@@ -6,7 +6,7 @@ import hashlib
 import ml_collections
 import numpy as np
 
-from data import image_splits, preprocessing, splitting, tables
+from data import image_splits, preprocessing, splitting, tables, text_splits
 from data.features import Features
 from data.sources import Part, Source, open_source
 from data.split import ArrayReader, Split
@@ -41,12 +41,13 @@ class Dataset:
     class_weights: np.ndarray | None
 
 
-def load(config: ml_collections.ConfigDict, *, seed: int) -> Dataset:
+def load(config: ml_collections.ConfigDict, *, seed: int, tokenizer: str = "") -> Dataset:
     """Opens a source, splits it and fits the preprocessing on its training rows.
 
     Args:
       config: `config.data`.
       seed: of random splits.
+      tokenizer: `Features.tokenizer` of a run on the set, which needs that of the config no more then.
 
     Raises:
       UserError: something about the config or the data, told in one line.
@@ -57,6 +58,8 @@ def load(config: ml_collections.ConfigDict, *, seed: int) -> Dataset:
     assigned = _assign(source, config, seed)
     if assigned["train"][0].records is not None:
         features, splits = _image_splits(source, assigned, config)
+    elif assigned["train"][0].texts is not None:
+        features, splits = text_splits.make(source, assigned, config, tokenizer)
     else:
         features, splits = _table_splits(source, assigned, config)
     for name, split in splits.items():
@@ -66,7 +69,7 @@ def load(config: ml_collections.ConfigDict, *, seed: int) -> Dataset:
         features=features,
         splits=splits,
         preprocessing=_fit(features, splits["train"], config),
-        fingerprint=_fingerprint([part for part, _ in assigned.values()]),
+        fingerprint=_fingerprint(features, [part for part, _ in assigned.values()]),
         class_weights=class_weights(features, splits["train"].labels, config),
     )
 
@@ -196,6 +199,10 @@ def _table_splits(
 
 def _fit(features: Features, train: Split, config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
     positions = np.arange(len(train))
+    if features.kind == "text":
+        return preprocessing.fit(
+            features, np.zeros((0, *features.shape), np.int32), train.labels, normalize=config.normalize
+        )
     if features.kind == "table":
         return preprocessing.fit(features, train.read(positions), train.labels, normalize=config.normalize)
     if not train.in_memory:
@@ -220,15 +227,15 @@ def class_weights(features: Features, labels: np.ndarray, config: ml_collections
     """
     if config.class_weights == "none":
         return None
-    if features.task == "regression":
-        raise UserError("data.class_weights: 'balanced' is for classification; choose 'none' for regression")
+    if features.task != "classification":
+        raise UserError(f"data.class_weights: 'balanced' is for classification; choose 'none' for {features.task}")
     counts = np.bincount(labels, minlength=features.num_outputs)
     weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     return np.where(counts > 0, weights, 0).astype(np.float32)
 
 
-def _fingerprint(parts: list[Part]) -> str:
-    digest = hashlib.sha256()
+def _fingerprint(features: Features, parts: list[Part]) -> str:
+    digest = hashlib.sha256(features.tokenizer.encode())
     for fingerprint in dict.fromkeys(part.fingerprint for part in parts):
         digest.update(fingerprint.encode())
     return digest.hexdigest()

@@ -1,6 +1,7 @@
 """All examples of a set in one array, of which trainings choose their own rows."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from data import preprocessing
 from data.dataset import class_weights, load
 from data.features import Features
+from data.split import Split
 from plumbline import UserError
 
 
@@ -24,6 +26,7 @@ class Pool:
       rows: (N,) int64, rows in the source.
       splits: positions of each split in the pool, int64: "train", "test" and, if the config asks for one, "validation".
       fingerprint: of all files and sets that were used.
+      texts: the N texts themselves; None where the examples are no texts.
     """
 
     features: Features
@@ -34,6 +37,7 @@ class Pool:
     rows: np.ndarray
     splits: dict[str, np.ndarray]
     fingerprint: str
+    texts: Sequence[str] | None = None
 
     def fit(self, positions: np.ndarray, config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
         """What is fitted on these rows and no others: preprocessing, and class weights where the config has them.
@@ -79,4 +83,9 @@ def load_pool(config: ml_collections.ConfigDict, *, seed: int) -> Pool:
         rows=np.concatenate([split.rows for split in splits.values()]),
         splits={n: np.arange(end - len(s), end) for (n, s), end in zip(splits.items(), ends, strict=True)},
         fingerprint=dataset.fingerprint,
+        texts=_texts(splits) if dataset.features.kind == "text" else None,
     )
+
+
+def _texts(splits: dict[str, Split]) -> list[str]:
+    return [split.reader.text(position) for split in splits.values() for position in range(len(split))]

@@ -1,4 +1,4 @@
-"""Inputs to predict: image files, folders of them, or tables, read as in training."""
+"""Inputs to predict: image or text files, folders of them, or tables, read as in training."""
 
 import dataclasses
 import os
@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 import ml_collections
 import numpy as np
 
-from data import images, tables
+from data import images, tables, text_splits
 from data.features import Features
+from data.sources import folder
+from data.sources.table_source import TableTexts
+from data.tokenizer import Tokenizer
 from plumbline import UserError
 
-# Images in one chunk, so that a folder of any size can be predicted.
+# Images or texts in one chunk, so that a folder of any size can be predicted.
 _CHUNK = 1024
 
 
@@ -21,7 +24,7 @@ class Chunk:
     """Some of the inputs to predict.
 
     Attributes:
-      names: of each input: the image file, or "file.csv:17" for the row in that line.
+      names: of each input: its file, or "file.csv:17" for the row in that line.
       inputs: (N, *features.shape) raw.
       labels: names of the true classes, or true values, None where one is missing; None if there are none at all.
     """
@@ -39,25 +42,26 @@ def read_inputs(
     Args:
       features: of the training set.
       config: `config.data` of the training.
-      paths: image files and folders, which are searched through for images; or CSV or Parquet files, whose target
-        column may be missing.
+      paths: image or text files and folders, which are searched through for them; or CSV or Parquet files, whose
+        target column may be missing.
 
     Yields:
       The inputs, in the order of the paths; folders by name.
 
     Raises:
-      UserError: a path does not exist or holds nothing that fits the model, an input column is missing, or an image is
-        corrupt.
+      UserError: a path does not exist or holds nothing that fits the model, an input column is missing, an image is
+        corrupt or a text empty.
     """
     paths = [os.fspath(path) for path in paths]
     for path in paths:
         if not pathlib.Path(path).exists():
             raise UserError(f"inputs: no such file or folder '{path}'; check the path")
-    return _read_images(features, config, paths) if features.kind == "image" else _read_tables(features, config, paths)
+    read = {"image": _read_images, "table": _read_tables, "text": _read_texts}[features.kind]
+    return read(features, config, paths)
 
 
 def _read_images(features: Features, config: ml_collections.ConfigDict, paths: list[str]) -> Iterator[Chunk]:
-    files = [file for path in paths for file in _image_files(pathlib.Path(path))]
+    files = [file for path in paths for file in _files(pathlib.Path(path), images.EXTENSIONS, "image")]
     # The shape is settled by now, so an image of another one is brought to it even if training had none.
     image_format = images.ImageFormat(shape=features.shape, resize=config.resize)
     for start in range(0, len(files), _CHUNK):
@@ -73,15 +77,41 @@ def _read_images(features: Features, config: ml_collections.ConfigDict, paths: l
             yield Chunk(names=names, inputs=np.stack(decoded), labels=None)
 
 
-def _image_files(path: pathlib.Path) -> list[pathlib.Path]:
+def _files(path: pathlib.Path, extensions: tuple[str, ...], noun: str) -> list[pathlib.Path]:
+    wanted = ".txt" if noun == "text" else ".png or .jpg"
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in images.EXTENSIONS and file.is_file())
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in extensions and file.is_file())
         if not found:
-            raise UserError(f"inputs: folder '{path}' has no images; expected .png or .jpg files in it or below it")
+            raise UserError(f"inputs: folder '{path}' has no {noun}s; expected {wanted} files in it or below it")
         return found
-    if path.suffix.lower() not in images.EXTENSIONS:
-        raise UserError(f"inputs: '{path}' is no image; the model was trained on images, give .png or .jpg files")
+    if path.suffix.lower() not in extensions:
+        raise UserError(f"inputs: '{path}' is no {noun}; the model was trained on {noun}s, give {wanted} files")
     return [path]
+
+
+def _read_texts(features: Features, config: ml_collections.ConfigDict, paths: list[str]) -> Iterator[Chunk]:
+    """Texts in files and, if the model was trained on a column of a table, in that column of others."""
+    chosen = Tokenizer(features.tokenizer)
+
+    def encoded(texts: list[str], names: list[str]) -> np.ndarray:
+        return text_splits.encode(texts, chosen, features.shape[0], name=lambda row: f"'{names[row]}'", field="inputs")
+
+    for path in map(pathlib.Path, paths):
+        if config.text and path.is_file() and path.suffix.lower() not in folder.TEXT_EXTENSIONS:
+            table = tables.read(str(path), config.missing_values, "inputs")
+            if config.text not in table.columns:
+                known = ", ".join(table.columns)
+                raise UserError(f"inputs: '{path}' lacks the column '{config.text}' of texts; it has {known}")
+            found = TableTexts(table, config.text)
+            texts = [found.text(row) for row in range(len(found))]
+            names = [f"{path}:{table.line(row)}" for row in range(table.num_rows)]
+            yield Chunk(names=names, inputs=encoded(texts, names), labels=_labels(features, table))
+            continue
+        files = _files(path, folder.TEXT_EXTENSIONS, "text")
+        for start in range(0, len(files), _CHUNK):
+            names = [str(file) for file in files[start : start + _CHUNK]]
+            texts = [folder.decoded(pathlib.Path(name).read_bytes(), f"'{name}'", "inputs") for name in names]
+            yield Chunk(names=names, inputs=encoded(texts, names), labels=None)
 
 
 def _read_tables(features: Features, config: ml_collections.ConfigDict, paths: list[str]) -> Iterator[Chunk]:

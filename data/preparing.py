@@ -170,6 +170,8 @@ def _open(source: str) -> FolderSource:
     _refuse_url("--source", name)
     with _naming_the_flag():
         folder = FolderSource(pathlib.Path(name), ml_collections.ConfigDict())
+    if folder.has_texts:
+        raise UserError(f"--source: '{source}' holds texts, and images are prepared; texts are trained on as they are")
     for part in folder.part_names:
         if not part.isascii() or not part.replace("-", "_").isidentifier() or part.lower() == "all":
             raise UserError(

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32, Num
+from jaxtyping import Array, Num
 
 from data.features import Features
 from plumbline import UserError
@@ -32,7 +32,7 @@ def fit(features: Features, inputs: np.ndarray, labels: np.ndarray, *, normalize
       median), `mean`, `std` (of the filled columns), and `slots` (sum of `features.categories`,): for each column's
       codes in turn, the slot it goes to, which is 0 for a code that no row given has. For regression `label_mean` and
       `label_std`, scalars. All float32. What is constant has deviation 1. Arrays that would be empty are left out, as
-      checkpoints hold none.
+      checkpoints hold none. Of texts nothing is fitted.
 
     Raises:
       UserError: `normalize` is unknown, or meant for other inputs.
@@ -41,6 +41,8 @@ def fit(features: Features, inputs: np.ndarray, labels: np.ndarray, *, normalize
         chunks = (inputs[start : start + _CHUNK] for start in range(0, len(inputs), _CHUNK))
         return fit_images(features, chunks, normalize=normalize)
     _check(normalize, features)
+    if features.kind == "text":
+        return _fit_labels(features, labels, normalize)
     columns = {name: array for name, array in _fit_columns(features, inputs, normalize).items() if array.size}
     return {**columns, **_fit_labels(features, labels, normalize)}
 
@@ -73,7 +75,7 @@ def fit_images(features: Features, chunks: Iterable[np.ndarray], *, normalize: s
 
 def apply(
     preprocessing: dict[str, np.ndarray | jax.Array], features: Features, inputs: Num[Array | np.ndarray, "B ..."]
-) -> Float32[Array, "B ..."]:
+) -> Num[Array, "B ..."]:
     """What a model reads: (B, *features.input_shape).
 
     Args:
@@ -83,8 +85,11 @@ def apply(
 
     Returns:
       Images scaled by channel. Tables: numeric and boolean columns filled and standardised, then an indicator of
-      missing for each of them that has gaps in training, then the slot of each categorical column as a float.
+      missing for each of them that has gaps in training, then the slot of each categorical column as a float. Texts: as
+      they are, int32; all else is float32.
     """
+    if features.kind == "text":
+        return jnp.asarray(inputs, jnp.int32)
     inputs = jnp.asarray(inputs, jnp.float32)
     if features.kind == "image":
         mean, std = (jnp.asarray(preprocessing[name], jnp.float32)[None, None, None, :] for name in ("mean", "std"))
@@ -153,4 +158,4 @@ def _check(normalize: str, features: Features) -> None:
     if normalize not in NORMALIZATIONS:
         raise UserError(f"data.normalize: unknown way '{normalize}'; choose one of {', '.join(NORMALIZATIONS)}")
     if normalize in ("imagenet", "signed") and features.kind != "image":
-        raise UserError(f"data.normalize: '{normalize}' is for images; choose 'fitted' or 'none' for a table")
+        raise UserError(f"data.normalize: '{normalize}' is for images; choose 'fitted' or 'none' for a {features.kind}")

@@ -243,6 +243,23 @@ def sorted_values(values: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(distinct))
 
 
+def require_values(table: Table, name: str, array) -> None:
+    """Checks that a column has a value in every row.
+
+    Raises:
+      UserError: one is missing.
+    """
+    if array.null_count:
+        row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
+        others = f", as in {array.null_count} rows" if array.null_count > 1 else ""
+        raise UserError(f"{table.place(row, name)} is missing{others}; fill it or leave the row out")
+
+
+def is_text(array) -> bool:
+    """Whether the values are texts, numbers in a file without types among them."""
+    return _is_text(array.type)
+
+
 def is_numeric(table: Table, array) -> bool:
     """Whether the values that are not missing are all numbers."""
     import pyarrow

@@ -119,7 +119,7 @@ class FinishedRun:
         )
 
     def predict(self, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Predicts files: images, folders of images, or tables with or without the target column.
+        """Predicts files: images or texts, folders of them, or tables with or without the target column.
 
         Yields:
           For each example `input` (its file, or file and line) and `label` with the `probabilities` of all classes,
@@ -173,7 +173,7 @@ class FinishedRun:
         }
 
     def _split(self, name: str) -> data.Split:
-        dataset = data.load(self.config.data, seed=self.config.seed)
+        dataset = data.load(self.config.data, seed=self.config.seed, tokenizer=self.features.tokenizer)
         if dataset.fingerprint != self._fingerprint:
             raise UserError(
                 f"data.source: '{self.config.data.source}' holds other data than the run was trained on; "

@@ -21,6 +21,8 @@ _CHECKS: dict[str, _Check] = {
     "data.max_corrupt": _NOT_NEGATIVE,
     "data.num_classes": _NOT_NEGATIVE,
     "data.num_examples": _NOT_NEGATIVE,
+    "data.text_length": _AT_LEAST_ONE,
+    "data.text_stride": _NOT_NEGATIVE,
     "augment.crop_padding": _NOT_NEGATIVE,
     "augment.shift": _NOT_NEGATIVE,
     "augment.color": _SHARE,
@@ -92,12 +94,15 @@ def check_task(config: ml_collections.ConfigDict, features: Features) -> None:
     """
     if features.task != "classification":
         if config.objective.label_smoothing:
-            raise UserError("objective.label_smoothing: is for classification, but the data are for regression")
+            raise UserError(f"objective.label_smoothing: is for classification, but the data are for {features.task}")
         if config.data.class_weights != "none":
-            raise UserError("data.class_weights: are for classification, but the data are for regression")
+            raise UserError(f"data.class_weights: are for classification, but the data are for {features.task}")
     if features.kind != "image":
         for field in ("crop_padding", "flip", "shift", "color", "cutmix"):
             if config.augment[field]:
-                raise UserError(f"augment.{field}: is for images, but '{config.data.source}' is a table")
+                what = "holds texts" if features.kind == "text" else "is a table"
+                raise UserError(f"augment.{field}: is for images, but '{config.data.source}' {what}")
+    if features.kind == "text" and config.augment.mixup:
+        raise UserError("augment.mixup: cannot mix texts; leave it at 0")
     if features.categories and config.augment.mixup:
         raise UserError("augment.mixup: cannot mix categories; leave the categorical columns out, or mixup at 0")

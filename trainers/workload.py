@@ -11,10 +11,9 @@ from trainers.step import make_train_step
 def batch_shapes(program: Program) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of a global batch, as a train step reads it."""
     features, size = program.features, program.config.train.batch_size
-    labels = jnp.int32 if features.task == "classification" else jnp.float32
     return {
         "inputs": jax.ShapeDtypeStruct((size, *features.shape), features.dtype),
-        "labels": jax.ShapeDtypeStruct((size,), labels),
+        "labels": jax.ShapeDtypeStruct((size, *features.label_shape), features.label_dtype),
         "weight": jax.ShapeDtypeStruct((size,), jnp.float32),
     }
 

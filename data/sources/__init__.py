@@ -4,7 +4,7 @@ import importlib
 
 import ml_collections
 
-from data.sources.source import Part, Records, Source
+from data.sources.source import Part, Records, Source, Texts
 from plumbline import UserError, unknown_name
 
 # Module of each scheme, imported only when asked for: what they build on takes time to import. Each has
@@ -19,7 +19,9 @@ SOURCES = {
     "tfds": "data.sources.tfds",
 }
 
-__all__ = ["SOURCES", "Part", "Records", "Source", "open_source"]
+_WITH_TEXT_COLUMN = ("csv", "parquet")
+
+__all__ = ["SOURCES", "Part", "Records", "Source", "Texts", "open_source"]
 
 
 def open_source(config: ml_collections.ConfigDict) -> Source:
@@ -38,4 +40,6 @@ def open_source(config: ml_collections.ConfigDict) -> Source:
         raise UserError(f"data.source: '{config.source}' names nothing; write '{scheme}:' and then a name or path")
     if name and scheme == "digits":
         raise UserError(f"data.source: '{config.source}' is not possible; write 'digits' alone")
+    if config.text and scheme not in _WITH_TEXT_COLUMN:
+        raise UserError(f"data.text: names a column, and '{config.source}' has none; leave it empty")
     return importlib.import_module(SOURCES[scheme]).open_source(name, config)

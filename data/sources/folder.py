@@ -1,5 +1,6 @@
-"""`folder:PATH`: images in PATH/split/class/ or, without splits, in PATH/class/."""
+"""`folder:PATH`: images or texts in PATH/split/class/ or, without splits, in PATH/class/."""
 
+import dataclasses
 import hashlib
 import os
 import pathlib
@@ -13,24 +14,39 @@ from plumbline import UserError, counted
 
 # Files whose contents go into the fingerprint of a folder.
 _SAMPLED_FILES = 1024
+TEXT_EXTENSIONS = (".txt",)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """A kind of files, and what they are called in messages."""
+
+    extensions: tuple[str, ...]
+    noun: str
+    wanted: str
+
+
+_IMAGES = _Kind(extensions=images.EXTENSIONS, noun="images", wanted=".png or .jpg")
+_TEXTS = _Kind(extensions=TEXT_EXTENSIONS, noun="texts", wanted=".txt")
 
 
 def open_source(name: str, config: ml_collections.ConfigDict) -> "FolderSource":
-    """The images under the folder `name`."""
+    """The images or, where there are none, the texts under the folder `name`."""
     return FolderSource(pathlib.Path(name), config)
 
 
 class FolderSource:
-    """Image files by class; see `data.sources.source.Source`.
+    """Image or text files by class; see `data.sources.source.Source`.
 
     Args:
       path: of the folder.
       config: `config.data`.
 
     Raises:
-      UserError: there is no such folder, or no training images in it.
+      UserError: there is no such folder, or no training images or texts in it.
     """
 
+    task = "classification"
     group_names = ()
     target = "label"
 
@@ -38,12 +54,13 @@ class FolderSource:
         if not path.is_dir():
             raise UserError(f"data.source: no such folder '{path}'; expected {_expected(path)}")
         folders = _folders(path)
-        has_splits = not any(_has_images(folder) for folder in folders) and any(
-            _has_images(inner) for folder in folders for inner in _folders(folder)
-        )
+        self._kind, has_splits = _layout(folders)
         if has_splits and "train" not in {folder.name for folder in folders}:
             found = ", ".join(folder.name for folder in folders)
-            raise UserError(f"data.source: '{path}' has {found} but no 'train'; expected {path}/train/<class>/*.png")
+            wanted = self._kind.extensions[0]
+            raise UserError(
+                f"data.source: '{path}' has {found} but no 'train'; expected {path}/train/<class>/*{wanted}"
+            )
         self._paths = {folder.name: folder for folder in folders} if has_splits else {"train": path}
         self.part_names = tuple(self._paths)
         self.class_names = tuple(folder.name for folder in _folders(self._paths["train"]))
@@ -53,19 +70,24 @@ class FolderSource:
                 f"there must be at least 2; expected {_expected(path)}"
             )
 
+    @property
+    def has_texts(self) -> bool:
+        """Whether the files are texts."""
+        return self._kind is _TEXTS
+
     def part(self, name: str) -> Part:
-        """The images of one split."""
-        return _read_part(self._paths[name], self.class_names, "data.source")
+        """The images or texts of one split."""
+        return _read_part(self._paths[name], self.class_names, self._kind, "data.source")
 
     def other(self, path: str) -> Part:
-        """The images in path/class/."""
+        """The images or texts in path/class/."""
         if not pathlib.Path(path).is_dir():
-            raise UserError(f"data.test: no such folder '{path}'; expected {path}/<class>/*.png or *.jpg")
-        return _read_part(pathlib.Path(path), self.class_names, "data.test")
+            raise UserError(f"data.test: no such folder '{path}'; expected {path}/<class>/ with {self._kind.noun}")
+        return _read_part(pathlib.Path(path), self.class_names, self._kind, "data.test")
 
 
 class FileRecords:
-    """Image files by row.
+    """Files by row.
 
     Args:
       root: folder of all of them.
@@ -96,11 +118,46 @@ class FileRecords:
         return f"{self.root}/{os.fsdecode(self.names[row])}"
 
 
+class FileTexts:
+    """Texts by row, each a file; see `data.sources.source.Texts`.
+
+    Args:
+      records: of the files.
+    """
+
+    def __init__(self, records: FileRecords):
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def text(self, row: int) -> str:
+        """The text of a file, its line breaks those of Unix."""
+        return decoded(self._records.encoded(row), self.name(row), "data.source")
+
+    def name(self, row: int) -> str:
+        """The path of the file."""
+        return self._records.name(row)
+
+
+def decoded(content: bytes, name: str, field: str) -> str:
+    """The text of a file in UTF-8, its line breaks those of Unix.
+
+    Raises:
+      UserError: it is encoded otherwise.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{field}: {name} is not encoded as UTF-8 ({error.reason}); save it as UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _expected(path: pathlib.Path) -> str:
-    return f"{path}/train/<class>/*.png or *.jpg, or {path}/<class>/*.png without splits"
+    return f"{path}/train/<class>/*.png, *.jpg or *.txt, or {path}/<class>/*.png without splits"
 
 
-def _read_part(path: pathlib.Path, class_names: tuple[str, ...], field: str) -> Part:
+def _read_part(path: pathlib.Path, class_names: tuple[str, ...], kind: _Kind, field: str) -> Part:
     """Lists class by class, names sorted, so that rows are the same on every machine."""
     known = {name: label for label, name in enumerate(class_names)}
     names, labels, sizes, times = [], [], [], []
@@ -109,16 +166,16 @@ def _read_part(path: pathlib.Path, class_names: tuple[str, ...], field: str) -> 
             raise UserError(
                 f"{field}: '{folder}' is a class that training does not have; its classes are {', '.join(class_names)}"
             )
-        files = _image_files(folder)
+        files = _files(kind, folder)
         if not files:
-            raise UserError(f"{field}: '{folder}' has no images; put .png or .jpg files into it, or remove it")
+            raise UserError(f"{field}: '{folder}' has no {kind.noun}; put {kind.wanted} files into it, or remove it")
         for file_name, size, time in files:
             names.append(os.fsencode(f"{folder.name}/{file_name}"))
             sizes.append(size)
             times.append(time)
         labels.extend([known[folder.name]] * len(files))
     if not names:
-        raise UserError(f"{field}: '{path}' has no class folders; expected {path}/<class>/*.png or *.jpg")
+        raise UserError(f"{field}: '{path}' has no class folders; expected {path}/<class>/ with {kind.noun}")
     records = FileRecords(str(path), np.array(names))
     fingerprint = _fingerprint(records, names, sizes)
     return Part(
@@ -127,7 +184,8 @@ def _read_part(path: pathlib.Path, class_names: tuple[str, ...], field: str) -> 
         weights=np.ones(len(names), np.float32),
         fingerprint=fingerprint,
         cache_key=hashlib.sha256(fingerprint.encode() + np.array(times, np.int64).tobytes()).hexdigest(),
-        records=records,
+        records=None if kind is _TEXTS else records,
+        texts=FileTexts(records) if kind is _TEXTS else None,
     )
 
 
@@ -143,17 +201,34 @@ def _folders(path: pathlib.Path) -> list[pathlib.Path]:
     return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _has_images(folder: pathlib.Path) -> bool:
-    with os.scandir(folder) as entries:
-        return any(_is_image(entry.name) for entry in entries)
+def _layout(folders: list[pathlib.Path]) -> tuple[_Kind, bool]:
+    """What the folders hold, and whether they are splits, with class folders in them. Images go before texts."""
+    if _any_has(_IMAGES, folders):
+        return _IMAGES, False
+    inner = [inner for folder in folders for inner in _folders(folder)]
+    if _any_has(_IMAGES, inner):
+        return _IMAGES, True
+    # A note beside the class folders of a split does not make it a class.
+    if _any_has(_TEXTS, inner):
+        return _TEXTS, True
+    return (_TEXTS if _any_has(_TEXTS, folders) else _IMAGES), False
 
 
-def _image_files(folder: pathlib.Path) -> list[tuple[str, int, int]]:
-    """Name, size in bytes and time of change in nanoseconds of each image, by name."""
+def _any_has(kind: _Kind, folders: list[pathlib.Path]) -> bool:
+    """Whether there is a file of the kind in any of the folders."""
+    for folder in folders:
+        with os.scandir(folder) as entries:
+            if any(_is(kind, entry.name) for entry in entries):
+                return True
+    return False
+
+
+def _files(kind: _Kind, folder: pathlib.Path) -> list[tuple[str, int, int]]:
+    """Name, size in bytes and time of change in nanoseconds of each file of the kind, by name."""
     with os.scandir(folder) as entries:
-        found = [(entry.name, entry.stat()) for entry in entries if _is_image(entry.name)]
+        found = [(entry.name, entry.stat()) for entry in entries if _is(kind, entry.name)]
     return sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)
 
 
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(images.EXTENSIONS) and not name.startswith(".")
+def _is(kind: _Kind, name: str) -> bool:
+    return name.lower().endswith(kind.extensions) and not name.startswith(".")

@@ -23,6 +23,25 @@ class Records(Protocol):
         ...
 
 
+@runtime_checkable
+class Texts(Protocol):
+    """Texts by row."""
+
+    def __len__(self) -> int: ...
+
+    def text(self, row: int) -> str:
+        """The text of `row`.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        ...
+
+    def name(self, row: int) -> str:
+        """What the user knows the text by."""
+        ...
+
+
 @dataclasses.dataclass(kw_only=True)
 class Part:
     """A split that the source itself has, or the whole of a source without splits.
@@ -32,10 +51,11 @@ class Part:
       groups: (n,) int32, or None.
       weights: (n,) float32.
       fingerprint: of the content, wherever it lies.
-      cache_key: by which decoded images are found again; the fingerprint and, for files, their times.
+      cache_key: by which decoded images and tokens are found again; the fingerprint and, for files, their times.
       first_row: row in the source of the part's first example.
       records: of images, else None.
       table: of rows, else None.
+      texts: where an example is a text, else None.
     """
 
     labels: np.ndarray
@@ -46,6 +66,7 @@ class Part:
     first_row: int = 0
     records: Records | None = None
     table: Table | None = None
+    texts: Texts | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

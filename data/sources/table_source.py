@@ -18,7 +18,7 @@ _MOST_CLASSES = 20
 
 @dataclasses.dataclass(kw_only=True)
 class TableSource:
-    """Rows of a table; see `data.sources.source.Source`.
+    """Rows of a table, or texts in a column of one; see `data.sources.source.Source`.
 
     Attributes:
       table: of the training rows, and of the others where no other file holds them.
@@ -48,8 +48,10 @@ class TableSource:
             raise UserError(f"data.target: '' names no column; give the one to be predicted, of {columns}")
         if self.target in config.ignore:
             raise UserError(f"data.ignore: '{self.target}' is the target; take it out of data.ignore")
+        if config.text:
+            self._check_text_column(config.text)
         target = tables.column(self.table, self.target, "data.target")
-        self._require_values(self.table, target, self.target)
+        tables.require_values(self.table, self.target, target)
         self._numeric = tables.is_numeric(self.table, target)
         self.task = self._decided_task(target)
         self.class_names = self._decided_classes(target)
@@ -89,7 +91,16 @@ class TableSource:
             weights=self._weights(table),
             fingerprint=table.fingerprint,
             table=table,
+            texts=TableTexts(table, self.config.text) if self.config.text else None,
         )
+
+    def _check_text_column(self, name: str) -> None:
+        tables.column(self.table, name, "data.text")
+        for field in ("target", "group", "weight"):
+            if name == self.config[field]:
+                raise UserError(f"data.text: '{name}' is data.{field} as well; name another column")
+        if name in self.config.ignore:
+            raise UserError(f"data.ignore: '{name}' is data.text; take it out of data.ignore")
 
     def _decided_task(self, target) -> str:
         if self.config.task != "auto":
@@ -121,7 +132,7 @@ class TableSource:
 
     def _labels(self, table: Table) -> np.ndarray:
         target = tables.column(table, self.target, "data.target")
-        self._require_values(table, target, self.target)
+        tables.require_values(table, self.target, target)
         if self.task == "regression":
             return tables.numbers(table, self.target, target).astype(np.float32)
         numbered = {name: index for index, name in enumerate(self.class_names)}
@@ -147,7 +158,7 @@ class TableSource:
         if not name:
             return np.ones(table.num_rows, np.float32)
         array = tables.column(table, name, "data.weight")
-        self._require_values(table, array, name)
+        tables.require_values(table, name, array)
         weights = tables.numbers(table, name, array)
         if (weights < 0).any():
             row = int(np.argmax(weights < 0))
@@ -156,11 +167,35 @@ class TableSource:
 
     def _group_texts(self, table: Table) -> list[str]:
         array = tables.column(table, self.config.group, "data.group")
-        self._require_values(table, array, self.config.group)
+        tables.require_values(table, self.config.group, array)
         return tables.texts(array)
 
-    def _require_values(self, table: Table, array, name: str) -> None:
-        if array.null_count:
-            row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
-            others = f", as in {array.null_count} rows" if array.null_count > 1 else ""
-            raise UserError(f"{table.place(row, name)} is missing{others}; fill it or leave the row out")
+
+class TableTexts:
+    """Texts in a column of a table; see `data.sources.source.Texts`.
+
+    Args:
+      table: of the rows.
+      name: of the column.
+
+    Raises:
+      UserError: there is no such column, it holds no texts, or one is missing.
+    """
+
+    def __init__(self, table: Table, name: str):
+        array = tables.column(table, name, "data.text")
+        tables.require_values(table, name, array)
+        if not tables.is_text(array):
+            raise UserError(f"data.text: column '{name}' of {table.name} is of type {array.type}, no text")
+        self._table, self._name, self._texts = table, name, array.to_pylist()
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def text(self, row: int) -> str:
+        """The text, without white space at its ends."""
+        return self._texts[row]
+
+    def name(self, row: int) -> str:
+        """File, line and column."""
+        return self._table.place(row, self._name)
