@@ -102,12 +102,12 @@ def get_config() -> ml_collections.ConfigDict:
     model.name = "resnet"
     # Type of the arithmetic: "float32" or "bfloat16"; parameters, optimizer and logits stay float32.
     model.dtype = "float32"
-    # Share of activations dropped (MLP: after each hidden layer; ResNet, ConvNeXt: before the head; ViT: after each
-    # sublayer).
+    # Share of activations dropped (MLP: after each hidden layer; ResNet, ConvNeXt: before the head; ViT, BERT, GPT:
+    # after each sublayer, of texts after the embedding as well).
     model.dropout = 0.0
     # Share of residual branches dropped in the last block, growing linearly from the first (Huang et al. 2016).
     model.stochastic_depth = 0.0
-    # Activations that are recomputed in the backward pass, block by block, to save memory (ResNet, ConvNeXt, ViT):
+    # Activations that are recomputed in the backward pass, block by block, to save memory (all but linear and MLP):
     # "none", "full" (all of a block), "dots" (all but matrix products) or "dots_without_batch" (the products of
     # attention as well).
     model.remat = "none"
@@ -167,6 +167,47 @@ def get_config() -> ml_collections.ConfigDict:
     # Added to the variance in the norm before the head; in the others it is 1e-6.
     convnext.norm_epsilon = 1e-6
 
+    model.bert = bert = ml_collections.ConfigDict()
+    # Rows of the table of tokens; 0: as many as the tokenizer has tokens.
+    bert.vocabulary = 0
+    # Rows of the table of positions, the longest text in tokens; 0: data.text_length.
+    bert.max_length = 0
+    # Units of a token, number of blocks, heads of attention, units of the hidden layer of each block's MLP.
+    bert.width = 128
+    bert.depth = 4
+    bert.heads = 4
+    bert.mlp_size = 512
+    # Rows of the table of segments (BERT: 2), of which the first is that of all texts here; 0: no such table.
+    bert.segments = 0
+    # Activation of the MLPs: "gelu" (exact), "gelu_tanh" or "relu".
+    bert.activation = "gelu"
+    # Added to the variance in the norms.
+    bert.norm_epsilon = 1e-12
+    # What the head reads: "mean" (of the tokens that are there), "token" (the first), "tokens" (each: masked language
+    # modelling); "": "tokens" for language modelling, else "mean".
+    bert.pooling = ""
+    # Activation of the dense layer that the first token goes through with pooling="token": "tanh" (BERT), "relu"
+    # (DistilBERT), or "none": no such layer.
+    bert.pooler = "tanh"
+
+    model.gpt = gpt = ml_collections.ConfigDict()
+    # Rows of the table of tokens; 0: as many as the tokenizer has tokens.
+    gpt.vocabulary = 0
+    # Rows of the table of positions, the longest text in tokens; 0: data.text_length.
+    gpt.max_length = 0
+    # Units of a token, number of blocks, heads of attention, units of the hidden layer of each block's MLP.
+    gpt.width = 128
+    gpt.depth = 4
+    gpt.heads = 4
+    gpt.mlp_size = 512
+    # Activation of the MLPs: "gelu" (exact), "gelu_tanh" or "relu".
+    gpt.activation = "gelu_tanh"
+    # Added to the variance in the norms.
+    gpt.norm_epsilon = 1e-5
+    # What is read: "last" (the last token that is there), "mean" (of those that are there), "tokens" (each: language
+    # modelling); "": "tokens" for language modelling, else "last".
+    gpt.pooling = ""
+
     # ---- Transfer: what a training begins with, and which of it is trained how ------------------------------------
     config.transfer = transfer = ml_collections.ConfigDict()
     # Where the first parameters come from: a run directory, an Orbax checkpoint, a directory of Hugging Face, a
@@ -198,7 +239,8 @@ def get_config() -> ml_collections.ConfigDict:
 
     # ---- Objective ------------------------------------------------------------------------------------------------
     config.objective = objective = ml_collections.ConfigDict()
-    # What is minimised: "auto" (the task's own), "cross_entropy" or "squared_error".
+    # What is minimised: "auto" (the task's own), "cross_entropy" or "squared_error"; of a text for language modelling
+    # "next_token" (its own) or "masked_token" (BERT's).
     objective.name = "auto"
     # Share of the label spread evenly over all classes.
     objective.label_smoothing = 0.0
@@ -258,8 +300,8 @@ def get_config() -> ml_collections.ConfigDict:
     train.checkpoint_every = "1 minutes"
     # Checkpoints that are kept, newest first; the best on the validation split is kept besides.
     train.keep_checkpoints = 2
-    # Metric that chooses the best checkpoint; "auto" means accuracy, or mse for regression. Without a validation split
-    # the last checkpoint counts as the best.
+    # Metric that chooses the best checkpoint; "auto" means accuracy, or mse for regression, or loss for language
+    # modelling. Without a validation split the last checkpoint counts as the best.
     train.best_metric = "auto"
     # Stop when the best metric has not improved for this long; "" never.
     train.patience = ""

@@ -6,9 +6,9 @@ import hashlib
 import ml_collections
 import numpy as np
 
-from data import image_splits, preprocessing, splitting, tables, text_splits
+from data import image_splits, language, preprocessing, splitting, tables, text_splits
 from data.features import Features
-from data.sources import Part, Source, open_source
+from data.sources import LanguageText, Part, Source, open_source
 from data.split import ArrayReader, Split
 from plumbline import UserError, unknown_name
 
@@ -16,7 +16,6 @@ __all__ = ["Dataset", "Split", "load"]
 
 # Images on which mean and deviation are fitted when a set is streamed.
 _SAMPLED_IMAGES = 10_000
-_DEFAULT_TEST_SHARE = 0.2
 
 # The part of the source, and the rows of it, that make up each split.
 _Assigned = dict[str, tuple[Part, np.ndarray]]
@@ -55,13 +54,17 @@ def load(config: ml_collections.ConfigDict, *, seed: int, tokenizer: str = "") -
     if config.class_weights not in ("none", "balanced"):
         raise UserError(f"data.class_weights: unknown way '{config.class_weights}'; choose 'none' or 'balanced'")
     source = open_source(config)
-    assigned = _assign(source, config, seed)
-    if assigned["train"][0].records is not None:
-        features, splits = _image_splits(source, assigned, config)
-    elif assigned["train"][0].texts is not None:
-        features, splits = text_splits.make(source, assigned, config, tokenizer)
+    if isinstance(source, LanguageText):
+        features, splits, fingerprints = language.make(source, config, tokenizer)
     else:
-        features, splits = _table_splits(source, assigned, config)
+        assigned = _assign(source, config, seed)
+        fingerprints = [part.fingerprint for part, _ in assigned.values()]
+        if assigned["train"][0].records is not None:
+            features, splits = _image_splits(source, assigned, config)
+        elif assigned["train"][0].texts is not None:
+            features, splits = text_splits.make(source, assigned, config, tokenizer)
+        else:
+            features, splits = _table_splits(source, assigned, config)
     for name, split in splits.items():
         if not split.weights.any():
             raise UserError(f"data.weight: no example of the {name} split has a weight above 0; mend the weights")
@@ -69,7 +72,7 @@ def load(config: ml_collections.ConfigDict, *, seed: int, tokenizer: str = "") -
         features=features,
         splits=splits,
         preprocessing=_fit(features, splits["train"], config),
-        fingerprint=_fingerprint(features, [part for part, _ in assigned.values()]),
+        fingerprint=_fingerprint(features, fingerprints),
         class_weights=class_weights(features, splits["train"].labels, config),
     )
 
@@ -82,7 +85,7 @@ def _assign(source: Source, config: ml_collections.ConfigDict, seed: int) -> _As
     rows = np.arange(len(train))
     share = splitting.share(config.test, "data.test")
     if config.test == "auto" and "test" not in source.part_names:
-        share = _DEFAULT_TEST_SHARE
+        share = splitting.DEFAULT_TEST_SHARE
     if share is not None:
         rows, test_rows = _hold_out(train, rows, share, seed, "data.test")
         test = train, test_rows
@@ -234,8 +237,8 @@ def class_weights(features: Features, labels: np.ndarray, config: ml_collections
     return np.where(counts > 0, weights, 0).astype(np.float32)
 
 
-def _fingerprint(features: Features, parts: list[Part]) -> str:
+def _fingerprint(features: Features, fingerprints: list[str]) -> str:
     digest = hashlib.sha256(features.tokenizer.encode())
-    for fingerprint in dict.fromkeys(part.fingerprint for part in parts):
+    for fingerprint in dict.fromkeys(fingerprints):
         digest.update(fingerprint.encode())
     return digest.hexdigest()

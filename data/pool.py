@@ -20,13 +20,13 @@ class Pool:
     Attributes:
       features: what one example is.
       inputs: (N, *features.shape) raw.
-      labels: (N,) int32 classes, or float32 in raw units for regression.
+      labels: (N,) int32 classes, or float32 in raw units for regression; (N, L) int32 tokens of a text.
       weights: (N,) float32.
       groups: (N,) int32, or None.
       rows: (N,) int64, rows in the source.
       splits: positions of each split in the pool, int64: "train", "test" and, if the config asks for one, "validation".
       fingerprint: of all files and sets that were used.
-      texts: the N texts themselves; None where the examples are no texts.
+      texts: the N texts themselves; None where the examples are no texts, or windows of one.
     """
 
     features: Features
@@ -83,7 +83,7 @@ def load_pool(config: ml_collections.ConfigDict, *, seed: int) -> Pool:
         rows=np.concatenate([split.rows for split in splits.values()]),
         splits={n: np.arange(end - len(s), end) for (n, s), end in zip(splits.items(), ends, strict=True)},
         fingerprint=dataset.fingerprint,
-        texts=_texts(splits) if dataset.features.kind == "text" else None,
+        texts=_texts(splits) if dataset.features.kind == "text" and dataset.features.task != "language" else None,
     )
 
 

@@ -28,7 +28,7 @@ class Split:
     """Examples of one split, in the order of their source.
 
     Attributes:
-      labels: (n,) int32 classes, or float32 in raw units for regression.
+      labels: (n,) int32 classes, or float32 in raw units for regression; (n, L) int32 tokens of a text.
       groups: (n,) int32, or None.
       weights: (n,) float32: the weight column, or ones; 0 for a corrupt image.
       rows: (n,) int64, rows in the source.

@@ -7,6 +7,8 @@ import numpy as np
 from data.order import generator
 from plumbline import UserError
 
+DEFAULT_TEST_SHARE = 0.2
+"""What is held out where a source has no test split."""
 # What the generator of a split is keyed by besides the seed: far from the epochs that key the order of examples.
 _COUNTERS = {"data.test": 2**63 + 1, "data.validation": 2**63 + 2}
 

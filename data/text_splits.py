@@ -1,6 +1,5 @@
 """From texts to the inputs of a split: tokenised once, all rows of a part, and kept where that took long."""
 
-import hashlib
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,12 +9,13 @@ import numpy as np
 from data import cache, tokenizer
 from data.features import PADDING_TOKEN, Features
 from data.sources.source import Part, Source, Texts
+from data.sources.text import digest
 from data.split import ArrayReader, Split
 from data.tokenizer import Tokenizer
 from plumbline import UserError
 
-# Characters from which on tokens are kept in the cache: to make so many into tokens takes about half a second.
-_LONG = 1_000_000
+# Characters from which on tokens are kept in the cache: to make so many into tokens takes a tenth of a second.
+_LONG = 200_000
 
 
 class TextReader(ArrayReader):
@@ -150,11 +150,6 @@ def kept(config: ml_collections.ConfigDict, key: Mapping[str, object], character
         np.save(folder / "tokens.npy", make_tokens())
 
     return cache.stored(config.cache_dir, key, write)["tokens"]
-
-
-def digest(text: str) -> str:
-    """By which a text is told from others."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _encoded(part: Part, chosen: Tokenizer, config: ml_collections.ConfigDict) -> np.ndarray:

@@ -2,9 +2,11 @@
 
 The common arguments of a model's constructor, all keyword-only; the rest are the fields of its own config section:
 
-    input_shape: shape of one example after preprocessing: (height, width, channels), or (columns,) of a table.
-    categories: vocabulary sizes of the categorical columns, which are the last ones of a table; () without any.
-    num_outputs: classes, or numbers to predict.
+    input_shape: shape of one example after preprocessing: (height, width, channels), (columns,) of a table, or
+      (tokens,) of a text.
+    categories: vocabulary sizes of the categorical columns, which are the last ones of a table; of a text that of its
+      tokens; () without any.
+    num_outputs: classes, numbers to predict or, of each token, tokens that it may be.
     dtype: type of the arithmetic. Parameters, statistics of norms, features and logits are float32 whatever it is.
     remat: which activations are recomputed in the backward pass, a key of `REMAT`; a model that has no use for it
       ignores it.
@@ -42,10 +44,18 @@ PartitionRules = tuple[tuple[str, tuple[str | None, ...]], ...]
 class Model(nnx.Module):
     """Abstract. A tree of modules whose variables are `nnx.Param` and `nnx.BatchStat` and nothing else.
 
-    A family defines `features` and sets `head`.
+    A family defines `features` and sets `head`, which is a linear layer unless the model answers for each token.
     """
 
-    head: nnx.Linear
+    head: nnx.Module | None
+
+    # Whether an input is a text, as token ids; all other models read floats.
+    reads_text: ClassVar[bool] = False
+
+    @property
+    def answers_each_token(self) -> bool:
+        """Whether there is an answer for each token of an input, not for the input."""
+        return False
 
     # How parameters may be split: (regular expression over the path, an entry for each dimension), the first that is
     # found wins. "tensor": over that axis of the mesh; "layers": never, as a loop runs along it; None: left to FSDP.
@@ -88,17 +98,18 @@ class Model(nnx.Module):
 
     def __call__(
         self,
-        inputs: Float[Array, "batch ..."],
+        inputs: Num[Array, "batch ..."],
         *,
         training: bool = False,
         key: PRNGKeyArray | None = None,
         dropout: Scalar | None = None,
         stochastic_depth: Scalar | None = None,
-    ) -> Float32[Array, "batch outputs"]:
+    ) -> Float32[Array, "batch ... outputs"]:
         """Computes the logits, or the numbers predicted in a regression.
 
         Args:
-          inputs: a batch of examples of `input_shape`; categories are codes held as floats.
+          inputs: a batch of examples of `input_shape`; categories are codes held as floats, texts int32 ids of tokens
+            with -1 after their end.
           training: batch statistics are those of this batch, and are recorded; the regularisers below act.
           key: randomness of the regularisers; each layer folds its own number into it.
           dropout: share of activations dropped; a traced scalar serves many rates with one program, 0 among them; None
@@ -113,13 +124,13 @@ class Model(nnx.Module):
 
     def features(
         self,
-        inputs: Float[Array, "batch ..."],
+        inputs: Num[Array, "batch ..."],
         *,
         training: bool = False,
         key: PRNGKeyArray | None = None,
         dropout: Scalar | None = None,
         stochastic_depth: Scalar | None = None,
-    ) -> Float32[Array, "batch features"]:
+    ) -> Float32[Array, "batch ... features"]:
         """Computes the representation that the head reads; arguments as in `__call__`."""
         raise NotImplementedError(f"{type(self).__name__} must define `features`")
 

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import ml_collections
 from flax import nnx
 
+from models.bert import Bert
 from models.convnext import ConvNeXt
+from models.gpt import Gpt
 from models.interface import REMAT, Model
 from models.linear import Linear
 from models.mlp import Mlp
@@ -22,6 +24,8 @@ REGISTRY: dict[str, type[Model]] = {
     "resnet": ResNet,
     "convnext": ConvNeXt,
     "vit": VisionTransformer,
+    "bert": Bert,
+    "gpt": Gpt,
 }
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -40,9 +44,11 @@ def build(
     Args:
       options: `config.model`. `name`, `dtype` and `remat` are read, and the section called like the model, whose fields
         are the arguments of its constructor. `dropout` and `stochastic_depth` are not: they are given at the call.
-      input_shape: shape of one example after preprocessing: (height, width, channels), or (columns,) of a table.
-      categories: vocabulary sizes of the categorical columns, which are the last ones of a table; () without any.
-      num_outputs: classes, or numbers to predict.
+      input_shape: shape of one example after preprocessing: (height, width, channels), (columns,) of a table, or
+        (tokens,) of a text.
+      categories: vocabulary sizes of the categorical columns, which are the last ones of a table; of a text that of its
+        tokens; () without any.
+      num_outputs: classes, numbers to predict or, of each token, tokens that it may be.
       key: randomness of the initial parameters; may be traced.
 
     Raises:

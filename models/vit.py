@@ -7,33 +7,18 @@ everywhere, epsilon of the norms, a position for the class token) are those of t
 Shapes: `tokens` counts the patches and what comes before them: the class token, then the distillation token.
 """
 
-import dataclasses
-from collections.abc import Collection
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
-from jaxtyping import Float, Float32, Int, PRNGKeyArray
+from jaxtyping import Float, Float32, PRNGKeyArray
 
-from models.interface import REMAT, Model, Scalar, require_images, require_positive
-from models.layer_scale import LayerScale
-from models.regularization import Regularization, depth_share
-from plumbline import UserError, axes, unknown_name
-
-
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    """Units of a token, number of blocks, heads of attention, hidden units of each block's MLP."""
-
-    width: int
-    depth: int
-    heads: int
-    mlp_size: int
-
+from models.interface import Scalar, require_images, require_positive
+from models.regularization import Regularization
+from models.transformer import Sizes, Transformer, make_blocks, make_layer_norm
+from plumbline import UserError, unknown_name
 
 VARIANTS = {
     "Ti": Sizes(192, 12, 3, 768),
@@ -47,47 +32,23 @@ POSITIONS = ("learned", "sincos2d")
 
 LAYER_NORM_EPSILON = 1e-6
 
-# Up to this many blocks the loop is compiled as straight code, which is up to a quarter faster on CPU and compiles in
-# the same time; at 12 blocks it is no faster and compiles twice as long. Unrolling only in part is slower than either.
-MAX_UNROLLED_DEPTH = 4
 
-
-class VisionTransformer(Model):
+class VisionTransformer(Transformer):
     """Patches as tokens, a stack of pre-norm transformer blocks, and a dense head on the class token or the mean.
 
     What the heads of some pretrained models read is there as well: class token and mean of the patches side by side
     (Oquab et al. 2023, "DINOv2", section 7.1), or class and distillation token (Touvron et al. 2021, section 3).
-
-    The parameters of all blocks are stacked along a leading axis, and the blocks run in a scan: a program of any depth
-    is traced in the time of one block, and a deep one compiled in it.
     """
 
     embedding: nnx.Linear
     class_token: nnx.Param | None
     distillation_token: nnx.Param | None
     positions: nnx.Param | None
-    blocks: "Block"
     norm: nnx.LayerNorm
     head: nnx.Linear
     patch_size: int
-    sizes: Sizes
     pooling: str
     grid: tuple[int, int]
-    frozen_blocks: int
-    remat: str
-    dtype: DTypeLike
-
-    stacked = ("blocks",)
-    # Shoeybi et al. 2019, "Megatron-LM", section 3: heads and hidden units are dealt out, and each sublayer's result is
-    # summed over the devices.
-    partition_rules = (
-        (r"^blocks/attention/(query|key|value)/kernel$", ("layers", None, "tensor")),
-        (r"^blocks/attention/(query|key|value)/bias$", ("layers", "tensor")),
-        (r"^blocks/mlp/hidden/kernel$", ("layers", None, "tensor")),
-        (r"^blocks/mlp/hidden/bias$", ("layers", "tensor")),
-        (r"^blocks/(attention|mlp)/out/kernel$", ("layers", "tensor", None)),
-        (r"^blocks/", ("layers",)),
-    )
 
     def __init__(
         self,
@@ -145,10 +106,9 @@ class VisionTransformer(Model):
             self.positions = nnx.Param(initial)
         else:
             self.positions = None
-        block_keys = jax.random.split(rngs.params(), sizes.depth)
         shared = {"layer_scale": layer_scale, "norm_epsilon": norm_epsilon, "dtype": dtype}
-        self.blocks = nnx.vmap(lambda key: Block(sizes, **shared, rngs=nnx.Rngs(key)))(block_keys)
-        self.norm = _make_layer_norm(sizes.width, norm_epsilon, rngs=rngs)
+        self.blocks = make_blocks(sizes, **shared, rngs=rngs)
+        self.norm = make_layer_norm(sizes.width, norm_epsilon, rngs=rngs)
         # From zero, as in Dosovitskiy et al.'s and Beyer et al.'s code: the first predictions are uniform.
         num_features = sizes.width * (2 if pooling.startswith("token_and_") else 1)
         self.head = nnx.Linear(num_features, num_outputs, kernel_init=nnx.initializers.zeros, rngs=rngs)
@@ -156,7 +116,6 @@ class VisionTransformer(Model):
         self.sizes = sizes
         self.pooling = pooling
         self.grid = grid
-        # The first so many blocks are not trained.
         self.frozen_blocks = 0
         self.remat = remat
         self.dtype = dtype
@@ -164,26 +123,6 @@ class VisionTransformer(Model):
     def tensor_units(self) -> dict[str, int]:
         """Heads of attention and hidden units."""
         return {"model.vit.heads": self.sizes.heads, "model.vit.mlp_size": self.sizes.mlp_size}
-
-    def num_layers(self) -> int:
-        """Patches and positions, each block, and the head."""
-        return self.sizes.depth + 2
-
-    def layer(self, path: str) -> int:
-        """The last norm belongs to the last block, as in timm's groups."""
-        if path.startswith("norm/"):
-            return self.sizes.depth
-        return int(path.split("/")[1]) + 1 if path.startswith("blocks/") else super().layer(path)
-
-    def freeze(self, frozen: Collection[str]) -> None:
-        """No gradient is computed for first blocks that are frozen; nor through them, if what is before them is too."""
-        super().freeze(frozen)
-        names = ["/".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(self.blocks, nnx.Param))]
-        self.frozen_blocks = 0
-        while self.frozen_blocks < self.sizes.depth and all(
-            f"blocks/{self.frozen_blocks}/{name}" in frozen for name in names
-        ):
-            self.frozen_blocks += 1
 
     def features(
         self,
@@ -198,7 +137,7 @@ class VisionTransformer(Model):
         regularization = Regularization.of_call(
             training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth
         )
-        tokens = self._run_blocks(self._embed(inputs), regularization)
+        tokens = self.run_blocks(self._embed(inputs), regularization)
         return self._pool(self.norm(tokens))
 
     def representations(
@@ -209,17 +148,7 @@ class VisionTransformer(Model):
         Whatever the head reads: before the first block a class token is the same for all examples, and it takes blocks
         until it has gathered anything.
         """
-        graphdef, stacked = nnx.split(self.blocks)
-        regularization = Regularization.of_call(training=False, key=None)
-
-        def run_block(tokens, variables):
-            tokens = nnx.merge(graphdef, variables)(tokens, regularization, 0, 0.0)
-            return tokens, self._mean(tokens)
-
-        tokens = self._embed(inputs)
-        found = {"embedding": self._mean(tokens)}
-        tokens, means = jax.lax.scan(run_block, tokens, stacked, unroll=self.sizes.depth <= MAX_UNROLLED_DEPTH)
-        found |= {f"blocks/{block}": means[block] for block in range(self.sizes.depth)}
+        found, tokens = self.run_and_note(self._embed(inputs), self._mean)
         return found | {"features": self._pool(self.norm(tokens))}
 
     @property
@@ -256,140 +185,6 @@ class VisionTransformer(Model):
             tokens = tokens + self.positions[...].astype(self.dtype)[None]
         return tokens
 
-    def _run_blocks(
-        self, tokens: Float[Array, "batch tokens units"], regularization: Regularization
-    ) -> Float[Array, "batch tokens units"]:
-        """Runs the stacked blocks one after the other."""
-        graphdef, stacked = nnx.split(self.blocks)
-
-        def run_block(tokens, indexed):
-            index, variables = indexed
-            block = nnx.merge(graphdef, variables)
-            tokens = block(tokens, regularization, index, depth_share(index, self.sizes.depth))
-            return axes.constrain(tokens, axes.BATCH, None, None), None
-
-        depth, frozen = self.sizes.depth, self.frozen_blocks
-        unroll, indexed = depth <= MAX_UNROLLED_DEPTH, (jnp.arange(depth), stacked)
-        if frozen:
-            # In a loop of their own, which has no backward pass, for which nothing is kept.
-            first, indexed = _cut(indexed, 0, frozen), _cut(indexed, frozen, depth)
-            tokens, _ = jax.lax.scan(run_block, tokens, jax.lax.stop_gradient(first), unroll=unroll)
-        if policy := REMAT[self.remat]:
-            # A loop keeps the compiler from merging the recomputation with the forward pass; straight code would need
-            # the barrier that is left out here.
-            run_block, unroll = jax.checkpoint(run_block, prevent_cse=False, policy=policy), False
-        if frozen < depth:
-            tokens, _ = jax.lax.scan(run_block, tokens, indexed, unroll=unroll)
-        return tokens
-
-
-class Block(nnx.Module):
-    """Attention and an MLP, each on normalised tokens and added to them (pre-norm)."""
-
-    norm1: nnx.LayerNorm
-    attention: "Attention"
-    layer_scale1: LayerScale | None
-    norm2: nnx.LayerNorm
-    mlp: "BlockMlp"
-    layer_scale2: LayerScale | None
-
-    def __init__(
-        self,
-        sizes: Sizes,
-        *,
-        layer_scale: float = 0.0,
-        norm_epsilon: float = LAYER_NORM_EPSILON,
-        dtype: DTypeLike,
-        rngs: nnx.Rngs,
-    ):
-        """Takes the sizes of the model, of which the depth does not matter; for the rest see `VisionTransformer`."""
-        self.norm1 = _make_layer_norm(sizes.width, norm_epsilon, rngs=rngs)
-        self.attention = Attention(sizes.width, sizes.heads, dtype=dtype, rngs=rngs)
-        self.layer_scale1 = LayerScale(sizes.width, layer_scale) if layer_scale else None
-        self.norm2 = _make_layer_norm(sizes.width, norm_epsilon, rngs=rngs)
-        self.mlp = BlockMlp(sizes.width, sizes.mlp_size, dtype=dtype, rngs=rngs)
-        self.layer_scale2 = LayerScale(sizes.width, layer_scale) if layer_scale else None
-
-    def __call__(
-        self,
-        tokens: Float[Array, "batch tokens units"],
-        regularization: Regularization,
-        index: int | Int[Array, ""],
-        share: Scalar,
-    ) -> Float[Array, "batch tokens units"]:
-        """Transforms the tokens.
-
-        Args:
-          tokens: what the block before gave.
-          regularization: what is dropped after each sublayer.
-          index: number of the block, for its randomness; may be traced.
-          share: share of the full rate of stochastic depth that this block has.
-        """
-        sublayers = (
-            (self.norm1, self.attention, self.layer_scale1),
-            (self.norm2, self.mlp, self.layer_scale2),
-        )
-        for sublayer, (norm, transform, layer_scale) in enumerate(sublayers):
-            layer = 2 * index + sublayer
-            branch = regularization.drop_units(transform(norm(tokens)), layer)
-            branch = branch if layer_scale is None else layer_scale(branch)
-            tokens = tokens + regularization.drop_branch(branch, layer, share)
-        return tokens
-
-
-class Attention(nnx.Module):
-    """Multi-head self-attention.
-
-    Vaswani et al. 2017, "Attention Is All You Need", section 3.2; `query`, `key`, `value` and `out` are the paper's
-    W^Q, W^K, W^V (all heads side by side) and W^O, with biases.
-    """
-
-    query: nnx.Linear
-    key: nnx.Linear
-    value: nnx.Linear
-    out: nnx.Linear
-    heads: int
-
-    def __init__(self, width: int, heads: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        """Takes the units of a token, which the heads share out among them."""
-        self.query = _make_dense(width, width, dtype=dtype, rngs=rngs)
-        self.key = _make_dense(width, width, dtype=dtype, rngs=rngs)
-        self.value = _make_dense(width, width, dtype=dtype, rngs=rngs)
-        self.out = _make_dense(width, width, dtype=dtype, rngs=rngs)
-        self.heads = heads
-
-    def __call__(self, tokens: Float[Array, "batch tokens units"]) -> Float[Array, "batch tokens width"]:
-        """Lets every token attend to every token."""
-        batch_size, num_tokens, width = tokens.shape
-        by_head = (batch_size, num_tokens, self.heads, width // self.heads)
-        query, key, value = (
-            axes.constrain(dense(tokens).reshape(by_head), axes.BATCH, None, axes.TENSOR, None)
-            for dense in (self.query, self.key, self.value)
-        )
-        # The softmax is taken in float32: in bfloat16 its sum over many tokens would lose the small weights.
-        similarity = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(similarity / (width // self.heads) ** 0.5, axis=-1)
-        attended = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(value.dtype), value)
-        return self.out(attended.reshape(tokens.shape))
-
-
-class BlockMlp(nnx.Module):
-    """Two dense layers with an exact gelu in between."""
-
-    hidden: nnx.Linear
-    out: nnx.Linear
-
-    def __init__(self, width: int, mlp_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        """Takes the units of a token and those of the hidden layer."""
-        bias_init = nnx.initializers.normal(1e-6)
-        self.hidden = _make_dense(width, mlp_size, bias_init=bias_init, dtype=dtype, rngs=rngs)
-        self.out = _make_dense(mlp_size, width, bias_init=bias_init, dtype=dtype, rngs=rngs)
-
-    def __call__(self, tokens: Float[Array, "batch tokens units"]) -> Float[Array, "batch tokens width"]:
-        """Transforms each token by itself."""
-        hidden = axes.constrain(self.hidden(tokens), axes.BATCH, None, axes.TENSOR)
-        return self.out(jax.nn.gelu(hidden, approximate=False))
-
 
 def extract_patches(
     images: Float[Array, "batch height width channels"], patch_size: int
@@ -420,11 +215,6 @@ def sincos2d(rows: int, columns: int, width: int) -> Float32[np.ndarray, "patche
     return np.concatenate(waves, axis=1).astype(np.float32)
 
 
-def _cut(tree: Any, start: int, stop: int) -> Any:
-    """So many entries along the leading axis of each array."""
-    return jax.tree.map(lambda leaf: leaf[start:stop], tree)
-
-
 def _resolve_sizes(variant: str, custom: Sizes) -> Sizes:
     if variant == "custom":
         return custom
@@ -442,13 +232,7 @@ def _check_choices(pooling: str, positions: str, sizes: Sizes, distillation_toke
         )
     if positions not in POSITIONS:
         raise unknown_name("model.vit.positions", positions, POSITIONS)
-    for field in dataclasses.fields(sizes):
-        require_positive(f"model.vit.{field.name}", getattr(sizes, field.name))
-    if sizes.width % sizes.heads:
-        raise UserError(
-            f"model.vit.heads: {sizes.heads} heads cannot share out a width of {sizes.width}; "
-            "choose a number that divides it"
-        )
+    sizes.check("model.vit")
     if positions == "sincos2d" and sizes.width % 4:
         raise UserError(f"model.vit.width: positions 'sincos2d' need a multiple of 4, not {sizes.width}")
 
@@ -461,20 +245,3 @@ def _grid_shape(height: int, width: int, patch_size: int) -> tuple[int, int]:
             "choose a number that divides both sides, or change data.image_size"
         )
     return height // patch_size, width // patch_size
-
-
-def _make_dense(
-    fan_in: int,
-    fan_out: int,
-    *,
-    bias_init: nnx.Initializer = nnx.initializers.zeros,
-    dtype: DTypeLike,
-    rngs: nnx.Rngs,
-) -> nnx.Linear:
-    kernel_init = nnx.initializers.xavier_uniform()
-    return nnx.Linear(fan_in, fan_out, kernel_init=kernel_init, bias_init=bias_init, dtype=dtype, rngs=rngs)
-
-
-def _make_layer_norm(width: int, epsilon: float, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """A norm in float32, whatever the type of the arithmetic; the dense layer after it converts."""
-    return nnx.LayerNorm(width, epsilon=epsilon, dtype=jnp.float32, rngs=rngs)

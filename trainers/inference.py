@@ -128,11 +128,13 @@ class FinishedRun:
         Raises:
           UserError: an input is missing or not of the kind the model was trained on.
         """
+        self._refuse_language()
         for chunk in read_inputs(self.features, self.config.data, paths):
             yield from self._predict_chunk(chunk)
 
     def predict_split(self, split: str = "test") -> Iterator[dict[str, Any]]:
         """Predicts a split of the run's own data, as `predict` does; `input` is the split and the row in its source."""
+        self._refuse_language()
         examples, size = self._split(split), self._batch_size
         names = self.features.class_names
         for start in range(0, len(examples), size):
@@ -146,6 +148,13 @@ class FinishedRun:
                     inputs=examples.read(positions),
                     labels=[names[label] for label in labels] if names else labels,
                 )
+            )
+
+    def _refuse_language(self) -> None:
+        if self.features.task == "language":
+            raise UserError(
+                "--workdir: holds a language model, which tells no label; experiments.generate makes it write, "
+                "experiments.evaluate measures it"
             )
 
     def _predict_chunk(self, chunk: Chunk) -> Iterator[dict[str, Any]]:

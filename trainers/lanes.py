@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data.pool import Pool
-from trainers.objectives import Sums, Totals
+from trainers.objective import Sums, Totals
 from trainers.state import InferenceState, Init, Program, Start, TrainState
 from trainers.step import Batch, make_evaluation_step, make_outputs, make_train_step
 
@@ -183,6 +183,8 @@ class Lanes:
 
 def _rows(pool: Pool) -> dict[str, np.ndarray]:
     rows = {"inputs": pool.inputs, "labels": pool.labels, "weight": pool.weights}
+    if pool.features.task == "language":
+        rows |= {"index": pool.rows.astype(np.int32)}  # What an evaluation hides of an example goes by it.
     return rows if pool.groups is None else rows | {"group": pool.groups}
 
 

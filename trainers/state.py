@@ -18,7 +18,7 @@ from trainers import fine_tuning, freezing, optimizers
 from trainers.fine_tuning import FineTuning
 from trainers.freezing import Partition
 from trainers.hyperparameters import Hyperparameters
-from trainers.objectives import Objective
+from trainers.objective import Objective
 from trainers.schedules import Schedule
 
 # Folded into the key of the first parameters, which so are the same with adapters and without.

@@ -15,7 +15,7 @@ from flax import nnx
 
 from data import augmentations, preprocessing
 from plumbline import axes
-from trainers.objectives import Totals
+from trainers.objective import Totals
 from trainers.state import InferenceState, Program, TrainState, Tree
 
 Batch = dict[str, jax.Array]
@@ -29,6 +29,11 @@ class _Purpose(enum.IntEnum):
     AUGMENT = 0
     MIX = 1
     MODEL = 2
+    HIDE = 3
+
+
+# What an evaluation hides of an example is drawn by this and the example's index, so it is the same every time.
+_EVALUATION_SEED = 0
 
 
 def make_train_step(program: Program) -> TrainStep:
@@ -80,18 +85,22 @@ def zero_metrics(program: Program) -> Metrics:
 
 def make_evaluation_step(program: Program) -> Callable[[InferenceState, Batch], Totals]:
     """The function `(inference state, batch) -> totals` of the objective."""
-    outputs = make_outputs(program)
+    outputs, objective = make_outputs(program), program.objective
 
     def evaluation_step(state: InferenceState, batch: Batch) -> Totals:
-        return program.objective.totals(
-            outputs(state, batch["inputs"]), batch["labels"], batch["weight"], batch.get("group"), state.preprocessing
+        inputs, labels = batch["inputs"], batch["labels"]
+        if objective.hides:
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(_EVALUATION_SEED), batch["index"])
+            inputs, labels = objective.shown(keys, inputs, labels)
+        return objective.totals(
+            outputs(state, inputs), labels, batch["weight"], batch.get("group"), state.preprocessing
         )
 
     return evaluation_step
 
 
 def make_outputs(program: Program) -> Callable[[InferenceState, jax.Array], jax.Array]:
-    """The function `(inference state, raw inputs (B, ...)) -> outputs (B, num_outputs)`: preprocessing and model."""
+    """The function `(inference state, raw inputs (B, ...)) -> outputs (B, ..., num_outputs)`: preprocessing, model."""
 
     def outputs(state: InferenceState, inputs: jax.Array) -> jax.Array:
         model = program.model(state.params, state.model_state)
@@ -139,7 +148,7 @@ def _weighted_loss(
         return state.hyperparameters[name] if name in program.used else None
 
     objective, augment = program.objective, program.config.augment
-    augment_key, mix_key, model_key = (jax.random.fold_in(key, purpose) for purpose in _Purpose)
+    augment_key, mix_key, model_key, hide_key = (jax.random.fold_in(key, purpose) for purpose in _Purpose)
 
     inputs, labels, weight = batch["inputs"], batch["labels"], batch["weight"]
     if augment.crop_padding or augment.flip or augment.shift or "color" in program.used:
@@ -151,11 +160,15 @@ def _weighted_loss(
             shift=augment.shift,
             color=rate("color"),
         )
+    if objective.hides:
+        keys = axes.draw(functools.partial(jax.random.split, hide_key), len(inputs))
+        inputs, labels = objective.shown(keys, inputs, labels)
     inputs = preprocessing.apply(state.preprocessing, program.features, inputs)
     inputs = axes.constrain(inputs, axes.BATCH, *[None] * (inputs.ndim - 1))
     targets = objective.targets(labels, state.preprocessing)
     if "class_weights" in state.preprocessing:
         weight = weight * state.preprocessing["class_weights"][labels]
+    weight = objective.weights(weight, targets)
     if "label_smoothing" in program.used:
         targets = optax.smooth_labels(targets, state.hyperparameters["label_smoothing"])
     if program.used & {"mixup", "cutmix"}:

@@ -5,6 +5,7 @@ import importlib
 import ml_collections
 
 from data.sources.source import Part, Records, Source, Texts
+from data.sources.text import LanguageText
 from plumbline import UserError, unknown_name
 
 # Module of each scheme, imported only when asked for: what they build on takes time to import. Each has
@@ -15,17 +16,18 @@ SOURCES = {
     "folder": "data.sources.folder",
     "parquet": "data.sources.files",
     "prepared": "data.sources.prepared",
+    "text": "data.sources.text",
     "sklearn": "data.sources.sklearn_tables",
     "tfds": "data.sources.tfds",
 }
 
 _WITH_TEXT_COLUMN = ("csv", "parquet")
 
-__all__ = ["SOURCES", "Part", "Records", "Source", "Texts", "open_source"]
+__all__ = ["SOURCES", "LanguageText", "Part", "Records", "Source", "Texts", "open_source"]
 
 
-def open_source(config: ml_collections.ConfigDict) -> Source:
-    """Opens `config.source`.
+def open_source(config: ml_collections.ConfigDict) -> Source | LanguageText:
+    """Opens `config.source`; what is no set of examples yet is one long text.
 
     Args:
       config: `config.data`.

@@ -19,6 +19,10 @@ COMPILER_OPTIONS = {"xla_backend_optimization_level": 0}
 
 BATCH_SIZE = 6
 NUM_OUTPUTS = 3
+# Tokens of the texts.
+VOCABULARY = 11
+# In place of the number of features: there are as many as the model is wide, for each token.
+PER_TOKEN = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +38,18 @@ class Row:
     regularizers: tuple[str, ...] = ()
     # Parameters whose exact gradient is zero whatever their values.
     without_gradient: tuple[str, ...] = ()
+    num_outputs: int = NUM_OUTPUTS
+    # Parameters of the head.
+    head: tuple[str, ...] = ("head/kernel", "head/bias")
+
+    @property
+    def is_text(self):
+        return REGISTRY[self.name].reads_text
+
+    @property
+    def positions(self):
+        """What an example has answers for, if that is not it alone."""
+        return self.input_shape if self.num_features == PER_TOKEN else ()
 
 
 # Adding a constant to all keys of a query's softmax changes nothing.
@@ -41,6 +57,8 @@ KEY_BIAS = ("blocks/attention/key/bias",)
 VIT = {"patch_size": 2, "width": 16, "depth": 2, "heads": 2, "mlp_size": 24}
 DISTILLED = {"distillation_token": True, "pooling": "token_and_distillation", "layer_scale": 1e-5}
 CONVNEXT = {"patch_size": 2, "depths": (1, 1, 2, 1), "widths": (8, 8, 12, 16)}
+TEXT = {"width": 16, "depth": 2, "heads": 2, "mlp_size": 24}
+MASKED_HEAD = ("head/bias", "head/norm/bias", "head/norm/scale", "head/transform/bias", "head/transform/kernel")
 BOTH = ("dropout", "stochastic_depth")
 
 ROWS = [
@@ -54,12 +72,25 @@ ROWS = [
     Row("vit", (8, 8, 1), 16, (), VIT | {"pooling": "mean", "positions": "sincos2d", "depth": 5}, BOTH, KEY_BIAS),
     Row("vit", (8, 8, 1), 32, (), VIT | DISTILLED, BOTH, KEY_BIAS),
     Row("convnext", (16, 16, 1), 16, (), CONVNEXT, BOTH),
+    Row("bert", (7,), 16, (VOCABULARY,), TEXT | {"segments": 2}, BOTH, KEY_BIAS),
+    Row("bert", (6,), 16, (VOCABULARY,), TEXT | {"pooling": "token", "depth": 5}, BOTH, KEY_BIAS),
+    Row("bert", (7,), PER_TOKEN, (VOCABULARY,), TEXT, BOTH, KEY_BIAS, VOCABULARY, MASKED_HEAD),
+    Row("gpt", (7,), 16, (VOCABULARY,), TEXT | {"max_length": 9}, BOTH, KEY_BIAS),
+    Row("gpt", (7,), PER_TOKEN, (VOCABULARY,), TEXT | {"vocabulary": 13}, BOTH, KEY_BIAS, VOCABULARY, ()),
 ]
 
-battery = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name}-{len(row.input_shape)}d-{row.num_features}")
+battery = pytest.mark.parametrize(
+    "row", ROWS, ids=lambda row: f"{row.name}-{len(row.input_shape)}d-{row.num_features or 'tokens'}"
+)
 
 
 def make_inputs(row):
+    if row.is_text:
+        # Texts of several lengths, filled up with padding; of all tokens that are known.
+        generator = np.random.default_rng(11)
+        tokens = generator.integers(0, VOCABULARY, (BATCH_SIZE, *row.input_shape))
+        lengths = row.input_shape[0] - np.arange(BATCH_SIZE) % 4
+        return jnp.asarray(np.where(np.arange(row.input_shape[0]) < lengths[:, None], tokens, -1), jnp.int32)
     inputs = jax.random.normal(jax.random.key(11), (BATCH_SIZE, *row.input_shape))
     for position, size in enumerate(row.categories, start=row.input_shape[0] - len(row.categories)):
         inputs = inputs.at[:, position].set(jnp.arange(BATCH_SIZE, dtype=jnp.float32) % size)
@@ -74,7 +105,7 @@ def random_row(make_random):
 
 def arguments_of(row):
     common = {"name": row.name, "input_shape": row.input_shape, "categories": row.categories}
-    return common | {"num_outputs": NUM_OUTPUTS} | row.fields
+    return common | {"num_outputs": row.num_outputs} | row.fields
 
 
 def as_program(model, **static):
@@ -113,7 +144,7 @@ def test_variables_are_parameters_and_statistics_in_float32(random_row, row):
     _, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
     assert {leaf.dtype for leaf in jax.tree.leaves((parameters, statistics))} == {jnp.dtype("float32")}
     paths = ["/".join(map(str, path)) for path, _ in nnx.to_flat_state(parameters)]
-    assert {"head/kernel", "head/bias"} <= set(paths)
+    assert {path for path in paths if path.startswith("head/")} == set(row.head)
     # The default weight decay rule has to find every parameter of a norm, and every bias.
     norms = [path for path in paths if re.search(r"norm", path)]
     assert all(re.search(r"(^|/)(bias|scale)$", path) for path in norms)
@@ -126,7 +157,7 @@ def test_training_and_inference_run_in_jit_from_pure_dicts(random_row, row):
     for training in (False, True):
         program, params, statistics = as_program(model, training=training)
         logits, new_statistics = program(params, statistics, make_inputs(row), keywords)
-        assert logits.shape == (BATCH_SIZE, NUM_OUTPUTS)
+        assert logits.shape == (BATCH_SIZE, *row.positions, row.num_outputs)
         assert logits.dtype == jnp.float32
         assert jax.tree.structure(new_statistics) == jax.tree.structure(statistics)
         pairs = zip(jax.tree.leaves(statistics), jax.tree.leaves(new_statistics), strict=True)
@@ -144,8 +175,10 @@ def test_features_are_what_the_head_reads(random_row, as_numpy, row):
         compiler_options=COMPILER_OPTIONS,
     )
     features, logits = program(state, make_inputs(row))
-    assert features.shape == (BATCH_SIZE, row.num_features)
+    assert features.shape == (BATCH_SIZE, *row.positions, row.num_features or row.fields["width"])
     assert features.dtype == jnp.float32
+    if row.positions:
+        return
     head = as_numpy(model)["head"]
     np.testing.assert_allclose(logits, np.asarray(features) @ head["kernel"] + head["bias"], rtol=1e-4, atol=1e-4)
 
@@ -217,7 +250,7 @@ def test_rates_change_nothing_outside_training(random_row, row):
 def test_gradient_reaches_every_parameter(random_row, row):
     graphdef, *states = nnx.split(random_row(row), nnx.Param, nnx.BatchStat)
     params, statistics = (nnx.to_pure_dict(state) for state in states)
-    direction = jax.random.normal(jax.random.key(2), (BATCH_SIZE, NUM_OUTPUTS))
+    direction = jax.random.normal(jax.random.key(2), (BATCH_SIZE, *row.positions, row.num_outputs))
 
     @functools.partial(jax.jit, compiler_options=COMPILER_OPTIONS)
     def gradients(params):
@@ -242,9 +275,9 @@ def test_every_parameter_is_in_a_layer_and_the_head_alone_in_the_last(random_row
             parts = path if block is None else (path[0], block, *path[1:])
             layers["/".join(map(str, parts))] = model.layer("/".join(map(str, parts)))
     last = model.num_layers() - 1
-    assert {name for name, layer in layers.items() if layer == last} == {"head/kernel", "head/bias"}
-    # None is empty, but for the first of models that have nothing before their first layer.
-    assert set(layers.values()) | {0} == set(range(last + 1))
+    assert {name for name, layer in layers.items() if layer == last} == set(row.head)
+    # None is empty, but for the first of models that have nothing before their first layer, and heads of nothing.
+    assert set(layers.values()) | {0, last} == set(range(last + 1))
 
 
 @battery

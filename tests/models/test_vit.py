@@ -11,10 +11,11 @@ import pytest
 import scipy.special
 from flax import nnx
 
-import models.vit
+import models.transformer
 from models.interface import REMAT
 from models.regularization import Regularization
-from models.vit import Block, Sizes, sincos2d
+from models.transformer import Block, Sizes
+from models.vit import sincos2d
 from plumbline import UserError
 
 SIZES = {"width": 16, "heads": 4, "mlp_size": 24, "patch_size": 2}
@@ -106,7 +107,7 @@ def run(model, *arguments, **keywords):
 
 
 def test_block_agrees_with_numpy(randomize, as_numpy):
-    block = randomize(lambda: Block(Sizes(12, 1, 3, 20), dtype=jnp.float32, rngs=nnx.Rngs(0)))
+    block = randomize(lambda: Block(Sizes(12, 1, 3, 20), norm_epsilon=1e-6, dtype=jnp.float32, rngs=nnx.Rngs(0)))
     tokens = np.random.default_rng(0).normal(size=(2, 5, 12)).astype(np.float32)
     expected = transformer_block(as_numpy(block), tokens.astype(np.float64), heads=3)
     actual = block(jnp.asarray(tokens), NO_REGULARIZATION, 0, 1.0)
@@ -146,7 +147,7 @@ def test_recomputing_or_unrolling_blocks_changes_no_value_and_no_gradient(make_r
     keywords = {"training": True, "key": jax.random.key(1), "dropout": 0.2, "stochastic_depth": 0.2}
     plain, *recomputed = (make_random("vit", (4, 4, 1), depth=3, remat=remat, **SIZES) for remat in REMAT)
     unrolled = value_and_gradients(plain, images, **keywords)
-    monkeypatch.setattr(models.vit, "MAX_UNROLLED_DEPTH", 0)
+    monkeypatch.setattr(models.transformer, "MAX_UNROLLED_DEPTH", 0)
     assert_close(value_and_gradients(plain, images, **keywords), unrolled)
     for model in recomputed:
         assert_close(value_and_gradients(model, images, **keywords), unrolled)

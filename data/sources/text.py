@@ -1,0 +1,78 @@
+"""`text:PATH`: one long text for language modelling: a .txt or .txt.gz file, or all of those in a folder."""
+
+import dataclasses
+import gzip
+import hashlib
+import pathlib
+import zlib
+
+import ml_collections
+
+from data.sources.folder import decoded
+from plumbline import UserError
+
+EXTENSIONS = (".txt", ".txt.gz")
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageText:
+    """One long text.
+
+    Attributes:
+      text: all of it.
+      fingerprint: of it, wherever it lies.
+    """
+
+    text: str
+    fingerprint: str
+
+
+def open_source(name: str, config: ml_collections.ConfigDict) -> LanguageText:
+    """The text in the file or folder `name`."""
+    del config
+    return read(name, "data.source")
+
+
+def read(path: str, field: str) -> LanguageText:
+    """The text of a file or, one after the other by their paths, of all those in a folder and below it.
+
+    A file that does not end with a line break gets one before the next begins.
+
+    Args:
+      path: of a file or folder.
+      field: config field that names it, for messages.
+
+    Raises:
+      UserError: there is none, or it is empty or no text.
+    """
+    root = pathlib.Path(path)
+    if not root.exists():
+        raise UserError(f"{field}: no such file or folder '{path}'; give a .txt or .txt.gz file, or a folder of them")
+    if root.is_dir():
+        files = sorted(file for file in root.rglob("*") if file.name.endswith(EXTENSIONS) and file.is_file())
+        if not files:
+            raise UserError(f"{field}: folder '{path}' has no texts; expected .txt or .txt.gz files in it or below it")
+    elif not root.name.endswith(EXTENSIONS):
+        raise UserError(f"{field}: '{path}' is no text; give a .txt or .txt.gz file, or a folder of them")
+    else:
+        files = [root]
+    texts = [_text(file, field) for file in files]
+    whole = "".join(text if text.endswith("\n") else text + "\n" for text in texts[:-1]) + texts[-1]
+    if not whole.strip():
+        raise UserError(f"{field}: '{path}' is empty; give a text")
+    return LanguageText(whole, digest(whole))
+
+
+def digest(text: str) -> str:
+    """By which a text is told from others."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _text(file: pathlib.Path, field: str) -> str:
+    content = file.read_bytes()
+    if file.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(f"{field}: '{file}' cannot be unpacked ({error}); mend or replace it") from None
+    return decoded(content, f"'{file}'", field)
