@@ -201,8 +201,8 @@ def _take(taken: Candidate, sources: Sequence[Candidate], differences: Mapping[s
     if gap[1] > 0:
         return f"Of the sources take {taken.name}: ahead of {nearest.name}, the next best, by {_amount(gap, task)}."
     return (
-        f"Of the sources {taken.name} is ahead of {nearest.name} by {_amount(gap, task)}, {_no_proof(gap)}: they cannot be told apart "
-        "by these rows; take either."
+        f"Of the sources {taken.name} is ahead of {nearest.name} by {_amount(gap, task)}, {_no_proof(gap)}: by these "
+        "rows they cannot be told apart; take either."
     )
 
 
