@@ -55,11 +55,11 @@ class Encoder:
 
         # Jitted as a whole, so that the optimizer's state is never made.
         @jax.jit
-        def variables(seed: jax.Array, start: Tree) -> tuple[Tree, Tree]:
-            state = init(seed, values, self._fitted, start)
+        def variables(seed: jax.Array, fitted: Tree, start: Tree) -> tuple[Tree, Tree]:
+            state = init(seed, values, fitted, start)
             return state.params, state.model_state
 
-        self._variables = variables(jnp.uint32(config.seed), start)
+        self._variables = variables(jnp.uint32(config.seed), self._fitted, start)
         model = config.model
         self.model_name = model.name
         inputs = [pool.features.kind, pool.features.input_shape, pool.features.categories]

@@ -18,6 +18,8 @@ from plumbline import UserError
 
 Show = Callable[[str], None]
 
+_OTHER_INPUTS = "it was trained on other inputs than these data have, another table say"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
@@ -57,13 +59,18 @@ def compare(
       UserError: a source is missing, damaged or for other data; or there are too few rows.
     """
     pools = _Pools(config, folds=folds, limit=limit)
-    found: list[Candidate] = []
-    randoms: dict[str, Candidate] = {}
+    ready: dict[str, tuple[ml_collections.ConfigDict, Pool, Encoder]] = {}
+    # What is wrong with any of them is found out before the first one is scored.
     for source in sources:
         with _said_of(source):
             own = encoders.source_config(config, source)
             pool = pools.load(own)
-            encoder = Encoder(own, pool)
+            ready[source] = own, pool, Encoder(own, pool)
+    found: list[Candidate] = []
+    randoms: dict[str, Candidate] = {}
+    for source in sources:
+        own, pool, encoder = ready.pop(source)
+        with _said_of(source):
             layers = _score(encoder, pools, pool, source, show)
         if encoder.architecture not in randoms:
             number = f" {len(randoms) + 1}" if randoms else ""
@@ -155,7 +162,9 @@ def _said_of(source: str) -> Iterator[None]:
     except UserError as error:
         text = str(error)
         if match := re.match(r"transfer\.source: |model\.[\w.]+: ", text):
-            reason = text.removeprefix("transfer.source: ")
+            # The model is the source's own: what does not fit can only be the inputs.
+            reason = re.sub(r"; set the model's fields .*", f"; {_OTHER_INPUTS}", text)
+            reason = reason.removeprefix("transfer.source: ")
             where = "--source" if match[0] == "transfer.source: " and source in reason else f"--source: '{source}'"
             raise UserError(f"{where}: {reason}") from None
         if text.startswith(("its ", "reads ")):
