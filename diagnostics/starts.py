@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import json
+import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 
@@ -31,6 +33,7 @@ class Comparison:
       rows: (n,) of the source of data, that were scored.
       num_rows: training and validation rows there are.
       num_test: rows of the test split, which took no part.
+      remarks: what is to be known besides, in words.
     """
 
     exam: Exam
@@ -38,6 +41,7 @@ class Comparison:
     rows: np.ndarray
     num_rows: int
     num_test: int
+    remarks: tuple[str, ...]
 
 
 def compare(
@@ -86,6 +90,7 @@ def compare(
         rows=pools.first.rows[pools.positions(pools.first)],
         num_rows=pools.num_rows,
         num_test=len(pools.first.splits["test"]),
+        remarks=tuple(_remark(source) for source in sources if _has_seen(source, config)),
     )
 
 
@@ -152,6 +157,24 @@ class _Pools:
         )
         if not same:
             raise UserError("reads other rows of the data than the first source does, so they cannot be compared")
+
+
+def _has_seen(source: str, config: ml_collections.ConfigDict) -> bool:
+    """Whether a source is a run whose config names the same data, and classes that are among those asked about."""
+    try:
+        data = json.loads((pathlib.Path(source) / "config.json").read_text(encoding="utf-8"))["data"]
+        same, classes = data["source"] == config.data.source, set(data.get("classes", ()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    asked = set(config.data.get("classes", ()))
+    return same and not (classes and asked and classes.isdisjoint(asked))
+
+
+def _remark(source: str) -> str:
+    return (
+        f"{source} was itself trained on these data: it knows labels of rows that are scored, and its figures flatter "
+        "it. Score it on rows of the same kind that it has not seen."
+    )
 
 
 @contextlib.contextmanager

@@ -141,7 +141,7 @@ def _print(comparison: "Comparison", verdict: "Verdict") -> None:
         ["candidate", "layer", "size", f"probe {metric} (95 %)", f"neighbours {metric} (95 %)", "LogME (95 %)"],
         rows,
     )
-    for line in (*verdict.lines, *verdict.warnings):
+    for line in (*verdict.lines, *verdict.warnings, *comparison.remarks):
         print(f"{line}\n")
     if len(comparison.rows) < comparison.num_rows:
         print(f"{len(comparison.rows):,} of {comparison.num_rows:,} rows were drawn (--limit).")
@@ -221,6 +221,7 @@ def _figures(comparison: "Comparison", verdict: "Verdict") -> Mapping[str, Any]:
             "lines": verdict.lines,
             "warnings": verdict.warnings,
         },
+        "remarks": comparison.remarks,
     }
 
 

@@ -98,6 +98,7 @@ def test_related_pretraining_ranks_above_permuted(pretrained, capsys):
     assert good.logme[1] > bad.logme[2]
     assert relevance.verdict(found.candidates, "classification").take == pretrained.related
     assert (len(found.rows), found.num_rows, found.num_test) == (200, 719, 180)
+    assert found.remarks == ()
     assert any(text.startswith(f"{pretrained.related}: rows through the model 200/200  ") for text in shown)
     assert any(text.startswith("random mlp: layers scored 2/2  ") for text in shown)
     assert capsys.readouterr().err.count("transfer.source: Plumbline or Orbax checkpoint: ") == 2
