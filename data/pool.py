@@ -54,6 +54,21 @@ class Pool:
         weights = class_weights(self.features, labels, config)
         return fitted if weights is None else {**fitted, "class_weights": weights}
 
+    def require_independent(self, asker: str) -> None:
+        """Checks that rows may be held out at random, or left out.
+
+        Args:
+          asker: command or flag that does so, for messages.
+
+        Raises:
+          UserError: they are windows of one text, of which some overlap and each tells of its neighbours.
+        """
+        if self.features.task == "language":
+            raise UserError(
+                f"{asker}: deals out examples at random, but those of one text overlap and tell of each other; judge a "
+                "language model on data.validation or data.test, which are whole parts of the text"
+            )
+
 
 def load_pool(config: ml_collections.ConfigDict, *, seed: int) -> Pool:
     """Reads a whole set into memory.

@@ -120,6 +120,7 @@ def make_members(pool: Pool, config: ml_collections.ConfigDict, deal: Deal) -> l
     Raises:
       UserError: the rows cannot be dealt so.
     """
+    pool.require_independent("--folds")
     rows = rows_of(pool)
     groups, aside = None, ""
     if pool.groups is not None:

@@ -85,6 +85,7 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
     with workplace.held(_WORKDIR.value, question, overwrite=_OVERWRITE.value) as place:
         config = transfer.resolved(config)
         pool = load_pool(config.data, seed=config.seed)
+        pool.require_independent("learning_curve")
         measure = _Measure(pool)
         train = pool.splits["train"]
         sizes = subsets.sizes(len(train), _SIZES.value, len(pool.features.class_names))

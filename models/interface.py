@@ -51,6 +51,8 @@ class Model(nnx.Module):
 
     # Whether an input is a text, as token ids; all other models read floats.
     reads_text: ClassVar[bool] = False
+    # Whether the answer for a token goes by it and earlier ones alone.
+    causal: ClassVar[bool] = False
 
     @property
     def answers_each_token(self) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import ml_collections
 
+import models
 from data import Features
 from plumbline import UserError, unknown_name
 
@@ -97,6 +98,7 @@ def check_task(config: ml_collections.ConfigDict, features: Features) -> None:
             raise UserError(f"objective.label_smoothing: is for classification, but the data are for {features.task}")
         if config.data.class_weights != "none":
             raise UserError(f"data.class_weights: are for classification, but the data are for {features.task}")
+    _check_model(config, features)
     if features.kind != "image":
         for field in ("crop_padding", "flip", "shift", "color", "cutmix"):
             if config.augment[field]:
@@ -106,3 +108,27 @@ def check_task(config: ml_collections.ConfigDict, features: Features) -> None:
         raise UserError("augment.mixup: cannot mix texts; leave it at 0")
     if features.categories and config.augment.mixup:
         raise UserError("augment.mixup: cannot mix categories; leave the categorical columns out, or mixup at 0")
+
+
+def _check_model(config: ml_collections.ConfigDict, features: Features) -> None:
+    """Checks that a model of texts meets texts, and is asked for what it can answer and does not see."""
+    name, source = config.model.name, config.data.source
+    family = models.REGISTRY.get(name)
+    if family is None:
+        return
+    if features.kind == "text" and not family.reads_text:
+        of_texts = " or ".join(sorted(known for known, other in models.REGISTRY.items() if other.reads_text))
+        raise UserError(f"model.name: '{name}' reads no texts, but '{source}' holds some; choose {of_texts}")
+    if features.kind != "text":
+        if family.reads_text:
+            raise UserError(f"model.name: '{name}' reads texts, but '{source}' holds none; choose another model")
+        return
+    pooling, objective = config.model[name].pooling, config.objective.name
+    if pooling and (pooling == "tokens") != (features.task == "language"):
+        wanted = "'tokens'" if features.task == "language" else "another than 'tokens'"
+        raise UserError(f"model.{name}.pooling: '{pooling}' given, but {features.task} takes {wanted}; leave it empty")
+    if features.task == "language" and objective in ("auto", "next_token") and not family.causal:
+        raise UserError(
+            f"objective.name: '{objective}' asks for the next token, which '{name}' sees; choose 'masked_token', or a "
+            "model that reads from left to right"
+        )
