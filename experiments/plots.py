@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from diagnostics.learning_curve import LearningCurve
+    from diagnostics.starts import Comparison
 
 _DPI = 150
 
@@ -80,6 +81,37 @@ def draw_learning_curve(
     axes.set_xlabel("training examples")
     axes.set_ylabel(label)
     axes.set_title(title, loc="left", fontsize=10)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    _save(figure, path)
+
+
+def draw_relevance(path: str | os.PathLike, comparison: "Comparison") -> None:
+    """Writes the probe's scores by layer: a line for each source and random model, a level for the simple baseline.
+
+    Args:
+      path: of the PNG file.
+      comparison: of sources.
+    """
+    figure = _figure(8, 4.5)
+    axes = figure.add_subplot()
+    for number, candidate in enumerate(comparison.candidates):
+        means = np.array([layer.probe.mean() for layer in candidate.layers])
+        errors = np.array([layer.probe.std(ddof=1) for layer in candidate.layers])
+        errors *= (1 / len(comparison.exam.folds) + candidate.overlap) ** 0.5
+        color, style = f"C{number}", "-" if candidate.kind == "source" else "--"
+        if candidate.kind == "simple":
+            axes.axhline(means[0], color=color, linestyle=":", label=candidate.name)
+            axes.axhspan(means[0] - errors[0], means[0] + errors[0], color=color, alpha=0.12)
+            continue
+        # Layers of models of different depth: from the inputs, 0, to the features, 1.
+        depth = np.linspace(0, 1, len(means)) if len(means) > 1 else np.ones(1)
+        axes.plot(depth, means, style, marker="o", markersize=3, color=color, label=candidate.name)
+        axes.fill_between(depth, means - errors, means + errors, color=color, alpha=0.15)
+    axes.set_xlabel("depth of the layer (1: what the head reads)")
+    classification = comparison.exam.task == "classification"
+    axes.set_ylabel("accuracy of the linear probe" if classification else "R2 of the linear probe")
+    axes.set_title("Frozen layers; bands are one standard error over folds", loc="left", fontsize=10)
     axes.legend(fontsize=8)
     figure.tight_layout()
     _save(figure, path)
