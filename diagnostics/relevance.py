@@ -195,7 +195,8 @@ def verdict(candidates: Sequence[Candidate], task: str) -> Verdict:
 def _take(taken: Candidate, sources: Sequence[Candidate], differences: Mapping[str, Interval], task: str) -> str:
     others = [source for source in sources if source is not taken]
     if not others:
-        return f"{taken.name} is the only source asked about."
+        gap = _amount(differences[taken.random], task)
+        return f"{taken.name} is the only source asked about; its lead over the same model untrained is {gap}."
     nearest = min(others, key=lambda source: differences[source.name][0])
     gap = differences[nearest.name]
     if gap[1] > 0:

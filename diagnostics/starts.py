@@ -190,6 +190,12 @@ def _said_of(source: str) -> Iterator[None]:
             reason = reason.removeprefix("transfer.source: ")
             where = "--source" if match[0] == "transfer.source: " and source in reason else f"--source: '{source}'"
             raise UserError(f"{where}: {reason}") from None
+        if match := re.match(r"data\.(?:image_size|channels|normalize): ", text):
+            # Set by the source.
+            reason, *_ = text.removeprefix(match[0]).partition(";")
+            raise UserError(
+                f"--source: '{source}' reads images, and {match[0]}{reason}; choose another source"
+            ) from None
         if text.startswith(("its ", "reads ")):
             raise UserError(f"--source: '{source}': {text}") from None
         raise
@@ -198,12 +204,20 @@ def _said_of(source: str) -> Iterator[None]:
 def _score(encoder: Encoder, pools: _Pools, pool: Pool, name: str, show: Show) -> list[Layer]:
     positions = pools.positions(pool)
     layers = encoder.layers(positions, encoders.timed(len(positions), show, f"{name}: rows through the model"))
+    names = list(layers)
+    # Where the head reads the last block's mean, that is the same layer twice.
+    if len(names) > 1 and _alike(layers[names[-2]], layers[names[-1]]):
+        del layers[names[-2]]
     tell = encoders.timed(len(layers), show, f"{name}: layers scored")
     scored = []
     for number, (layer, features) in enumerate(layers.items(), start=1):
         scored.append(relevance.score_layer(layer, features, pools.exam))
         tell(number)
     return scored
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.shape == other.shape and np.allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
 def _simple(pools: _Pools, show: Show) -> tuple[str, str, list[Layer]]:

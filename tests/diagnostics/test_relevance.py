@@ -105,6 +105,12 @@ def test_pretraining_that_does_not_help_is_warned_of(figures, said):
             assert "Here the simple baseline wins over the frozen encoder." in warning
 
 
+def test_of_a_single_source_the_lead_over_its_untrained_model_is_told():
+    (line, cut) = relevance.verdict(candidates([0.7, 0.9, 0.9]), "classification").lines
+    assert line.startswith("A is the only source asked about; its lead over the same model untrained is 30 points of ")
+    assert cut == "Its best layer is blocks/1, and no earlier one comes within one standard error of it."
+
+
 def test_two_folds_give_no_interval_and_prove_nothing():
     verdict = relevance.verdict(candidates([0.9], other=0.5, wobble=WOBBLE[:2]), "regression")
     assert "with no interval, for which it takes 3 folds" in verdict.lines[0]

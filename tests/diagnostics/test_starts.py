@@ -233,3 +233,44 @@ def test_a_source_that_has_diverged_is_an_error_that_names_it(pretrained, monkey
     monkeypatch.setattr(Encoder, "layers", broken)
     with pytest.raises(UserError, match=r"^--source: '.*related': its layer 'hidden/0' gives values that are not"):
         compare(config, [pretrained.related])
+
+
+@pytest.fixture
+def texts(tmp_path):
+    """A folder of texts of two classes, with two words of its class in each."""
+    generator = np.random.default_rng(0)
+    for name, own in {"good": ["warm", "bright"], "bad": ["dull", "flat"]}.items():
+        folder = tmp_path / "texts" / name
+        folder.mkdir(parents=True)
+        for number in range(20):
+            words = generator.permutation([*generator.choice(own, 2), *generator.choice(["the", "a", "film"], 6)])
+            (folder / f"{number}.txt").write_text(" ".join(words))
+    return f"folder:{tmp_path / 'texts'}"
+
+
+@pytest.mark.slow
+def test_texts_are_compared_with_tfidf_of_the_whole_of_them(texts):
+    found = compare(
+        config_of(texts, data__target="", data__text_length=12, data__tokenizer="characters"),
+        [str(FIXTURES / "hf_bert")],
+    )
+    bert, random, simple = found.candidates
+    assert (random.name, simple.name) == ("random bert", "TF-IDF, logistic regression")
+    assert [layer.name for layer in bert.layers][:2] == ["embedding", "blocks/0"]
+    assert simple.values().mean() == 1
+    assert found.num_rows == 32
+
+
+def test_a_source_for_images_is_no_source_for_texts(texts):
+    source = str(FIXTURES / "hf_vit")
+    with pytest.raises(UserError) as error:
+        compare(config_of(texts, data__target="", data__tokenizer="characters"), [source])
+    assert str(error.value).startswith(f"--source: '{source}' reads images, and data.image_size: is for images, but")
+    assert str(error.value).endswith("holds texts; choose another source")
+
+
+def test_language_modelling_has_no_labels_to_score(tmp_path):
+    (tmp_path / "book.txt").write_text("to be or not to be, that is the question. " * 50)
+    fields = {"data__target": "", "data__tokenizer": "characters", "data__text_length": 12}
+    with pytest.raises(UserError, match=r"^data\.source: 'text:.*' is for language modelling; relevance is scored"):
+        compare(config_of(f"text:{tmp_path / 'book.txt'}", **fields), [str(FIXTURES / "hf_bert")])
