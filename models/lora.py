@@ -122,13 +122,6 @@ def merge(params: Tree, scale: float) -> Tree:
     return merged
 
 
-def without(params: Tree) -> Tree:
-    """The parameters, or a tree like them, less the adapters."""
-    if not isinstance(params, Mapping):
-        return params
-    return {name: without(part) for name, part in params.items() if name not in NAMES}
-
-
 def kernels(params: Tree, prefix: str = "") -> list[str]:
     """The paths of the kernels that have adapters beside them."""
     if not isinstance(params, Mapping):

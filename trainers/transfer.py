@@ -1,7 +1,10 @@
 """What a training begins with that was trained elsewhere: which model, and its first parameters."""
 
+import dataclasses
+import functools
 import io
 import operator
+import os
 import pathlib
 import sys
 
@@ -9,8 +12,12 @@ import jax
 import ml_collections
 import numpy as np
 import rich.console
+from flax import nnx
 
+import models
+from data import Features
 from models import lora, pretrained
+from models.interface import Model
 from models.pretrained.weights import ArrayWeights
 from plumbline import UserError
 from trainers import inference, processes
@@ -71,7 +78,7 @@ def begin_from(config: ml_collections.ConfigDict, program: Program) -> tuple[Sta
     """
     if not config.source:
         return {}, ""
-    source = _run_weights(config.source) if _is_run(config.source) else config.source
+    source = _run_weights(config.source) if is_run(config.source) else config.source
     model = program.model(program.params, program.model_state)
     # Adapters begin anew: what a source had of them is in its kernels.
     adapters = (rf"/({'|'.join(lora.NAMES)})$",) if config.lora.patterns else ()
@@ -83,23 +90,68 @@ def begin_from(config: ml_collections.ConfigDict, program: Program) -> tuple[Sta
     return start, table.getvalue()
 
 
-def _is_run(source: str) -> bool:
+def is_run(source: str) -> bool:
+    """Whether a source is a run directory."""
     path = pathlib.Path(source)
     return (path / "config.json").exists() and (path / "checkpoints").is_dir()
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PlainRun:
+    """What a run came to, as parameters of a model without adapters.
+
+    Attributes:
+      config: of the run.
+      features: what an example is.
+      model: of shapes.
+      arrays: parameters, those that were best on the validation split, with adapters multiplied out, and the statistics
+        of its norms, by path, on the host.
+      preprocessing: arrays fitted on the training rows.
+      step: after which the parameters were taken.
+    """
+
+    config: ml_collections.ConfigDict
+    features: Features
+    model: Model
+    arrays: dict[str, np.ndarray]
+    preprocessing: dict[str, np.ndarray]
+    step: int
+
+
+def plain_run(workdir: str | os.PathLike) -> PlainRun:
+    """Reads what a run came to.
+
+    Raises:
+      UserError: there is no run, or no whole checkpoint.
+    """
+    directory = RunDirectory(workdir)
+    restored = inference.restore(directory, data_mesh(jax.local_devices()[:1]), "best")
+    config, features = directory.config(), directory.features()
+    adapters = config.transfer.lora
+    trees = lora.merge(restored.state.params, adapters.alpha / adapters.rank), restored.state.model_state
+    build = functools.partial(
+        models.build,
+        config.model,
+        input_shape=features.input_shape,
+        categories=features.categories,
+        num_outputs=features.num_outputs,
+    )
+    return PlainRun(
+        config=config,
+        features=features,
+        model=nnx.eval_shape(lambda: build(key=jax.random.key(0))),
+        arrays={path: np.asarray(leaf) for tree in trees for path, leaf in paths_and_leaves(tree)},
+        preprocessing=jax.tree.map(np.asarray, restored.state.preprocessing),
+        step=restored.step,
+    )
+
+
 def _run_weights(source: str) -> ArrayWeights:
-    """The best parameters of a run, and its model's statistics, on the host."""
-    directory = RunDirectory(source)
     try:
-        restored = inference.restore(directory, data_mesh(jax.local_devices()[:1]), "best")
-        config = directory.config().to_dict()
+        run = plain_run(source)
     except UserError as error:
         raise UserError(f"{_FIELD}: {str(error).removeprefix('--workdir: ')}") from None
-    adapters = restored.program.config.transfer.lora
-    trees = lora.merge(restored.state.params, adapters.alpha / adapters.rank), restored.state.model_state
-    arrays = {path: np.asarray(leaf) for tree in trees for path, leaf in paths_and_leaves(tree)}
-    return ArrayWeights(f"{source}, step {restored.step}", config, arrays)
+    return ArrayWeights(f"{source}, step {run.step}", run.config.to_dict(), run.arrays)
 
 
 def _value(config: ml_collections.ConfigDict, field: str) -> object:

@@ -31,8 +31,14 @@ _SIZES = "set the model's fields to those of the weights, as model.name='pretrai
 
 
 @dataclasses.dataclass(frozen=True)
-class _Target:
-    """Where a parameter is in the model."""
+class Target:
+    """Where a parameter is in the model.
+
+    Attributes:
+      kind: "params" or "model_state".
+      keys: path in that tree.
+      shape: of the parameter.
+    """
 
     kind: str
     keys: tuple[Any, ...]
@@ -40,8 +46,14 @@ class _Target:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Group:
-    """Tensors, in order, that become the parameters of one row."""
+class Group:
+    """Tensors, in order, that become the parameters of one row.
+
+    Attributes:
+      row: of the mapping.
+      targets: paths of the parameters.
+      names: of the tensors, in full.
+    """
 
     row: Row
     targets: tuple[str, ...]
@@ -49,14 +61,15 @@ class _Group:
 
     @property
     def label(self) -> str:
+        """What a message calls it."""
         return self.names[0] if len(self.names) == 1 else " + ".join(self.row.names)
 
 
 def fit(rows: Rows, weights: Weights, model: Model, allow: Sequence[str]) -> tuple[Start, Report]:
     """Reads what the rows name; arguments and result as in `models.pretrained.load`."""
-    targets = _targets(model)
+    targets = find_targets(model)
     _check_facts(rows.facts, model)
-    groups, unused = _resolve(rows, weights)
+    groups, unused = resolve(rows, weights)
     unknown_targets = [path for group in groups for path in group.targets if path not in targets]
     if unknown_targets:
         raise UserError(
@@ -68,7 +81,7 @@ def fit(rows: Rows, weights: Weights, model: Model, allow: Sequence[str]) -> tup
     others = _head_of_another_shape(groups, weights, targets)
     unused += [Unused(name, weights.tensors[name].shape, "of another head") for group in others for name in group.names]
     groups = [group for group in groups if group not in others]
-    if any(group.targets[0].startswith(_HEAD) for group in groups):
+    if any(is_of_head(group.targets[0]) for group in groups):
         _check_facts(rows.head_facts, model)
     fresh = _missing(groups, targets, allow, weights, rows, "new: its head is of another shape" if others else "new")
 
@@ -82,11 +95,17 @@ def fit(rows: Rows, weights: Weights, model: Model, allow: Sequence[str]) -> tup
     return start, Report(weights.where, rows.source, tuple(loaded), tuple(fresh), tuple(unused))
 
 
-def _targets(model: Model) -> dict[str, _Target]:
+def is_of_head(path: str) -> bool:
+    """Whether a parameter is the head's, which another number of outputs gives another shape."""
+    return path.startswith(_HEAD)
+
+
+def find_targets(model: Model) -> dict[str, Target]:
+    """All parameters of a model and statistics of its norms, by path."""
     found = {}
     for kind, variables in (("params", nnx.Param), ("model_state", nnx.BatchStat)):
         for keys, variable in nnx.to_flat_state(nnx.state(model, variables)):
-            found["/".join(map(str, keys))] = _Target(kind, tuple(keys), tuple(variable.get_value().shape))
+            found["/".join(map(str, keys))] = Target(kind, tuple(keys), tuple(variable.get_value().shape))
     return found
 
 
@@ -100,8 +119,12 @@ def _check_facts(facts: Mapping[str, tuple[str, Any]], model: Model) -> None:
             raise UserError(f"{field}: the weights were trained with {value!r}, not {actual!r}; {_SIZES}")
 
 
-def _resolve(rows: Rows, weights: Weights) -> tuple[list[_Group], list[Unused]]:
-    """Finds the row of each tensor; the groups are in the order of the rows."""
+def resolve(rows: Rows, weights: Weights) -> tuple[list[Group], list[Unused]]:
+    """Finds the row of each tensor; the groups are in the order of the rows.
+
+    Raises:
+      UserError: a tensor has no row, or one that is needed is missing.
+    """
     members: dict[tuple[int, tuple[str, ...]], dict[int, str]] = {}
     unused, unknown = [], []
     for full_name, tensor in weights.tensors.items():
@@ -141,7 +164,7 @@ def _resolve(rows: Rows, weights: Weights) -> tuple[list[_Group], list[Unused]]:
                 f"transfer.source: '{weights.where}' ({rows.source}) lacks number {gaps[0]} of "
                 f"'{' + '.join(row.names)}'; get it again"
             )
-        group = _Group(row, paths, tuple(numbered[order] for order in sorted(numbered)))
+        group = Group(row, paths, tuple(numbered[order] for order in sorted(numbered)))
         for other in groups:
             if set(other.targets) & set(paths):
                 raise UserError(_twice(weights, rows, paths[0], other.label, group.label))
@@ -156,7 +179,7 @@ def _twice(weights: Weights, rows: Rows, path: str, first: str, second: str) -> 
     )
 
 
-def _check_types(group: _Group, weights: Weights) -> None:
+def _check_types(group: Group, weights: Weights) -> None:
     shapes = {weights.tensors[name].shape for name in group.names}
     if len(shapes) > 1:
         raise UserError(f"transfer.source: '{weights.where}' holds '{group.label}' in several shapes; get it again")
@@ -169,11 +192,11 @@ def _check_types(group: _Group, weights: Weights) -> None:
             )
 
 
-def _head_of_another_shape(groups: list[_Group], weights: Weights, targets: dict[str, _Target]) -> list[_Group]:
+def _head_of_another_shape(groups: list[Group], weights: Weights, targets: dict[str, Target]) -> list[Group]:
     """The groups of the head, if one of its parameters does not fit: a head is taken whole or not at all."""
-    head = [group for group in groups if group.targets[0].startswith(_HEAD)]
+    head = [group for group in groups if is_of_head(group.targets[0])]
 
-    def fits(group: _Group) -> bool:
+    def fits(group: Group) -> bool:
         shape = weights.tensors[group.names[0]].shape
         empty = np.empty((len(group.names), *shape) if group.row.stacked else shape, np.float32)
         wanted = targets[group.targets[0]].shape
@@ -183,8 +206,8 @@ def _head_of_another_shape(groups: list[_Group], weights: Weights, targets: dict
 
 
 def _missing(
-    groups: list[_Group],
-    targets: dict[str, _Target],
+    groups: list[Group],
+    targets: dict[str, Target],
     allow: Sequence[str],
     weights: Weights,
     rows: Rows,
@@ -200,7 +223,7 @@ def _missing(
     for path, target in targets.items():
         if path in given:
             continue
-        if path.startswith(_HEAD):
+        if is_of_head(path):
             fresh.append(Fresh(path, target.shape, why_head))
         elif any(each.search(path) for each in patterns):
             fresh.append(Fresh(path, target.shape, "transfer.allow"))
@@ -215,7 +238,7 @@ def _missing(
 
 
 def _read(
-    group: _Group, rows: Rows, weights: Weights, model: Model, targets: dict[str, _Target]
+    group: Group, rows: Rows, weights: Weights, model: Model, targets: dict[str, Target]
 ) -> Iterable[tuple[str, np.ndarray, str]]:
     """Path, values and how they were resized, of each target of a group.
 
@@ -258,16 +281,14 @@ def _new(shape: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer(memory, np.float32, count).reshape(shape)
 
 
-def _check_stack(group: _Group, shape: tuple[int, ...], weights: Weights, targets: dict[str, _Target]) -> None:
+def _check_stack(group: Group, shape: tuple[int, ...], weights: Weights, targets: dict[str, Target]) -> None:
     """Before a large array is made in vain."""
     wanted = targets[group.targets[0]].shape
     if len(group.row.names) == 1 and (not wanted or wanted[0] != shape[0]):
         raise UserError(_does_not_fit(group, shape, group.targets[0], targets, weights))
 
 
-def _does_not_fit(
-    group: _Group, shape: tuple[int, ...], path: str, targets: dict[str, _Target], weights: Weights
-) -> str:
+def _does_not_fit(group: Group, shape: tuple[int, ...], path: str, targets: dict[str, Target], weights: Weights) -> str:
     return (
         f"transfer.source: '{group.label}' of '{weights.where}' has the shape {shape}, which cannot become {path} of "
         f"the shape {targets[path].shape}; {_SIZES}"

@@ -59,6 +59,7 @@ SENTENCES = (
     "Naïve; œuvre in café society?",
 )
 TIMM_VIT = {"img_size": 12, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2, "mlp_ratio": 1.5}
+BIG_VISION = {"class_token": False, "global_pool": "avg", "fc_norm": False}
 
 
 def main() -> None:
@@ -208,16 +209,20 @@ def timm_vit(folder: pathlib.Path) -> None:
     save_answers(folder, larger, 20, "_larger")
 
 
-def timm_resnet(folder: pathlib.Path) -> None:
+def make_timm_resnet(num_classes: int) -> torch.nn.Module:
     width, block = 2, timm.models.resnet.Bottleneck
-    model = timm.models.ResNet(block, (3, 4, 6, 3), num_classes=NUM_CLASSES, channels=(width, 4, 8, 16))
+    model = timm.models.ResNet(block, (3, 4, 6, 3), num_classes=num_classes, channels=(width, 4, 8, 16))
     # The stem of timm has 64 channels whatever those of the stages; here as many as the first, as in its own models.
     first = model.layer1[0]
     model.conv1 = torch.nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
     model.bn1 = torch.nn.BatchNorm2d(width)
     first.conv1 = torch.nn.Conv2d(width, width, 1, bias=False)
     first.downsample[0] = torch.nn.Conv2d(width, 4 * width, 1, bias=False)
-    save_timm(folder, model, size=40, model_args={})
+    return model
+
+
+def timm_resnet(folder: pathlib.Path) -> None:
+    save_timm(folder, make_timm_resnet(NUM_CLASSES), size=40, model_args={})
 
 
 def timm_convnext(folder: pathlib.Path) -> None:
@@ -281,7 +286,7 @@ def npz_augreg(folder: pathlib.Path) -> None:
 
 
 def npz_big_vision(folder: pathlib.Path) -> None:
-    save_npz(folder, "params/", augreg=False, class_token=False, global_pool="avg", fc_norm=False)
+    save_npz(folder, "params/", augreg=False, **BIG_VISION)
 
 
 def some_tokens() -> torch.Tensor:
@@ -367,6 +372,12 @@ def minilm_sentences(folder: pathlib.Path) -> None:
     )
 
 
+# Models to read weights into, by the name of the fixture that is like them.
+TIMM = {
+    "timm_vit": timm.models.VisionTransformer,
+    "timm_resnet": make_timm_resnet,
+    "timm_convnext": timm.models.ConvNeXt,
+}
 MAKERS = {
     make.__name__: make
     for make in (

@@ -1,0 +1,62 @@
+"""Writes what a run came to in the names and layout of the weights that it began with, for other libraries to read.
+
+    python -m experiments.export --workdir=runs/pictures --output=exported
+    python -m experiments.export --workdir=runs/pictures --output=exported --like=weights/vit
+
+Flags:
+    --workdir=DIR     the run directory; the parameters that were best on the validation split are taken, with adapters
+                      multiplied out
+    --output=FOLDER   a new folder; gets model.safetensors (in float32), config.json, mended for the run's classes and
+                      image size, and the tokenizer if there is one; or weights.npz, where that is what the source was
+    --like=SOURCE     weights of the same architecture, whose names and layout to write in; by default the run's own
+                      transfer.source
+
+Exit codes: 0 done, 2 an error you can mend.
+"""
+
+import pathlib
+
+from absl import flags
+
+from experiments import command
+from plumbline import UserError
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write.")
+_LIKE = flags.DEFINE_string("like", None, "Weights whose layout to write in.")
+
+
+def main(words: list[str]) -> None:
+    """Writes the folder and says what it holds."""
+    command.refuse(words)
+    command.require(workdir=_WORKDIR.value, output=_OUTPUT.value)
+    if pathlib.Path(_OUTPUT.value).exists():
+        raise UserError(f"--output: '{_OUTPUT.value}' is there already; name a new folder")
+    from models.pretrained.export import About, export
+    from trainers import transfer
+
+    run = transfer.plain_run(_WORKDIR.value)
+    like = _LIKE.value or run.config.transfer.source
+    if not like:
+        raise UserError("--like: missing, and the run began with no source; name weights of the same architecture")
+    if transfer.is_run(like):
+        raise UserError(
+            f"--like: '{like}' is a run, whose layout is Plumbline's own; name weights of another library, in whose "
+            "layout to write"
+        )
+    features = run.features
+    images = {}
+    if features.kind == "image":
+        mean, std = (tuple(map(float, run.preprocessing[name])) for name in ("mean", "std"))
+        images = {"image_size": features.shape[:2], "mean": mean, "std": std}
+    about = About(class_names=features.class_names, **images)
+    try:
+        kind = export(like, run.model, run.arrays, about, _OUTPUT.value)
+    except UserError as error:
+        raise UserError(str(error).replace("transfer.source:", "--like:")) from None
+    numbers = sum(array.size for array in run.arrays.values())
+    print(f"{_OUTPUT.value}: {numbers:,} numbers of step {run.step}, as {kind}")
+
+
+if __name__ == "__main__":
+    command.run(main)

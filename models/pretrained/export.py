@@ -1,0 +1,300 @@
+"""Parameters of ours in the names and layout of weights from elsewhere: a mapping backwards.
+
+What a row does forwards is taken apart by letting it loose on the numbers of the places: where each of them ends up is
+where the value for that place is to be had. What does more than move numbers (heads that are averaged) cannot be
+taken apart. What was written is read again, and has to give the same to the bit.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from models.interface import Model
+from models.pretrained import engine, families, plumbline_runs, positions
+from models.pretrained.engine import Group, Target
+from models.pretrained.mapping import Row, Rows, fields
+from models.pretrained.npz_files import NpzWeights
+from models.pretrained.safetensors_files import NAME
+from models.pretrained.weights import FLOATS, Weights, open_weights
+from plumbline import UserError
+from plumbline.files import replaced
+
+_ARCHIVE = "weights.npz"
+# Copied as they are, where a source has them.
+_BESIDE = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class About:
+    """What the files beside the weights have to say.
+
+    Attributes:
+      class_names: in the order of the outputs; () for a regression.
+      image_size: height and width in pixels; () if inputs are no images.
+      mean: of each channel, which is subtracted from values in 0 to 1; () likewise.
+      std: of each channel, which they are divided by.
+    """
+
+    class_names: tuple[str, ...]
+    image_size: tuple[int, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+def export(like: str, model: Model, arrays: Mapping[str, np.ndarray], about: About, output: str | os.PathLike) -> str:
+    """Writes a model's parameters as the library that made `like` would, in float32.
+
+    Args:
+      like: weights of the same architecture, as `config.transfer.source`; their config.json is mended and their
+        tokenizer copied.
+      model: of arrays or of shapes.
+      arrays: its parameters and the statistics of its norms, float32, by path.
+      about: labels and images.
+      output: the new folder.
+
+    Returns:
+      What kind of weights was written.
+
+    Raises:
+      UserError: `like` is not understood, or the model has no place in its layout; nothing is written.
+    """
+    weights = open_weights(like)
+    family = families.recognise(weights)
+    if family is plumbline_runs.FAMILY:
+        raise UserError(
+            f"transfer.source: '{weights.where}' has the layout of Plumbline itself; name weights of another library, "
+            "in whose layout to write"
+        )
+    rows = family.mapping(weights, model)
+    tensors = _tensors(rows, weights, model, arrays)
+    with replaced(output) as folder:
+        folder.mkdir()
+        _write(folder, tensors, weights, about)
+        _check(folder, model, arrays)
+    return rows.source
+
+
+def _tensors(rows: Rows, weights: Weights, model: Model, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    targets = engine.find_targets(model)
+    groups, unused = engine.resolve(rows, weights)
+    new_head = _head_of(rows, groups, targets)
+    tensors: dict[str, np.ndarray] = {}
+    for group in groups:
+        unknown = [path for path in group.targets if path not in targets]
+        if unknown:
+            raise UserError(f"transfer.source: '{weights.where}' has {unknown[0]}, which the model has not")
+        tensors |= _backwards(group, rows, weights, model, arrays, targets)
+    left = [path for path in targets if path not in {path for group in groups for path in group.targets}]
+    for path in left:
+        if path not in new_head:
+            raise UserError(f"transfer.source: '{weights.where}' has no place for {path}, which the model has")
+    # What no model here needs, a reference may ask for.
+    tensors |= {each.name: _read(weights, each.name) for each in unused if _is_kept(weights, each.name)}
+    is_archive = isinstance(weights, NpzWeights)
+    if new_head and not is_archive:
+        # The trunk alone has names without the prefix, which it has beside a head.
+        tensors = {name if name.startswith(rows.prefix) else rows.prefix + name: each for name, each in tensors.items()}
+    for path, row in new_head.items():
+        name = rows.prefix + row.names[0] if is_archive else row.names[0]
+        tensors |= _moved(Group(row, (path,), (name,)), _shape_of(row, targets[path].shape), arrays, targets, weights)
+    return tensors
+
+
+def _head_of(rows: Rows, groups: list[Group], targets: Mapping[str, Target]) -> dict[str, Row]:
+    """The rows of a head that the source has none of, by target."""
+    given = {path for group in groups for path in group.targets}
+    plain = [row for row in rows.rows if len(row.names) == len(row.targets) == 1 and not fields(row.names[0])]
+    found = {row.targets[0]: row for row in plain if engine.is_of_head(row.targets[0])}
+    return {path: row for path, row in found.items() if path in targets and path not in given}
+
+
+def _backwards(
+    group: Group,
+    rows: Rows,
+    weights: Weights,
+    model: Model,
+    arrays: Mapping[str, np.ndarray],
+    targets: Mapping[str, Target],
+) -> dict[str, np.ndarray]:
+    """The tensors that a group of them would be read from."""
+    name, path = group.names[0], group.targets[0]
+    shape = weights.tensors[name].shape
+    if path == engine.POSITIONS and len(shape) >= 2:
+        return {name: _positions(arrays[path], shape, rows, weights, model)}
+    if engine.is_of_head(path) and not group.row.stacked:
+        shape = _shape_of(group.row, targets[path].shape)
+    return _moved(group, shape, arrays, targets, weights)
+
+
+def _moved(
+    group: Group,
+    shape: tuple[int, ...],
+    arrays: Mapping[str, np.ndarray],
+    targets: Mapping[str, Target],
+    weights: Weights,
+) -> dict[str, np.ndarray]:
+    """Each tensor of a group, of this shape, with every number at the place from which its row moves it."""
+    stacked = group.row.stacked
+    whole = (len(group.names), *shape) if stacked else shape
+    places = np.arange(math.prod(whole), dtype=np.int64).reshape(whole)
+    values = np.empty(places.size, np.float32)
+    count = len(group.targets)
+    parts = np.split(places, count, axis=int(stacked)) if count > 1 else [places]
+    for path, part in zip(group.targets, parts, strict=True):
+        wanted = targets[path].shape
+        moved = group.row.transform(part, wanted)
+        if moved.dtype != places.dtype:
+            raise UserError(
+                f"transfer.source: '{group.label}' of '{weights.where}' become one, {path}, which cannot be taken "
+                "apart again; name weights with a single head"
+            )
+        if moved.shape != wanted:
+            raise UserError(
+                f"transfer.source: '{group.label}' of '{weights.where}' has the shape {shape}, which {path} of the "
+                f"shape {wanted} does not fit; name weights of the same sizes"
+            )
+        values[moved.reshape(-1)] = arrays[path].reshape(-1)
+    values = values.reshape(whole)
+    return dict(zip(group.names, values, strict=True)) if stacked else {group.names[0]: values}
+
+
+def _positions(table: np.ndarray, shape: tuple[int, ...], rows: Rows, weights: Weights, model: Model) -> np.ndarray:
+    """Position embeddings (tokens, width) of the model's size, with as many axes as the source's have."""
+    prefix, old = model.num_prefix_tokens, math.prod(shape[:-1])
+    height, width = model.grid
+    if rows.square and height != width:
+        raise UserError(
+            f"transfer.source: in the layout of '{weights.where}' patches form a square, but the model has "
+            f"{height}x{width}; train on square images"
+        )
+    _, grid = positions.fit(np.zeros((old, 1), np.float32), model.grid, prefix, rows.resize, square=rows.square)
+    if old - math.prod(grid) < prefix:
+        if table[:prefix].any():
+            raise UserError(
+                f"transfer.source: in the layout of '{weights.where}' the class token has no position, but the model "
+                "has trained one; name weights with one, or freeze '^positions'"
+            )
+        table = table[prefix:]
+    return table.reshape(*[1] * (len(shape) - 2), *table.shape)
+
+
+def _shape_of(row: Row, wanted: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that a row turns into that of its target; of dense layers, which are not split."""
+    for shape in (wanted, wanted[::-1]):
+        if row.transform(np.empty(shape, np.float32), wanted).shape == wanted:
+            return shape
+    return wanted
+
+
+def _is_kept(weights: Weights, name: str) -> bool:
+    # Archives have the state of the optimizer among these.
+    known = (*FLOATS, "int64", "int32", "bool")
+    return weights.tensors[name].dtype in known and not isinstance(weights, NpzWeights)
+
+
+def _read(weights: Weights, name: str) -> np.ndarray:
+    tensor = weights.tensors[name]
+    if tensor.dtype in FLOATS:
+        return weights.read(name)
+    values = np.empty(tensor.shape, tensor.dtype)
+    weights.read_into(name, values)
+    return values
+
+
+def _write(folder: pathlib.Path, tensors: Mapping[str, np.ndarray], weights: Weights, about: About) -> None:
+    if isinstance(weights, NpzWeights):
+        np.savez(folder / _ARCHIVE, **tensors)
+        return
+    # What is read as a whole has to lie in order; transformers asks for the name of the format.
+    ordered = {name: np.asarray(each, order="C") for name, each in tensors.items()}
+    safetensors.numpy.save_file(ordered, folder / NAME, metadata={"format": "pt"})
+    if weights.config:
+        mended = _transformers_config if "model_type" in weights.config else _timm_config
+        _write_json(folder / "config.json", mended(weights.config, about))
+    if weights.preprocessor:
+        _write_json(folder / "preprocessor_config.json", _preprocessor_config(weights.preprocessor, about))
+    for name in _BESIDE:
+        beside = pathlib.Path(weights.where).parent / name
+        if beside.is_file():
+            shutil.copy(beside, folder / name)
+
+
+def _check(folder: pathlib.Path, model: Model, arrays: Mapping[str, np.ndarray]) -> None:
+    """Reads what was written; facts that no shape tells are compared as well."""
+    weights = open_weights(str(folder))
+    try:
+        start, report = engine.fit(families.recognise(weights).mapping(weights, model), weights, model, ())
+    except UserError as error:
+        raise UserError(str(error).replace(str(folder), folder.name)) from None
+    for path, target in engine.find_targets(model).items():
+        found = start[target.kind]
+        for key in target.keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        if found is None or not np.array_equal(found, arrays[path]) or report.fresh:
+            raise UserError(f"transfer.source: {path} cannot be written in the layout of {report.kind}; name others")
+
+
+def _transformers_config(config: Mapping[str, Any], about: About) -> dict[str, Any]:
+    names = about.class_names or ("LABEL_0",)
+    mended = {name: value for name, value in config.items() if name != "num_labels"}
+    # That of a trunk alone, as "ViTModel", is no longer so.
+    if any(each.endswith("Model") for each in mended.get("architectures") or ()):
+        del mended["architectures"]
+    mended |= {"id2label": {str(number): name for number, name in enumerate(names)}}
+    mended |= {"label2id": {name: number for number, name in enumerate(names)}}
+    mended |= {name: "float32" for name in ("dtype", "torch_dtype") if name in config}
+    if not about.class_names:
+        mended["problem_type"] = "regression"
+    if "image_size" in config and about.image_size:
+        height, width = about.image_size
+        mended["image_size"] = height if height == width else [height, width]
+    return mended
+
+
+def _preprocessor_config(config: Mapping[str, Any], about: About) -> dict[str, Any]:
+    if not about.image_size:
+        return dict(config)
+    height, width = about.image_size
+
+    def resized(size: Any) -> Any:
+        whole = {"height": height, "width": width}
+        return {"shortest_edge": min(height, width)} if isinstance(size, dict) and "shortest_edge" in size else whole
+
+    sizes = {name: resized(config[name]) for name in ("size", "crop_size") if name in config}
+    scaled = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True}
+    return {**config, **sizes, **scaled, "image_mean": list(about.mean), "image_std": list(about.std)}
+
+
+def _timm_config(config: Mapping[str, Any], about: About) -> dict[str, Any]:
+    number = len(about.class_names) or 1
+    mended = {**config, "num_classes": number, "pretrained_cfg": dict(config.get("pretrained_cfg") or {})}
+    if about.class_names:
+        mended["label_names"] = list(about.class_names)
+    mended["pretrained_cfg"] |= {"num_classes": number}
+    if about.image_size:
+        height, width = about.image_size
+        size = {"input_size": [len(about.mean), height, width], "mean": list(about.mean), "std": list(about.std)}
+        mended["pretrained_cfg"] |= size
+        if "img_size" in (config.get("model_args") or {}):
+            mended["model_args"] = {**config["model_args"], "img_size": height if height == width else [height, width]}
+    return mended
+
+
+def _write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

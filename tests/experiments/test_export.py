@@ -1,0 +1,97 @@
+"""Runs that began with weights from elsewhere, written in their layout."""
+
+import json
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from configs import defaults
+from models import build, pretrained
+from trainers.inference import FinishedRun
+from trainers.loop import train
+from trainers.members import overridden
+from trainers.step import make_outputs
+
+FIXTURES = pathlib.Path(__file__).parent.parent / "references" / "fixtures"
+LORA = {
+    "transfer.lora.patterns": ("attention/(query|value)$", "mlp/out$"),
+    "transfer.freeze": ("^(?!head/)(?!.*/lora_)",),
+    "optimizer.learning_rate": 0.02,
+}
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory):
+    """A run with adapters on a vision transformer of transformers, on digits 5 to 9 of 20 pixels."""
+    workdir = tmp_path_factory.mktemp("adapted") / "run"
+    source = tmp_path_factory.mktemp("source") / "vit"
+    shutil.copytree(FIXTURES / "hf_vit", source)
+    fields = {
+        "data.classes": ("5", "6", "7"),
+        "data.image_size": 20,
+        "model.name": "pretrained",
+        "transfer.source": str(source),
+        "train.duration": "20 steps",
+        "train.tensorboard": False,
+    }
+    train(overridden(defaults.get_config(), fields | LORA), workdir, devices=jax.devices()[:1])
+    return workdir
+
+
+def test_a_run_with_adapters_answers_the_same_as_what_was_exported_of_it(adapted, command, tmp_path):
+    printed = command("export", f"--workdir={adapted}", f"--output={tmp_path / 'exported'}").stdout
+    assert "as Hugging Face ViT" in printed
+    run = FinishedRun(adapted)
+    assert np.abs(run.state.params["blocks"]["attention"]["query"]["lora_b"]).max() > 1e-3
+    fields = pretrained.architecture(str(tmp_path / "exported"))
+    assert fields["data.image_size"] == 20
+    config = overridden(defaults.get_config(), {n: v for n, v in fields.items() if n.startswith("model.")})
+    model = build(config.model, input_shape=(20, 20, 3), categories=(), num_outputs=3, key=jax.random.key(0))
+    start, report = pretrained.load(str(tmp_path / "exported"), model)
+    assert not report.fresh
+    inputs = np.random.default_rng(0).integers(0, 256, (4, 20, 20, 3), dtype=np.uint8)
+    mean, std = (np.asarray(run.state.preprocessing[name]) for name in ("mean", "std"))
+    images = (inputs / 255 - mean) / std
+    logits = jax.jit(lambda params, images: nnx.merge(nnx.split(model)[0], params)(images))(
+        start["params"], jnp.asarray(images, jnp.float32)
+    )
+    expected = jax.jit(make_outputs(run.program))(run.state, inputs)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+    config = json.loads((tmp_path / "exported" / "config.json").read_text())
+    assert config["id2label"] == {"0": "5", "1": "6", "2": "7"}
+
+
+def test_what_was_exported_is_a_source_for_others(adapted, command, tmp_path):
+    command("export", f"--workdir={adapted}", f"--output={tmp_path / 'exported'}", f"--like={FIXTURES / 'hf_vit'}")
+    fields = {
+        "data.classes": ("5", "6", "7"),
+        "data.image_size": 20,
+        "model.name": "pretrained",
+        "transfer.source": str(tmp_path / "exported"),
+        "optimizer.learning_rate": 1e-30,
+        "train.duration": "1 steps",
+        "train.tensorboard": False,
+        "schedule.warmup": "",
+    }
+    summary = train(overridden(defaults.get_config(), fields), tmp_path / "run", devices=jax.devices()[:1])
+    assert summary["metrics"]["test"]["loss"] == pytest.approx(FinishedRun(adapted).evaluate("test")["loss"], rel=1e-4)
+
+
+def test_what_cannot_be_exported_is_told(adapted, quick_run, fails, tmp_path):
+    output = f"--output={tmp_path / 'exported'}"
+    (tmp_path / "there").mkdir()
+    for words, message in (
+        ((f"--workdir={quick_run}", output), "--like: missing, and the run began with no source; name weights of"),
+        ((f"--workdir={adapted}", output, f"--like={quick_run}"), f"--like: '{quick_run}' is a run, whose layout is"),
+        ((f"--workdir={adapted}", output, f"--like={tmp_path / 'no'}"), "--like: no such file or directory"),
+        ((f"--workdir={adapted}", output, f"--like={FIXTURES / 'timm_resnet'}"), "--like: "),
+        ((f"--workdir={adapted}", f"--output={tmp_path / 'there'}"), "--output: '"),
+        ((f"--workdir={tmp_path / 'no'}", output), "--workdir: no config.json in"),
+    ):
+        assert fails("export", *words).startswith(message)
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
