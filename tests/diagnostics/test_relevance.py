@@ -106,7 +106,7 @@ def test_pretraining_that_does_not_help_is_warned_of(figures, said):
 
 
 def test_of_a_single_source_the_lead_over_its_untrained_model_is_told():
-    (line, cut) = relevance.verdict(candidates([0.7, 0.9, 0.9]), "classification").lines
+    (line, cut) = relevance.verdict(candidates([0.7, 0.9, 0.85]), "classification").lines
     assert line.startswith("A is the only source asked about; its lead over the same model untrained is 30 points of ")
     assert cut == "Its best layer is blocks/1, and no earlier one comes within one standard error of it."
 
