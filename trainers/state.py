@@ -39,12 +39,12 @@ class InferenceState:
     Attributes:
       params: parameters; their moving average where the run keeps one.
       model_state: statistics of the model that no gradient changes (of batch normalisation).
-      preprocessing: arrays fitted on the training rows.
+      preprocessing: arrays fitted on the training rows, by name.
     """
 
     params: Tree
     model_state: Tree
-    preprocessing: dict[str, Leaf]
+    preprocessing: Tree
 
 
 @functools.partial(jax.tree_util.register_dataclass)
@@ -71,7 +71,7 @@ class TrainState:
     hyperparameters: dict[str, Leaf]
     key: Leaf
     ema: Tree
-    preprocessing: dict[str, Leaf]
+    preprocessing: Tree
     skipped: Leaf
 
     def inference(self) -> InferenceState:
