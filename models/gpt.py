@@ -22,6 +22,7 @@ class Gpt(TextModel):
     """
 
     norm: nnx.LayerNorm
+    activation: str
 
     poolings = ("last", "mean", TOKENS)
     causal = True
@@ -87,6 +88,7 @@ class Gpt(TextModel):
             dtype=dtype,
             rngs=rngs,
         )
+        self.activation = activation
         self.norm = make_layer_norm(width, norm_epsilon, rngs=rngs)
         zeros = nnx.initializers.zeros
         self.head = None if self.answers_each_token else nnx.Linear(width, num_outputs, kernel_init=zeros, rngs=rngs)

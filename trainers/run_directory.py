@@ -1,9 +1,9 @@
 """The run directory: the files that whatever makes a run writes, and every later command reads.
 
-`config.json` (resolved), `features.json` (what an example is), `fitted.npz` (arrays fitted on the training rows),
-`execution.json` (how steps are dispatched), `rollback.json` (if it went back after diverging), `status.json`,
-`metrics.jsonl`, `goodput.jsonl` (where wall time went), `summary.json`, `tensorboard/` and `checkpoints/` (whole train
-states, with the parameters that were best on the validation split).
+`config.json` (resolved), `features.json` (what an example is), `tokenizer.json` (of texts, for others), `fitted.npz`
+(arrays fitted on the training rows), `execution.json` (how steps are dispatched), `rollback.json` (if it went back
+after diverging), `status.json`, `metrics.jsonl`, `goodput.jsonl` (where wall time went), `summary.json`, `tensorboard/`
+and `checkpoints/` (whole train states, with the parameters that were best on the validation split).
 """
 
 import errno
@@ -62,6 +62,7 @@ _FILES = (
     "status.json",
     "summary.json",
     "features.json",
+    "tokenizer.json",
     "fitted.npz",
     "execution.json",
     "rollback.json",
@@ -179,6 +180,8 @@ class RunDirectory:
             write_text(self.path / "transfer.txt", origin)
         self._write("config.json", config.to_dict())
         self._write("features.json", features.to_json())
+        if features.tokenizer:
+            write_text(self.path / "tokenizer.json", features.tokenizer)
         with replaced(self.path / "fitted.npz") as temporary:
             np.savez(temporary, **fitted)
 

@@ -39,7 +39,7 @@ class InferenceState:
     Attributes:
       params: parameters; their moving average where the run keeps one.
       model_state: statistics of the model that no gradient changes (of batch normalisation).
-      preprocessing: arrays fitted on the training rows, by name.
+      preprocessing: dict of arrays fitted on the training rows; empty for texts.
     """
 
     params: Tree

@@ -1,6 +1,7 @@
 """What a training begins with that was trained elsewhere: which model, and its first parameters."""
 
 import io
+import operator
 import pathlib
 import sys
 
@@ -23,9 +24,11 @@ PRETRAINED = "pretrained"
 """The name of whatever model `transfer.source` holds."""
 
 _FIELD = "transfer.source"
-# A config's own size and number of colours are kept, the source's weights are brought to them.
-_KEPT = ("data.image_size", "data.channels")
-_TAKEN_OVER = (*_KEPT, "data.normalize")
+# What a config has of its own is kept: size and number of colours, which the source's weights are brought to, the
+# tokenizer, and what the head reads.
+_OF_DATA = ("data.image_size", "data.channels", "data.tokenizer")
+_KEPT = (*_OF_DATA, "model.bert.pooling", "model.gpt.pooling")
+_TAKEN_OVER = (*_OF_DATA, "data.normalize")
 
 
 def resolved(config: ml_collections.ConfigDict, directory: RunDirectory | None = None) -> ml_collections.ConfigDict:
@@ -100,5 +103,4 @@ def _run_weights(source: str) -> ArrayWeights:
 
 
 def _value(config: ml_collections.ConfigDict, field: str) -> object:
-    section, name = field.split(".")
-    return config[section][name]
+    return operator.attrgetter(field)(config)

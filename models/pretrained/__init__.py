@@ -2,8 +2,9 @@
 
 `architecture(source)` says which model a source holds, as config fields; `load(source, model)` gives that model's
 parameters and a report of what came from where. In this order: `weights` opens files (`safetensors_files`, `npz_files`,
-`orbax_checkpoints`, `hub`), `families` recognises who made them (`huggingface`, `timm_models`, `big_vision`,
-`plumbline_runs`), each of which gives a `mapping`, a list of rows; `engine` applies it, `report` tells what was done.
+`orbax_checkpoints`, `hub`, `packages`), `families` recognises who made them (`huggingface`, `huggingface_texts`,
+`timm_models`, `big_vision`, `plumbline_runs`), each of which gives a `mapping`, a list of rows; `engine` applies it,
+`report` tells what was done.
 """
 
 from collections.abc import Sequence
@@ -39,11 +40,11 @@ def load(source: str | Weights, model: Model, *, allow: Sequence[str] = ()) -> t
 
 
 def architecture(source: str) -> dict[str, Any]:
-    """The config fields that make the model that a source holds, and prepare its images.
+    """The config fields that make the model that a source holds, and prepare its images or texts.
 
     Returns:
       Values by field, `{"model.name": "vit", "model.vit.width": 768, ...}`; and, where the source says so,
-      `data.image_size`, `data.channels` and `data.normalize`.
+      `data.image_size`, `data.channels` and `data.normalize`, or `data.tokenizer`, the path of its tokenizer.json.
 
     Raises:
       UserError: as `load`; or the source does not say enough, or asks for what the models here do not have.

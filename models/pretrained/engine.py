@@ -231,13 +231,13 @@ def _read(
             list(threads.map(weights.read_into, group.names, values))
     else:
         values = weights.read(group.names[0])
-    axis = 1 if group.row.stacked else 0
+    axis = group.row.axis + (1 if group.row.stacked else 0)
     count = len(group.targets)
     if values.ndim <= axis or values.shape[axis] % count:
         raise UserError(_does_not_fit(group, values.shape, group.targets[0], targets, weights))
     for path, part in zip(group.targets, np.split(values, count, axis=axis) if count > 1 else [values], strict=True):
         wanted, resized = targets[path].shape, ""
-        if path == POSITIONS and part.ndim >= 2:
+        if path == POSITIONS and rows.resize and part.ndim >= 2:
             table, grid = part.reshape(-1, part.shape[-1]), model.grid
             part, source = positions.fit(table, grid, model.num_prefix_tokens, rows.resize, square=rows.square)
             if source != grid:

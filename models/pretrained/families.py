@@ -1,9 +1,12 @@
 """Which architectures are understood, and which of them a source is."""
 
-from models.pretrained import big_vision, huggingface, plumbline_runs, timm_models
+from models.pretrained import big_vision, huggingface, huggingface_texts, plumbline_runs, timm_models
 from models.pretrained.family import Family
 from models.pretrained.weights import Weights
 from plumbline import UserError
+
+# By `model_type` in config.json.
+_BY_TYPE = huggingface.FAMILIES | huggingface_texts.FAMILIES
 
 
 def recognise(weights: Weights) -> Family:
@@ -15,8 +18,8 @@ def recognise(weights: Weights) -> Family:
     if family := plumbline_runs.recognise(weights):
         return family
     kind = weights.config.get("model_type")
-    if kind in huggingface.FAMILIES:
-        return huggingface.FAMILIES[kind]
+    if kind in _BY_TYPE:
+        return _BY_TYPE[kind]
     family = None if kind else timm_models.recognise(weights) or big_vision.recognise(weights)
     if family is None:
         says = f"is of the type '{kind}'" if kind else "has tensors of an unknown architecture"
@@ -26,5 +29,5 @@ def recognise(weights: Weights) -> Family:
 
 def supported() -> list[str]:
     """The names of all families."""
-    known = [*huggingface.FAMILIES.values(), *timm_models.FAMILIES.values(), big_vision.FAMILY, plumbline_runs.FAMILY]
+    known = [*_BY_TYPE.values(), *timm_models.FAMILIES.values(), big_vision.FAMILY, plumbline_runs.FAMILY]
     return [family.name for family in known]

@@ -22,8 +22,8 @@ def downloaded(source: str) -> pathlib.Path:
     if len(parts) != 2 or not all(parts):
         raise UserError(f"transfer.source: '{source}' is no name on the hub; write hf:ORG/NAME")
     by_hand = (
-        f"download config.json, preprocessor_config.json and model.safetensors from {_ADDRESS}/{name}/tree/main into a "
-        "directory and give that"
+        "download config.json, model.safetensors and preprocessor_config.json or tokenizer.json from "
+        f"{_ADDRESS}/{name}/tree/main into a directory and give that"
     )
     try:
         import huggingface_hub

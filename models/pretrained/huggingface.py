@@ -1,4 +1,4 @@
-"""Models as the `transformers` library saves them: `config.json` says what they are."""
+"""Models of images as the `transformers` library saves them: `config.json` says what they are."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from plumbline import UserError
 
 
 def _vit_fields(weights: Weights) -> dict[str, Any]:
-    return _transformer_fields(weights, mlp_size=_get(weights, "intermediate_size"))
+    return _transformer_fields(weights, mlp_size=get(weights, "intermediate_size"))
 
 
 def _vit_rows(weights: Weights) -> Rows:
@@ -22,7 +22,7 @@ def _vit_rows(weights: Weights) -> Rows:
 
 def _deit_fields(weights: Weights) -> dict[str, Any]:
     pooling = "token_and_distillation" if "cls_classifier.weight" in weights.tensors else "token"
-    fields = _transformer_fields(weights, mlp_size=_get(weights, "intermediate_size"))
+    fields = _transformer_fields(weights, mlp_size=get(weights, "intermediate_size"))
     return fields | {"model.vit.distillation_token": True, "model.vit.pooling": pooling}
 
 
@@ -43,7 +43,7 @@ def _dinov2_fields(weights: Weights) -> dict[str, Any]:
             f"transfer.source: '{weights.where}' is a DINOv2 with SwiGLU layers (giant), which vit has not; take the "
             "small, base or large one"
         )
-    fields = _transformer_fields(weights, mlp_size=int(_get(weights, "hidden_size") * _get(weights, "mlp_ratio")))
+    fields = _transformer_fields(weights, mlp_size=int(get(weights, "hidden_size") * get(weights, "mlp_ratio")))
     # The reference's classifier reads both; alone, the trunk's output is the class token.
     pooling = "token_and_mean" if "classifier.weight" in weights.tensors else "token"
     return fields | {
@@ -77,16 +77,16 @@ def _transformer_fields(weights: Weights, *, mlp_size: int) -> dict[str, Any]:
     return {
         "model.name": "vit",
         "model.vit.variant": "custom",
-        "model.vit.patch_size": _get(weights, "patch_size"),
-        "model.vit.width": _get(weights, "hidden_size"),
-        "model.vit.depth": _get(weights, "num_hidden_layers"),
-        "model.vit.heads": _get(weights, "num_attention_heads"),
+        "model.vit.patch_size": get(weights, "patch_size"),
+        "model.vit.width": get(weights, "hidden_size"),
+        "model.vit.depth": get(weights, "num_hidden_layers"),
+        "model.vit.heads": get(weights, "num_attention_heads"),
         "model.vit.mlp_size": mlp_size,
         "model.vit.pooling": "token",
         "model.vit.positions": "learned",
         "model.vit.distillation_token": False,
         "model.vit.layer_scale": 0.0,
-        "model.vit.norm_epsilon": _get(weights, "layer_norm_eps"),
+        "model.vit.norm_epsilon": get(weights, "layer_norm_eps"),
     }
 
 
@@ -133,13 +133,13 @@ def _attention_rows() -> tuple[Row, ...]:
 
 def _resnet_fields(weights: Weights) -> dict[str, Any]:
     config = weights.config
-    kind, depths = _get(weights, "layer_type"), tuple(_get(weights, "depths"))
+    kind, depths = get(weights, "layer_type"), tuple(get(weights, "depths"))
     found = [
         depth
         for depth, (block, blocks) in ARCHITECTURES.items()
         if blocks == depths and (block is BasicBlock) == (kind == "basic")
     ]
-    sizes, stem = _get(weights, "hidden_sizes"), _get(weights, "embedding_size")
+    sizes, stem = get(weights, "hidden_sizes"), get(weights, "embedding_size")
     expansion = 1 if kind == "basic" else 4
     plain = list(sizes) == [expansion * stem * 2**stage for stage in range(4)]
     odd = config.get("downsample_in_first_stage") or config.get("downsample_in_bottleneck")
@@ -193,11 +193,11 @@ def _convnext_fields(weights: Weights) -> dict[str, Any]:
     return {
         "model.name": "convnext",
         "model.convnext.variant": "custom",
-        "model.convnext.depths": tuple(_get(weights, "depths")),
-        "model.convnext.widths": tuple(_get(weights, "hidden_sizes")),
-        "model.convnext.patch_size": _get(weights, "patch_size"),
+        "model.convnext.depths": tuple(get(weights, "depths")),
+        "model.convnext.widths": tuple(get(weights, "hidden_sizes")),
+        "model.convnext.patch_size": get(weights, "patch_size"),
         "model.convnext.layer_scale": float(weights.config.get("layer_scale_init_value", 1e-6)),
-        "model.convnext.norm_epsilon": _get(weights, "layer_norm_eps"),
+        "model.convnext.norm_epsilon": get(weights, "layer_norm_eps"),
     }
 
 
@@ -220,11 +220,16 @@ def _convnext_rows(weights: Weights) -> Rows:
             *norm("layernorm", "norm"),
             *dense("classifier", "head"),
         ),
-        facts={"norm.epsilon": ("model.convnext.norm_epsilon", _get(weights, "layer_norm_eps"))},
+        facts={"norm.epsilon": ("model.convnext.norm_epsilon", get(weights, "layer_norm_eps"))},
     )
 
 
-def _get(weights: Weights, field: str) -> Any:
+def get(weights: Weights, field: str) -> Any:
+    """A field of config.json.
+
+    Raises:
+      UserError: it is not there.
+    """
     if field not in weights.config:
         raise UserError(
             f"transfer.source: config.json beside '{weights.where}' does not say '{field}'; get the whole file"

@@ -3,7 +3,8 @@
 A row's name may have numbered fields, "encoder.layer.{block}.norm1.weight". Where the target has the field as well it
 is filled in, "stages/{stage}/norm/scale"; where it has not, the tensors are stacked by it along a new leading axis, as
 the blocks of our vision transformers are. A row of several names stacks those, in their order. A row of several targets
-splits what it reads into equal parts along the first axis (after the stacked one), as for a fused query, key and value.
+splits what it reads into equal parts along the first axis (after the stacked one) or another, as for a fused query, key
+and value.
 """
 
 import dataclasses
@@ -63,11 +64,13 @@ class Row:
       name: of the tensor in the source, or several; "{field}" stands for a number.
       target: path of the parameter in the model, or several.
       transform: one of the functions above, or another.
+      axis: that several targets are parts along, counted after the stacked one.
     """
 
     name: str | tuple[str, ...]
     target: str | tuple[str, ...]
     transform: Transform = unchanged
+    axis: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -94,7 +97,8 @@ class Rows:
       rows: the rows; no tensor may match two.
       prefix: what the names of the source may begin with, which is left out.
       unused: regular expressions over whole names (without prefix) of what no model here needs.
-      resize: how position embeddings are brought to another grid of patches, a key of `positions.METHODS`.
+      resize: how position embeddings are brought to another grid of patches, a key of `positions.METHODS`; "": they are
+        not of patches.
       square: whether the source's grid is known to be square, even where it has as many patches as the model's.
       facts: attributes of the model, dotted, that no shape tells, with the config field and the value they must have.
       head_facts: likewise, of what matters to the head alone.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 
-from models.pretrained.weights import Tensor, Weights, read_json
+from models.pretrained.weights import Tensor, Weights, read_json, tokenizer_beside
 from plumbline import UserError
 
 # The file that tells a tree that Orbax has saved.
@@ -34,6 +34,7 @@ class OrbaxWeights(Weights):
           UserError: the checkpoint cannot be read, or a run has none.
         """
         self.where, self.config, self.preprocessor = str(path), read_json(path / "config.json"), {}
+        self.tokenizer = tokenizer_beside(path)
         self._directory = _tree_directory(path)
         try:
             # Not through a checkpointer, which logs what is wrong and goes on.

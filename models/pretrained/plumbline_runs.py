@@ -1,7 +1,10 @@
 """Our own models: in a run directory, whose config says what they are, or in a plain Orbax checkpoint."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from flax import nnx
 
 from models.interface import Model
 from models.pretrained.family import Family
@@ -25,19 +28,25 @@ def _fields(weights: Weights) -> dict[str, Any]:
             f"transfer.source: '{weights.where}' has no config.json that says which model it is; give the run "
             "directory, or name the model and its fields instead of model.name='pretrained'"
         )
-    name, images = model["name"], weights.config.get("data", {})
+    name, data = model["name"], weights.config.get("data", {})
     fields = {f"model.{name}.{field}": _as_given(value) for field, value in model[name].items()}
-    sizes = {f"data.{field}": images[field] for field in _IMAGES if images.get(field)}
+    sizes = {f"data.{field}": data[field] for field in _IMAGES if data.get(field)}
+    if f"model.{name}.max_length" in fields:
+        # Left open, it was that of the texts.
+        fields[f"model.{name}.max_length"] = fields[f"model.{name}.max_length"] or data.get("text_length", 0)
+        sizes = {"data.tokenizer": weights.tokenizer} if weights.tokenizer else {}
     return {"model.name": name} | fields | sizes
 
 
 def _rows(weights: Weights, model: Model) -> Rows:
     section = weights.config.get("model", {})
     section = section.get(section.get("name"), {}) if isinstance(section, Mapping) else {}
+    unused = _of_another_head(weights, model)
     return Rows(
         source=FAMILY.name,
-        rows=tuple(Row(name, name) for name in weights.tensors),
-        resize="bicubic, antialiased",
+        rows=tuple(Row(name, name) for name in weights.tensors if name not in unused),
+        unused=tuple(re.escape(name) for name in unused),
+        resize="bicubic, antialiased" if hasattr(model, "grid") else "",
         square=False,
         facts={
             attribute: (f"model.{name}.{field}", section[field])
@@ -47,6 +56,14 @@ def _rows(weights: Weights, model: Model) -> Rows:
             and section.get("variant", "custom") == "custom"
         },
     )
+
+
+def _of_another_head(weights: Weights, model: Model) -> set[str]:
+    """What only the source's head reads, if that has other parts: of a text or of each of its tokens."""
+    own = {"/".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param))}
+    parts = [{name for name in names if name.startswith("head/")} for names in (weights.tensors, own)]
+    others = parts[0] if model.reads_text and parts[0] != parts[1] else set()
+    return others | {name for name in weights.tensors if name.startswith("pooler/") and name not in own}
 
 
 def _as_given(value: Any) -> Any:
@@ -61,6 +78,12 @@ _FACTS = {
     ("vit", "norm_epsilon"): "norm.epsilon",
     ("convnext", "norm_epsilon"): "norm.epsilon",
     ("mlp", "activation"): "activation",
+    ("bert", "heads"): "sizes.heads",
+    ("bert", "activation"): "activation",
+    ("bert", "norm_epsilon"): "embedding_norm.epsilon",
+    ("gpt", "heads"): "sizes.heads",
+    ("gpt", "activation"): "activation",
+    ("gpt", "norm_epsilon"): "norm.epsilon",
 }
 
 FAMILY = Family("Plumbline or Orbax checkpoint", _fields, _rows)

@@ -33,12 +33,16 @@ class Weights:
       tensors: what there is, by name.
       config: of `config.json` beside the weights; empty without one.
       preprocessor: of `preprocessor_config.json` beside the weights; empty without one.
+      sentence_pooling: of `1_Pooling/config.json` of a sentence encoder; empty without one.
+      tokenizer: path of `tokenizer.json` beside the weights; "" without one.
     """
 
     where: str
     tensors: Mapping[str, Tensor]
     config: Mapping[str, Any]
     preprocessor: Mapping[str, Any]
+    sentence_pooling: Mapping[str, Any] = {}
+    tokenizer: str = ""
 
     def read_into(self, name: str, out: np.ndarray) -> None:
         """Reads one of the types of `FLOATS` into a float32 array of its shape; threads may do so side by side."""
@@ -71,13 +75,19 @@ def open_weights(source: str) -> Weights:
       UserError: it is missing, damaged, pickled, or holds no weights.
     """
     # Each format imports what it needs, which takes a while for Orbax.
-    from models.pretrained import hub, npz_files, orbax_checkpoints, safetensors_files
+    from models.pretrained import hub, npz_files, orbax_checkpoints, packages, safetensors_files
 
-    path = hub.downloaded(source) if source.startswith(hub.PREFIX) else pathlib.Path(source)
+    if source.startswith(hub.PREFIX):
+        path = hub.downloaded(source)
+    elif source.startswith(packages.PREFIX):
+        path = packages.installed(source)
+    else:
+        path = pathlib.Path(source)
     if not path.exists():
         raise UserError(
             f"transfer.source: no such file or directory '{source}'; give a run directory, an Orbax checkpoint, a "
-            "directory with config.json and model.safetensors, a .safetensors or .npz file, or hf:ORG/NAME"
+            "directory with config.json and model.safetensors, a .safetensors or .npz file, hf:ORG/NAME, or "
+            "package:NAME/PATH"
         )
     if path.suffix in PICKLED and path.is_file():
         raise UserError(pickled(path))
@@ -101,6 +111,12 @@ def open_weights(source: str) -> Weights:
     raise UserError(
         f"transfer.source: '{path}' is of an unknown kind; give a .safetensors or .npz file, or the directory it is in"
     )
+
+
+def tokenizer_beside(directory: pathlib.Path) -> str:
+    """The path of the tokenizer.json in a directory; "" without one."""
+    path = directory / "tokenizer.json"
+    return str(path) if path.is_file() else ""
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

@@ -16,7 +16,11 @@ from trainers.step import make_train_step
 
 FOLDER = pathlib.Path(defaults.__file__).parent
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "defaults"))
-ARGUMENTS = {"image_folder": ["pictures"], "table": ["people.csv,target=income"]}
+ARGUMENTS = {
+    "gpt_tinyshakespeare": ["plays.txt"],
+    "image_folder": ["pictures"],
+    "table": ["people.csv,target=income"],
+}
 
 # What needs a download, a GPU or a pod is checked by shape: examples, classes, image size and the model's parameters.
 BY_SHAPE = {
@@ -118,6 +122,8 @@ def test_large_recipes_take_a_real_step(name):
         ("table", "people.csv", "path or target missing"),
         ("table", "people.csv,targt=x", "unknown option 'targt'"),
         ("image_folder", "", "no folder"),
+        ("gpt_tinyshakespeare", "", "no text"),
+        ("gpt_tinyshakespeare", ",tokenizer=gpt2", "no text"),
     ],
 )
 def test_a_missing_argument_says_what_to_write(name, argument, message):
@@ -131,3 +137,10 @@ def test_a_table_takes_its_options():
     assert (data.source, data.target, data.group, data.weight, data.task) == (
         "parquet:a.parquet", "x", "g", "w", "regression",
     )  # fmt: skip
+
+
+def test_a_text_takes_another_tokenizer():
+    get = importlib.import_module("configs.gpt_tinyshakespeare").get_config
+    assert (get("a,b.txt").data.source, get("a,b.txt").data.tokenizer) == ("text:a,b.txt", "characters")
+    data = get("a,b.txt,tokenizer=gpt2/tokenizer.json").data
+    assert (data.source, data.tokenizer) == ("text:a,b.txt", "gpt2/tokenizer.json")

@@ -24,7 +24,11 @@ from trainers.sharding import placements, state_shardings, table
 TABLES = pathlib.Path(__file__).parent / "sharding"
 NAMES = sorted(path.stem for path in pathlib.Path(defaults.__file__).parent.glob("*.py"))
 NAMES = [name for name in NAMES if name not in ("__init__", "defaults")]
-ARGUMENTS = {"image_folder": ["pictures"], "table": ["people.csv,target=income"]}
+ARGUMENTS = {
+    "gpt_tinyshakespeare": ["plays.txt"],
+    "image_folder": ["pictures"],
+    "table": ["people.csv,target=income"],
+}
 
 
 def image(size, classes):
@@ -35,6 +39,7 @@ def image(size, classes):
 # What an example is where the data are not at hand.
 FEATURES = {
     "cifar10_resnet18": image(32, 10),
+    "gpt_tinyshakespeare": Features(kind="text", shape=(64,), dtype="int32", task="language", vocabulary=66),
     "image_folder": image(64, 10),
     "imagenet_resnet50": image(224, 1000),
     "imagenet_vit_s16": image(224, 1000),

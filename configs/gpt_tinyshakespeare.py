@@ -1,0 +1,44 @@
+"""A small GPT that learns to write like Shakespeare, character by character.
+
+    python -m experiments.train --config=configs/gpt_tinyshakespeare.py:PATH --workdir=runs/shakespeare
+    python -m experiments.generate --workdir=runs/shakespeare --prompt="ROMEO:" --temperature=0.8
+
+PATH is a text, such as tinyshakespeare.txt.gz. After it may follow `tokenizer=` and a tokenizer.json, or a directory
+that has one, such as GPT-2's; without it a token is a character.
+"""
+
+from configs import defaults
+
+
+def get_config(argument=""):
+    path, _, tokenizer = argument.partition(",tokenizer=")
+    if not path:
+        raise ValueError("configs/gpt_tinyshakespeare.py: no text; write configs/gpt_tinyshakespeare.py:PATH")
+    config = defaults.get_config()
+    config.data.source = f"text:{path}"
+    config.data.tokenizer = tokenizer or "characters"
+    config.data.text_length = 64
+    config.data.text_stride = 1
+    config.data.test = "10 percent"
+    config.data.validation = "5 percent"
+
+    config.model.name = "gpt"
+    config.model.gpt.width = 128
+    config.model.gpt.depth = 4
+    config.model.gpt.heads = 4
+    config.model.gpt.mlp_size = 512
+
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.weight_decay = 0.1
+    config.optimizer.b2 = 0.99
+    config.optimizer.clip_norm = 1.0
+    config.schedule.warmup = "100 steps"
+    config.schedule.end = 0.1
+
+    config.train.duration = "5000 steps"
+    config.train.batch_size = 32
+    config.train.log_every = "100 steps"
+    config.train.evaluate_every = "500 steps"
+    config.evaluation.batch_size = 64
+    return config
