@@ -1,4 +1,7 @@
-"""Sizes published elsewhere: torchvision for residual networks, timm for the others (224 px, 1000 classes)."""
+"""Sizes published elsewhere: torchvision for residual networks, timm for the others (224 px, 1000 classes).
+
+Those of texts are of transformers, without a head: BERT and MiniLM with the pooler, DistilBERT and GPT-2.
+"""
 
 import jax
 import pytest
@@ -40,3 +43,27 @@ def test_vision_transformers_have_the_parameters_of_timm(make_model, variant, pa
 )
 def test_convnexts_have_the_parameters_of_timm(make_model, variant, published):
     assert count_parameters(lambda: make_model("convnext", variant=variant, **IMAGENET)) == published
+
+
+BASE = {"width": 768, "depth": 12, "heads": 12, "mlp_size": 3072}
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "published"),
+    [
+        ("bert", BASE | {"vocabulary": 30522, "max_length": 512, "segments": 2}, 109_482_240),
+        (
+            "bert",
+            {"width": 384, "depth": 6, "heads": 12, "mlp_size": 1536}
+            | {"vocabulary": 30522, "max_length": 512, "segments": 2},
+            22_713_216,
+        ),
+        ("bert", BASE | {"depth": 6, "vocabulary": 30522, "max_length": 512, "pooler": "none"}, 66_362_880),
+        ("gpt", BASE | {"vocabulary": 50257, "max_length": 1024}, 124_439_808),
+    ],
+)
+def test_models_of_texts_have_the_parameters_of_transformers(make_model, name, fields, published):
+    pooling = "token" if name == "bert" else "last"
+    sizes = {"input_shape": (128,), "categories": (fields["vocabulary"],), "num_outputs": 3, "pooling": pooling}
+    head = 3 * fields["width"] + 3
+    assert count_parameters(lambda: make_model(name, **sizes, **fields)) == published + head
