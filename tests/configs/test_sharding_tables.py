@@ -24,7 +24,14 @@ from trainers.sharding import placements, state_shardings, table
 TABLES = pathlib.Path(__file__).parent / "sharding"
 NAMES = sorted(path.stem for path in pathlib.Path(defaults.__file__).parent.glob("*.py"))
 NAMES = [name for name in NAMES if name not in ("__init__", "defaults")]
-ARGUMENTS = {"image_folder": ["pictures"], "table": ["people.csv,target=income"]}
+ARGUMENTS = {
+    "image_folder": ["pictures"],
+    "table": ["people.csv,target=income"],
+    "transfer_resnet50": ["pictures,source=weights"],
+    "transfer_vit_b16": ["pictures,source=weights"],
+}
+# Configs that take the model of weights which are not at hand: what they say that these hold.
+PRETRAINED = {"transfer_resnet50": "resnet", "transfer_vit_b16": "vit"}
 
 
 def image(size, classes):
@@ -38,12 +45,15 @@ FEATURES = {
     "image_folder": image(64, 10),
     "imagenet_resnet50": image(224, 1000),
     "imagenet_vit_s16": image(224, 1000),
+    "transfer_resnet50": image(224, 10),
+    "transfer_vit_b16": image(224, 10),
 }
 
 
 def placed(name):
     """Mesh, shapes and shardings of a config's train state."""
     config = importlib.import_module(f"configs.{name}").get_config(*ARGUMENTS.get(name, []))
+    config.model.name = PRETRAINED.get(name, config.model.name)
     if name == "table":
         config.data.source, config.data.target = "sklearn:breast_cancer", ""
     features, fit = FEATURES.get(name), {}
