@@ -39,6 +39,13 @@ def get_config(argument=""):
     config.data.validation = "none"
 
     config.model.name = "pretrained"
+    # What the encoder holds, for a plan without it.
+    config.model.bert.width = 384
+    config.model.bert.depth = 6
+    config.model.bert.heads = 12
+    config.model.bert.mlp_size = 1536
+    config.model.bert.segments = 2
+    config.model.bert.max_length = 512
     config.model.dropout = 0.1
     config.transfer.source = SOURCE
 

@@ -20,7 +20,12 @@ ARGUMENTS = {
     "gpt_tinyshakespeare": ["plays.txt"],
     "image_folder": ["pictures"],
     "table": ["people.csv,target=income"],
+    "transfer_resnet50": ["pictures,source=weights"],
+    "transfer_text_minilm": ["texts"],
+    "transfer_vit_b16": ["pictures,source=weights"],
 }
+# Configs that take the model of weights which are not at hand: what they say that these hold.
+PRETRAINED = {"transfer_resnet50": "resnet", "transfer_text_minilm": "bert", "transfer_vit_b16": "vit"}
 
 # What needs a download, a GPU or a pod is checked by shape: examples, classes, image size and the model's parameters.
 BY_SHAPE = {
@@ -28,6 +33,9 @@ BY_SHAPE = {
     "imagenet_resnet50": (1_281_167, 1000, 224, 25_557_032),
     # ViT-S/16 less its class token, and with fixed positions in place of 197 learned ones.
     "imagenet_vit_s16": (1_281_167, 1000, 224, 22_050_664 - 384 - 197 * 384),
+    # Those of 1000 classes, less the head of as many, with one of ten.
+    "transfer_resnet50": (5000, 10, 224, 25_557_032 - 2049 * 990),
+    "transfer_vit_b16": (5000, 10, 224, 86_567_656 - 769 * 990),
 }
 
 
@@ -71,6 +79,7 @@ def test_every_field_of_the_defaults_has_a_comment_over_it():
 def by_shape(name):
     """Config, program, init and its arguments for examples of the recipe's shape."""
     config = load(name)
+    config.model.name = PRETRAINED.get(name, config.model.name)
     num_examples, num_classes, size, _ = BY_SHAPE[name]
     features = Features(
         kind="image",
@@ -124,6 +133,10 @@ def test_large_recipes_take_a_real_step(name):
         ("image_folder", "", "no folder"),
         ("gpt_tinyshakespeare", "", "no text"),
         ("gpt_tinyshakespeare", ",tokenizer=gpt2", "no text"),
+        ("transfer_text_minilm", "", "no folder"),
+        ("transfer_text_minilm", "texts,variant=ful", "unknown variant 'ful'"),
+        ("transfer_resnet50", "pictures", "path or source missing"),
+        ("transfer_vit_b16", ",source=x", "path or source missing"),
     ],
 )
 def test_a_missing_argument_says_what_to_write(name, argument, message):

@@ -28,7 +28,12 @@ ARGUMENTS = {
     "gpt_tinyshakespeare": ["plays.txt"],
     "image_folder": ["pictures"],
     "table": ["people.csv,target=income"],
+    "transfer_resnet50": ["pictures,source=weights"],
+    "transfer_text_minilm": ["texts"],
+    "transfer_vit_b16": ["pictures,source=weights"],
 }
+# Configs that take the model of weights which are not at hand: what they say that these hold.
+PRETRAINED = {"transfer_resnet50": "resnet", "transfer_text_minilm": "bert", "transfer_vit_b16": "vit"}
 
 
 def image(size, classes):
@@ -43,12 +48,18 @@ FEATURES = {
     "image_folder": image(64, 10),
     "imagenet_resnet50": image(224, 1000),
     "imagenet_vit_s16": image(224, 1000),
+    "transfer_resnet50": image(224, 10),
+    "transfer_text_minilm": Features(
+        kind="text", shape=(128,), dtype="int32", task="classification", class_names=("0", "1"), vocabulary=30_522
+    ),
+    "transfer_vit_b16": image(224, 10),
 }
 
 
 def placed(name):
     """Mesh, shapes and shardings of a config's train state."""
     config = importlib.import_module(f"configs.{name}").get_config(*ARGUMENTS.get(name, []))
+    config.model.name = PRETRAINED.get(name, config.model.name)
     if name == "table":
         config.data.source, config.data.target = "sklearn:breast_cancer", ""
     features, fit = FEATURES.get(name), {}

@@ -1,0 +1,82 @@
+"""Transfer between handwritten digits: pretrained on 0 to 4, fine-tuned on a few examples each of 5 to 9.
+
+python -m experiments.train --config=configs/transfer_digits.py:pretrain --workdir=runs/digits_0_to_4
+python -m experiments.train --config=configs/transfer_digits.py:5 --workdir=runs/digits_5_to_9
+python -m experiments.ablate --config=configs/transfer_digits.py:5 --workdir=runs/transfer_digits --seeds=5
+"""
+
+from configs import defaults
+
+_SOURCE = "runs/digits_0_to_4"
+_PRETRAIN = "pretrain"
+
+
+def get_config(argument=_PRETRAIN):
+    config = defaults.get_config()
+    config.data.source = "digits"
+
+    config.model.name = "vit"
+    config.model.vit.patch_size = 2
+    config.model.vit.width = 64
+    config.model.vit.depth = 4
+    config.model.vit.heads = 4
+    config.model.vit.mlp_size = 256
+    config.model.vit.pooling = "mean"
+
+    config.augment.shift = 1
+
+    config.optimizer.name = "adamw"
+    config.optimizer.weight_decay = 0.05
+    config.optimizer.clip_norm = 1.0
+    config.schedule.warmup = "10 percent"
+    if argument == _PRETRAIN:
+        _pretrain(config)
+    else:
+        _fine_tune(config, argument)
+    return config
+
+
+def _pretrain(config):
+    config.data.classes = tuple("01234")
+    config.augment.mixup = 0.2
+    config.optimizer.learning_rate = 2e-3
+    config.train.duration = "100 epochs"
+    config.train.batch_size = 64
+    config.train.ema_decay = 0.99
+    config.train.log_every = "5 epochs"
+    config.train.evaluate_every = "5 epochs"
+
+
+def _fine_tune(config, argument):
+    shots, _, option = argument.partition(",")
+    name, _, source = option.partition("=")
+    if not shots.isdigit() or int(shots) < 1 or (option and (name != "source" or not source)):
+        raise ValueError(
+            f"configs/transfer_digits.py: '{argument}' is not possible; write configs/transfer_digits.py:{_PRETRAIN} "
+            "or configs/transfer_digits.py:SHOTS,source=RUN"
+        )
+    config.data.classes = tuple("56789")
+    config.data.examples_per_class = int(shots)
+    # Who has so few examples has none to spare.
+    config.data.validation = "none"
+    config.transfer.source = source or _SOURCE
+    config.optimizer.learning_rate = 1e-3
+    config.train.duration = "200 steps"
+    config.train.batch_size = 25
+    config.train.log_every = "50 steps"
+
+
+def ablations():
+    scratch = {"transfer.source": ""}
+    return {
+        "baseline": {},
+        "from scratch": scratch,
+        # A fresh model may want another rate than a pretrained one.
+        "from scratch, twice the rate": scratch | {"optimizer.learning_rate": 2e-3},
+        "from scratch, four times the rate": scratch | {"optimizer.learning_rate": 4e-3},
+        "frozen but for the head": {"transfer.freeze": ("^(?!head/)",)},
+        "frozen but for the head, ten times the rate": {
+            "transfer.freeze": ("^(?!head/)",),
+            "optimizer.learning_rate": 1e-2,
+        },
+    }

@@ -1,0 +1,67 @@
+"""Your own images on a pretrained ResNet-50: PATH/<split>/<class>/*.png or *.jpg, or PATH/<class>/*.png.
+
+python -m experiments.train --config=configs/transfer_resnet50.py:PATH,source=WEIGHTS --workdir=runs/pictures
+
+WEIGHTS is a directory of `transformers` or a .safetensors file of `timm` or torchvision (docs/transfer.md); model and,
+where the source says so, normalisation are taken from it. Full fine-tuning by SGD with Nesterov's momentum, as in
+Kornblith et al. 2019, "Do Better ImageNet Models Transfer Better?", but with the new head at ten times the rate of the
+rest. It is the same on a GPU and on a TPU: all devices there are share a batch, and the norms' statistics are those of
+the whole batch. To train the last stage only, --config.transfer.freeze="('^stem/', '^stages/[0-2]/')".
+
+To plan without the weights, --config.model.name=resnet. No figure was measured: neither such weights nor an accelerator
+were at hand. What was run is this, on a CPU, with the tests' small random weights, which learn little:
+
+    python -m experiments.samples samples
+    python -m experiments.train --workdir=runs/smoke --config.data.image_size=32 --config.train.duration="50 steps"
+      --config=configs/transfer_resnet50.py:samples/digits,source=tests/references/fixtures/hf_resnet_bottleneck
+"""
+
+from configs import defaults
+
+
+def get_config(argument=""):
+    path, _, source = argument.rpartition(",source=")
+    if not path or not source:
+        raise ValueError(
+            "configs/transfer_resnet50.py: path or source missing; write "
+            "configs/transfer_resnet50.py:PATH,source=WEIGHTS"
+        )
+    config = defaults.get_config()
+    config.data.source = f"folder:{path}"
+    config.data.image_size = 224
+    config.data.channels = 3
+    # That of torchvision and timm, where the source does not say.
+    config.data.normalize = "imagenet"
+
+    config.model.name = "pretrained"
+    # What such weights hold, for a plan without them.
+    config.model.resnet.depth = 50
+    config.model.resnet.stem = "large"
+    config.model.dtype = "bfloat16"
+    config.transfer.source = source
+    config.transfer.head_learning_rate = 0.1
+
+    config.augment.crop_padding = 16
+    config.augment.flip = True
+    config.objective.label_smoothing = 0.1
+
+    config.optimizer.name = "sgd"
+    config.optimizer.learning_rate = 0.01
+    config.optimizer.weight_decay = 1e-4
+    config.schedule.warmup = "5 percent"
+
+    config.train.duration = "30 epochs"
+    config.train.batch_size = 128
+    config.train.best_metric = "loss"
+    config.train.checkpoint_every = "10 minutes"
+    return config
+
+
+def ablations():
+    return {
+        "baseline": {},
+        "from scratch": {"transfer.source": "", "optimizer.learning_rate": 0.1},
+        "head at the rate of the rest": {"transfer.head_learning_rate": 0.0},
+        "last stage only": {"transfer.freeze": ("^stem/", "^stages/[0-2]/")},
+        "frozen but for the head": {"transfer.freeze": ("^(?!head/)",)},
+    }
