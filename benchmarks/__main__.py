@@ -29,6 +29,7 @@ NAMES = (
     "population",
     "pretrained",
     "frozen_step",
+    "linear_probe",
 )
 
 

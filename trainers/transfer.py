@@ -58,7 +58,7 @@ def resolved(config: ml_collections.ConfigDict, directory: RunDirectory | None =
         fields = {"model.name": begun.model.name} | {f"model.{begun.model.name}.{n}": v for n, v in own.items()}
         fields |= {field: begun.data[field.partition(".")[2]] for field in _TAKEN_OVER}
     else:
-        fields = pretrained.architecture(config.transfer.source)
+        fields = _architecture(config.transfer.source)
         fields = {field: value for field, value in fields.items() if field not in _KEPT or not _value(config, field)}
     return overridden(config, fields)
 
@@ -88,6 +88,12 @@ def begin_from(config: ml_collections.ConfigDict, program: Program) -> tuple[Sta
     table = io.StringIO()
     rich.console.Console(file=table, width=160).print(report.table())
     return start, table.getvalue()
+
+
+def _architecture(source: str) -> dict[str, object]:
+    if not is_run(source):
+        return pretrained.architecture(source)
+    return pretrained.architecture(ArrayWeights(source, RunDirectory(source).config().to_dict(), {}))
 
 
 def is_run(source: str) -> bool:

@@ -39,8 +39,11 @@ def load(source: str | Weights, model: Model, *, allow: Sequence[str] = ()) -> t
     return engine.fit(families.recognise(weights).mapping(weights, model), weights, model, allow)
 
 
-def architecture(source: str) -> dict[str, Any]:
+def architecture(source: str | Weights) -> dict[str, Any]:
     """The config fields that make the model that a source holds, and prepare its images or texts.
+
+    Args:
+      source: as for `load`.
 
     Returns:
       Values by field, `{"model.name": "vit", "model.vit.width": 768, ...}`; and, where the source says so,
@@ -49,5 +52,5 @@ def architecture(source: str) -> dict[str, Any]:
     Raises:
       UserError: as `load`; or the source does not say enough, or asks for what the models here do not have.
     """
-    weights = open_weights(source)
+    weights = source if isinstance(source, Weights) else open_weights(source)
     return families.recognise(weights).architecture(weights)

@@ -1,6 +1,5 @@
-"""Orbax checkpoints: those of Plumbline's runs, and plain ones of a tree of parameters."""
+"""Plain Orbax checkpoints of a tree of parameters; those of our own runs are read by `trainers`."""
 
-import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -15,14 +14,12 @@ from plumbline import UserError
 _TREE = "_METADATA"
 # Below these, in a tree or a train state, lie what gradients change and what they do not.
 PARAMS, MODEL_STATE = "params", "model_state"
+# What a tree may be called in a checkpoint of several.
+_ITEMS = ("state", "default", PARAMS)
 
 
 class OrbaxWeights(Weights):
-    """Parameters and statistics of one checkpoint, by their paths; of a train state nothing else.
-
-    Of a run those that were best on its validation split are taken, as its predictions are made with them; without any
-    the last ones, or their moving average where the run keeps one.
-    """
+    """Parameters and statistics of one checkpoint, by their paths; of a train state nothing else."""
 
     def __init__(self, path: pathlib.Path):
         """Reads the names.
@@ -31,7 +28,7 @@ class OrbaxWeights(Weights):
           path: for which `is_one` holds.
 
         Raises:
-          UserError: the checkpoint cannot be read, or a run has none.
+          UserError: the checkpoint cannot be read.
         """
         self.where, self.config, self.preprocessor = str(path), read_json(path / "config.json"), {}
         self.tokenizer = tokenizer_beside(path)
@@ -43,8 +40,7 @@ class OrbaxWeights(Weights):
             raise UserError(_unreadable(self._directory, error)) from None
         kept = {"": tree}
         if PARAMS in tree:
-            params = "ema" if tree.get("ema") else PARAMS
-            kept = {name: tree[name] for name in (params, MODEL_STATE) if name in tree}
+            kept = {name: tree[name] for name in (PARAMS, MODEL_STATE) if name in tree}
         self.tensors, self._keys = {}, {}
         for root, part in kept.items():
             for keys, leaf in _leaves(part):
@@ -88,29 +84,19 @@ class OrbaxWeights(Weights):
 
 
 def is_one(path: pathlib.Path) -> bool:
-    """Whether the directory is a run's, its checkpoints', one checkpoint, or a tree that Orbax has saved."""
-    return bool(
-        (path / "checkpoints").is_dir()
-        or _is_run_config(path / "config.json")
-        or (path / _TREE).exists()
-        or any((path / item / _TREE).exists() for item in ("state", "default", PARAMS))
-        or _steps(path)
-    )
+    """Whether the directory is a tree that Orbax has saved, holds one, or numbered ones."""
+    return (path / _TREE).exists() or any((path / item / _TREE).exists() for item in _ITEMS) or bool(_steps(path))
 
 
 def _tree_directory(path: pathlib.Path) -> pathlib.Path:
     if (path / _TREE).exists():
         return path
-    for item in ("best", "state", "default", PARAMS):
+    for item in _ITEMS:
         if (path / item / _TREE).exists():
             return path / item
-    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    steps = _steps(folder)
-    if not steps:
-        raise UserError(
-            f"transfer.source: the run '{path}' has no checkpoint yet; wait for its first, or give another source"
-        )
-    newest = folder / str(steps[-1])
+    newest = path / str(_steps(path)[-1])
+    if (newest / "best" / _TREE).exists():
+        raise UserError(f"transfer.source: '{path}' lies in a run; give the run directory")
     if any(newest.glob(f"*/{_TREE}")) or (newest / _TREE).exists():
         return _tree_directory(newest)
     raise UserError(f"transfer.source: '{newest}' holds no tree that Orbax has saved; give another source")
@@ -118,14 +104,6 @@ def _tree_directory(path: pathlib.Path) -> pathlib.Path:
 
 def _steps(folder: pathlib.Path) -> list[int]:
     return sorted(int(each.name) for each in folder.iterdir() if each.name.isdigit() and each.is_dir())
-
-
-def _is_run_config(path: pathlib.Path) -> bool:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and isinstance(config.get("model"), dict) and "name" in config["model"]
 
 
 def _leaves(tree: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

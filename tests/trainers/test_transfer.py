@@ -204,6 +204,26 @@ def test_the_model_of_a_source_is_taken_over_and_fine_tuned(tmp_path, pictures):
     assert trained(workdir, **fields)["status"] == "done"
 
 
+def test_the_model_of_a_run_is_taken_over_as_well(tmp_path, source, two_classes):
+    fields = {"model__name": "pretrained", "model__mlp__hidden_sizes": (3,), "optimizer__learning_rate": 1e-30}
+    trained(tmp_path / "run", transfer__source=str(source), **fields, **two_classes)
+    config = RunDirectory(tmp_path / "run").config()
+    assert (config.model.name, config.model.mlp.hidden_sizes) == ("mlp", (8, 8))
+    found, expected = (FinishedRun(path).state.params["hidden"] for path in (tmp_path / "run", source))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-20), found, expected)
+
+
+def test_a_run_without_a_checkpoint_is_no_source(tmp_path, source):
+    copy = tmp_path / "source"
+    shutil.copytree(source, copy)
+    shutil.rmtree(copy / "checkpoints")
+    (copy / "checkpoints").mkdir()
+    with pytest.raises(
+        UserError, match=r"^transfer\.source: '.*source' has no checkpoint; the run is done, and none was"
+    ):
+        trained(tmp_path / "run", transfer__source=str(copy))
+
+
 def test_a_pretrained_model_without_a_source_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"model\.name: .pretrained. is the model of transfer\.source, which"):
         trained(tmp_path / "run", model__name="pretrained")

@@ -1,7 +1,6 @@
-"""Runs of Plumbline and plain Orbax checkpoints as sources."""
+"""Plain Orbax checkpoints as sources."""
 
 import gc
-import json
 
 import jax
 import numpy as np
@@ -12,7 +11,6 @@ from flax import nnx
 from configs.defaults import get_config
 from models import build, pretrained
 from plumbline import UserError
-from trainers.inference import FinishedRun
 
 VIT = {"patch_size": 4, "width": 8, "depth": 2, "heads": 2, "mlp_size": 12}
 
@@ -41,25 +39,12 @@ def assert_equal(actual, expected):
     jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
-def test_a_run_gives_what_it_predicts_with(quick_run):
-    best = FinishedRun(quick_run).state
-    fields = pretrained.architecture(str(quick_run))
-    assert fields["model.name"] == "mlp"
-    assert fields["data.normalize"] == "fitted"
-    model = nnx.eval_shape(lambda: make("mlp", (8, 8, 1), 10, hidden_sizes=fields["model.mlp.hidden_sizes"]))
-    start, report = pretrained.load(str(quick_run), model)
-    assert_equal(start["params"], best.params)
-    assert not report.fresh
-    assert not report.unused
-
-
-def test_a_run_with_another_number_of_classes_gives_all_but_its_head(quick_run):
-    fields = pretrained.architecture(str(quick_run))
-    model = nnx.eval_shape(lambda: make("mlp", (8, 8, 1), 5, hidden_sizes=fields["model.mlp.hidden_sizes"]))
-    start, report = pretrained.load(str(quick_run), model)
-    assert "head" not in start["params"]
-    assert [each.path for each in report.fresh] == ["head/bias", "head/kernel"]
-    assert [each.name for each in report.unused] == ["head/bias", "head/kernel"]
+def test_the_newest_of_numbered_checkpoints_is_taken(tmp_path):
+    for step in (5, 20):
+        save(tmp_path / str(step) / "default", trees(make("linear", (4,), seed=step)))
+    start, report = pretrained.load(str(tmp_path), make("linear", (4,)))
+    assert_equal(start["params"], trees(make("linear", (4,), seed=20))["params"])
+    assert report.source == str(tmp_path)
 
 
 @pytest.mark.parametrize("with_statistics", [True, False])
@@ -102,10 +87,9 @@ def test_bfloat16_comes_out_as_float32(tmp_path):
     assert_equal(start["params"], jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), half))
 
 
-def test_a_run_without_a_checkpoint_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"model": {"name": "mlp", "mlp": {}}}))
-    with pytest.raises(UserError, match="has no checkpoint yet; wait for its first, or give another source"):
-        pretrained.load(str(tmp_path), make("linear", (4,)))
+def test_checkpoints_of_a_run_are_not_taken_for_plain_ones(quick_run):
+    with pytest.raises(UserError, match="checkpoints' lies in a run; give the run directory"):
+        pretrained.load(str(quick_run / "checkpoints"), make("linear", (4,)))
 
 
 # What Orbax leaves half done is collected here, rather than in a later test.
