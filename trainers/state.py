@@ -14,6 +14,7 @@ import models
 from data import Features
 from models import lora
 from models.interface import PartitionRules
+from plumbline import UserError
 from trainers import fine_tuning, freezing, optimizers
 from trainers.fine_tuning import FineTuning
 from trainers.freezing import Partition
@@ -176,6 +177,11 @@ def make_program(
         return model
 
     model = nnx.eval_shape(build, jax.random.key(0))
+    if model.answers_each_token and features.task != "language":
+        raise UserError(
+            f"model.{config.model.name}.pooling: left empty, and as there are as many classes as tokens it means "
+            f"'tokens', which is no {features.task}; name another"
+        )
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     trained_part = freezing.partition(model, params, config.transfer.freeze, also=lora.kernels(params))
     model.freeze(trained_part.frozen)

@@ -51,7 +51,16 @@ DISTILBERT = TEXT | {
     "max_position_embeddings": 12,
     "num_labels": NUM_CLASSES,
 }
-GPT2 = TEXT | {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 12, "num_labels": NUM_CLASSES}
+# Without a token for the end of a text, which is outside of so few.
+GPT2 = TEXT | {
+    "n_embd": 16,
+    "n_layer": 2,
+    "n_head": 2,
+    "n_positions": 12,
+    "num_labels": NUM_CLASSES,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
 SENTENCES = (
     "The plot is thin, but nobody came for the plot.",
     "Two hours of my life that I would like back!",
@@ -345,9 +354,7 @@ def hf_distilbert_bare(folder: pathlib.Path) -> None:
 
 
 def hf_gpt2(folder: pathlib.Path) -> None:
-    # Without a token for the end, which would stop it.
-    config = transformers.GPT2Config(**GPT2, bos_token_id=None, eos_token_id=None)
-    model = randomize(transformers.GPT2LMHeadModel(config))
+    model = randomize(transformers.GPT2LMHeadModel(transformers.GPT2Config(**GPT2)))
     prompt = some_tokens()[:1, :4]
     continued = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=8, do_sample=False)
     save_text_model(folder, model, greedy=continued[0].numpy().astype(np.int8))

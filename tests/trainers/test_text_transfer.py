@@ -9,8 +9,10 @@ import pytest
 import tokenizers
 
 from configs import defaults
+from data import Features
 from plumbline import UserError
 from trainers import transfer
+from trainers.building import build_program
 from trainers.inference import FinishedRun
 from trainers.loop import train
 from trainers.population import overridden
@@ -129,3 +131,12 @@ def test_a_classifier_begins_with_a_language_model_of_ours(table, tmp_path):
     back = overridden(back, {"data.text_length": 8, "data.tokenizer": ""})
     summary = train(back, tmp_path / "back", devices=jax.devices()[:1])
     assert np.isfinite(summary["metrics"]["validation"]["perplexity"])
+
+
+def test_as_many_classes_as_tokens_need_a_pooling_by_name():
+    shape = {"shape": (8,), "dtype": "int32", "vocabulary": 3}
+    features = Features(kind="text", task="classification", class_names=("a", "b", "c"), **shape)
+    with pytest.raises(UserError, match=r"^model.bert.pooling: left empty, and as there are as many classes as tokens"):
+        build_program(config_of(model__name="bert"), features)
+    program, _ = build_program(config_of(model__name="bert", model__bert__pooling="mean"), features)
+    assert program.params["head"]["kernel"].shape == (128, 3)
