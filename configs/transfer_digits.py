@@ -15,7 +15,7 @@ of three learning rates from scratch, with its 95 % interval, paired by seed:
 
 A head on the frozen trunk comes to less than all of it trained (0.472, 0.525 and 0.573). The pretraining takes two
 minutes on two very busy cores of an AMD EPYC, a fine-tuning some seconds. What helps here is that a fresh transformer
-knows nothing of images: a ResNet-18 of width 16, at a learning rate of 3e-2, reached 0.95 from scratch with 5 examples a
+knows nothing of images: a ResNet-18 of width 16, at a learning rate of 3e-2, reached 0.95 from scratch with 5 of each
 class (three seeds), and at best 0.93 after pretraining on 0 to 4. A better model may need none.
 """
 
