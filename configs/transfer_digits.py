@@ -3,6 +3,20 @@
 python -m experiments.train --config=configs/transfer_digits.py:pretrain --workdir=runs/digits_0_to_4
 python -m experiments.train --config=configs/transfer_digits.py:5 --workdir=runs/digits_5_to_9
 python -m experiments.ablate --config=configs/transfer_digits.py:5 --workdir=runs/transfer_digits --seeds=5
+
+After the number of examples may follow `,source=RUN`, the run to begin with. Test accuracy on the 190 digits 5 to 9 of
+three unseen writers, means over seeds 0 to 4 of one draw of examples, and what the pretraining brought against the best
+of three learning rates from scratch, with its 95 % interval, paired by seed:
+
+    examples a class    pretrained    from scratch    difference
+                   5         0.683           0.401    +0.282 (+0.194 to +0.370)
+                  10         0.728           0.514    +0.215 (+0.165 to +0.264)
+                  50         0.831           0.539    +0.292 (+0.188 to +0.395)
+
+A head on the frozen trunk comes to less than all of it trained (0.472, 0.525 and 0.573). The pretraining takes two
+minutes on two very busy cores of an AMD EPYC, a fine-tuning a quarter of one. What helps here is that a fresh
+transformer knows nothing of images: a ResNet-18 of width 16, at a learning rate of 3e-2, reached 0.95 from scratch with
+5 examples a class (three seeds), and at best 0.93 after pretraining on 0 to 4. A better model may need none.
 """
 
 from configs import defaults

@@ -138,6 +138,20 @@ def test_a_missing_argument_says_what_to_write(name, argument, message):
         importlib.import_module(f"configs.{name}").get_config(argument)
 
 
+def test_digits_are_pretrained_or_fine_tuned_by_argument():
+    get_config = importlib.import_module("configs.transfer_digits").get_config
+    assert get_config().data.classes == ("0", "1", "2", "3", "4")
+    few = get_config("10,source=elsewhere")
+    assert (few.data.examples_per_class, few.transfer.source) == (10, "elsewhere")
+    assert few.data.classes == ("5", "6", "7", "8", "9")
+    assert get_config("5").transfer.source == "runs/digits_0_to_4"
+    for wrong in ("pretrian", "0", "5,sorce=x", "5,source="):
+        with pytest.raises(
+            ValueError, match=f"'{wrong}' is not possible; write configs/transfer_digits.py:pretrain or"
+        ):
+            get_config(wrong)
+
+
 def test_a_table_takes_its_options():
     config = importlib.import_module("configs.table").get_config("a.parquet,target=x,group=g,weight=w,task=regression")
     data = config.data
