@@ -54,7 +54,7 @@ class Features:
     group_names: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()
     target: str = "label"
-    tokenizer: str = ""
+    tokenizer: str = dataclasses.field(default="", repr=False)
     vocabulary: int = 0
 
     @property

@@ -4,7 +4,8 @@
     python -m experiments.predict --workdir=runs/census people.csv --output=predictions.csv
     python -m experiments.predict --workdir=runs/digits --split=test --limit=3
 
-Inputs are image files, folders of images, or tables (CSV or Parquet) with or without the target column.
+Inputs are image or text files, folders of them, or tables (CSV or Parquet) with or without the target column; for a
+run on texts in a column of a table, such tables or text files.
 
 Flags:
     --workdir=DIR                the run directory
@@ -36,7 +37,7 @@ def main(inputs: list[str]) -> None:
     """Predicts and prints."""
     command.require(workdir=_WORKDIR.value)
     if bool(inputs) == bool(_SPLIT.value):
-        raise UserError("predict: name inputs (images, folders, tables) or a --split, one of the two")
+        raise UserError("predict: name inputs (images, texts, folders, tables) or a --split, one of the two")
     from trainers.inference import FinishedRun
 
     run = FinishedRun(_WORKDIR.value, checkpoint=_CHECKPOINT.value)

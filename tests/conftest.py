@@ -28,6 +28,18 @@ QUICK = (
     "--config.train.tensorboard=False",
 )
 
+# Blake 1794, for tests on texts.
+POEM = """Tyger Tyger, burning bright,
+In the forests of the night;
+What immortal hand or eye,
+Could frame thy fearful symmetry?
+
+In what distant deeps or skies,
+Burnt the fire of thine eyes?
+On what wings dare he aspire?
+What the hand, dare seize the fire?
+"""
+
 
 class Command:
     """Runs `python -m experiments.NAME` in a process of its own, with one device."""
@@ -85,3 +97,26 @@ def fails(command):
         return lines[0].removeprefix("error: ")
 
     return run
+
+
+@pytest.fixture(scope="session")
+def words_tokenizer(tmp_path_factory):
+    """The folder of a small tokenizer.json in the manner of BERT's: pieces of words, between [CLS] and [SEP]."""
+    import tokenizers
+    from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
+
+    made = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer()
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=120, special_tokens=special, show_progress=False)
+    made.train_from_iterator([POEM], trainer)
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    # As files of BERT come: its own settings for cutting and filling up are not to be used.
+    made.enable_truncation(7)
+    made.enable_padding(length=9)
+    folder = tmp_path_factory.mktemp("words")
+    made.save(str(folder / "tokenizer.json"))
+    return folder

@@ -72,3 +72,61 @@ def test_what_cannot_be_predicted_is_an_error(image_folder, make_config):
     }.items():
         with pytest.raises(UserError, match=message):
             _read(dataset, config, image_folder / name)
+
+
+@pytest.fixture
+def texts(tmp_path, make_config):
+    """A set of texts in a column, and its config."""
+    lines = [f"tiger number {number},{('no', 'yes')[number % 2]}" for number in range(30)]
+    (tmp_path / "texts.csv").write_text("\n".join(["line,label", *lines]))
+    fields = {"target": "label", "text": "line", "tokenizer": "characters", "text_length": 16, "validation": "none"}
+    config = make_config(source=f"csv:{tmp_path / 'texts.csv'}", **fields)
+    return data.load(config, seed=0), config
+
+
+def test_texts_are_read_as_in_training_from_a_column_or_files(texts, tmp_path):
+    dataset, config = texts
+    (chunk,) = _read(dataset, config, tmp_path / "texts.csv")
+    for split in dataset.splits.values():
+        np.testing.assert_array_equal(chunk.inputs[split.rows], split.read(np.arange(len(split))))
+    assert chunk.labels[:2] == ["no", "yes"]
+    assert chunk.names[1] == f"{tmp_path / 'texts.csv'}:3"
+    (tmp_path / "some" / "more").mkdir(parents=True)
+    (tmp_path / "some" / "b.txt").write_text("tiger number 1")
+    (tmp_path / "some" / "more" / "a.txt").write_text("tiger number 0")
+    (files,) = _read(dataset, config, tmp_path / "some")
+    assert files.names == [str(tmp_path / "some" / name) for name in ("b.txt", "more/a.txt")]
+    np.testing.assert_array_equal(files.inputs, chunk.inputs[[1, 0]])
+    assert files.labels is None
+
+
+def _spoil_texts(folder, case):
+    path = folder / {"empty": "x.txt", "latin": "x.txt", "image": "x.png", "lacking": "x.csv", "gap": "x.csv"}[case]
+    path.write_bytes(
+        {"empty": b" ", "latin": b"\xfc", "image": b"", "lacking": b"text\nhi\n", "gap": b"line\nhi\nNA\n"}[case]
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("empty", r"inputs: '.*x.txt' is empty; put a text there, or leave it out"),
+        ("latin", r"inputs: '.*x.txt' is not encoded as UTF-8 \(invalid start byte\); save it as UTF-8"),
+        ("lacking", r"inputs: '.*x.csv' lacks the column 'line' of texts; it has text"),
+        ("gap", r"x.csv row 3, column 'line' is missing; fill it or leave the row out"),
+    ],
+)
+def test_texts_that_cannot_be_predicted_are_told(texts, tmp_path, case, message):
+    with pytest.raises(UserError, match=message):
+        _read(*texts, _spoil_texts(tmp_path, case))
+
+
+def test_a_model_of_text_files_takes_no_tables(texts, tmp_path):
+    dataset, config = texts
+    config.text = ""
+    with pytest.raises(UserError, match=r"inputs: '.*texts.csv' is no text; the model was trained on texts, give .txt"):
+        _read(dataset, config, tmp_path / "texts.csv")
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(UserError, match=r"inputs: folder '.*nothing' has no texts; expected .txt files in it or below"):
+        _read(dataset, config, tmp_path / "nothing")

@@ -12,8 +12,10 @@ import sklearn.datasets
 
 import data
 from data import batches, preparing
+from data.features import PADDING_TOKEN
 from data.sources import SOURCES, digits
 from plumbline import UserError
+from tests.conftest import POEM
 
 
 def _table(folder):
@@ -41,6 +43,11 @@ def _prepared(folder, images):
     return {"source": f"prepared:{folder / 'prepared'}"}
 
 
+def _text(folder, images):
+    (folder / "poem.txt").write_text(POEM * 3)
+    return {"source": f"text:{folder / 'poem.txt'}", "tokenizer": "characters", "text_length": 8}
+
+
 # How the contract test makes each source.
 _EXAMPLES = {
     "csv": _csv,
@@ -49,6 +56,7 @@ _EXAMPLES = {
     "parquet": _parquet,
     "prepared": _prepared,
     "sklearn": lambda folder, images: {"source": "sklearn:iris"},
+    "text": _text,
     "tfds": _tfds,
 }
 
@@ -67,7 +75,9 @@ def test_every_source_keeps_the_contract(scheme, tmp_path, image_folder, make_co
         inputs = split.read(np.arange(len(split)))
         assert (inputs.shape[1:], str(inputs.dtype)) == (features.shape, features.dtype)
         assert len(split) == len(split.labels) == len(split.weights) == split.num_examples > 0
-        assert set(split.labels.tolist()) <= set(range(features.num_outputs))
+        assert (split.labels.shape[1:], str(split.labels.dtype)) == (features.label_shape, features.label_dtype)
+        assert set(split.labels.ravel().tolist()) <= {*range(features.num_outputs), PADDING_TOKEN}
+        assert features.task == "language" or PADDING_TOKEN not in split.labels
         assert (split.groups is None) == (features.group_names == ())
     assert not set(dataset.splits["train"].rows) & set(dataset.splits["validation"].rows)
     batch = batches.TrainBatches(dataset.splits["train"], batch_size=16, seed=0).read(0)
@@ -92,7 +102,8 @@ def test_digits_start_from_the_cache_without_importing_tfds(make_config):
     program = (
         "import sys, data; from configs import defaults; config = defaults.get_config().data; "
         "config.cache_dir = sys.argv[1]; data.load(config, seed=0); "
-        "heavy = {'tensorflow_datasets', 'sklearn', 'pyarrow', 'grain'} & set(sys.modules); assert not heavy, heavy"
+        "heavy = {'tensorflow_datasets', 'sklearn', 'pyarrow', 'grain', 'tokenizers'} & set(sys.modules); "
+        "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", program, config.cache_dir], check=True)
 

@@ -5,7 +5,10 @@ import os
 
 import pytest
 
+from tests.conftest import POEM
+
 MLP = "--config=configs/digits_mlp.py"
+TEXT_FIELDS = {"model.name": "gpt", "data.tokenizer": "characters", "data.text_length": 8}
 
 
 @pytest.fixture
@@ -167,7 +170,7 @@ def test_a_directory_without_a_run_is_told(fails, tmp_path, name):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "name inputs (images, folders, tables) or a --split"),
+        ([], "name inputs (images, texts, folders, tables) or a --split"),
         (["/no/such.png"], "no such file or folder '/no/such.png'"),
         (["pyproject.toml"], "pyproject.toml' is no image"),
         (["--split=tset"], "--split: unknown name 'tset'; did you mean 'test'?"),
@@ -184,6 +187,50 @@ def test_a_table_without_an_input_column_is_told(command, fails, table, tmp_path
     command("train", table(), workdir, "--config.train.duration=2 steps", "--config.train.batch_size=8")
     table(header="age,town,label", name="other.csv")
     assert "city" in fails("predict", workdir, tmp_path / "other.csv")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"data.tokenizer": ""}, "data.tokenizer: is not given, and texts need one"),
+        ({"data.tokenizer": "/no/such.json"}, "data.tokenizer: no such file '/no/such.json'"),
+        ({"objective.name": "masked_token"}, "objective.name: 'masked_token' needs a tokenizer with a token [MASK]"),
+        ({"data.text_length": 900}, "data.text_length: 900, but the train split has"),
+        ({"data.text": "line"}, "data.text: names a column, and 'text:"),
+        ({"augment.flip": True}, "augment.flip: is for images, but 'text:"),
+        (
+            {"objective.label_smoothing": 0.1},
+            "objective.label_smoothing: is for classification, but the data are for l",
+        ),
+        ({"model.name": "mlp"}, "model.name: 'mlp' reads no texts, but 'text:"),
+    ],
+)
+def test_what_cannot_be_done_with_a_text_is_told_and_nothing_is_written(fails, tmp_path, changed, message):
+    (tmp_path / "poem.txt").write_text(POEM * 3)
+    fields = {**TEXT_FIELDS, "data.source": f"text:{tmp_path / 'poem.txt'}", **changed}
+    words = [f"--config.{name}={value}" for name, value in fields.items()]
+    assert message in fails("train", MLP, *words, f"--workdir={tmp_path / 'run'}")
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "who"),
+    [
+        ("crossvalidate", [], "--folds"),
+        ("learning_curve", [], "learning_curve"),
+        ("sweep", ["--folds=3", "--trials=2"], "--folds"),
+    ],
+)
+def test_windows_of_one_text_are_not_dealt_into_folds(fails, tmp_path, name, words, who):
+    (tmp_path / "poem.txt").write_text(POEM * 30)
+    fields = {**TEXT_FIELDS, "data.source": f"text:{tmp_path / 'poem.txt'}"}
+    (tmp_path / "config.py").write_text(
+        "from configs import defaults\n\n\ndef get_config():\n    config = defaults.get_config()\n"
+        f"    config.update_from_flattened_dict({fields!r})\n    return config\n\n\n"
+        "def sweep():\n    return {'optimizer.learning_rate': [1e-3, 3e-3]}\n"
+    )
+    line = fails(name, f"--config={tmp_path / 'config.py'}", *words, f"--workdir={tmp_path / 'run'}")
+    assert line.startswith(f"{who}: deals out examples at random, but those of one text overlap")
 
 
 def test_samples_are_not_written_over_files(fails, tmp_path):

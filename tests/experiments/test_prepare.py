@@ -269,3 +269,12 @@ def test_a_run_on_the_prepared_set_is_the_run_on_the_folder(command, digits, tmp
         metrics.append(json.loads(evaluated.read_text()))
     assert metrics[0] == metrics[1]
     assert metrics[0]["accuracy"] > 0.5
+
+
+def test_a_folder_of_texts_is_not_prepared(fails, tmp_path):
+    for name in ("bad", "good"):
+        (tmp_path / "poems" / name).mkdir(parents=True)
+        (tmp_path / "poems" / name / "0.txt").write_text("Tyger")
+    line = fails("prepare", f"--source=folder:{tmp_path / 'poems'}", f"--output={tmp_path / 'out'}", "--runner=none")
+    assert line.startswith(f"--source: 'folder:{tmp_path / 'poems'}' holds texts, and images are prepared")
+    assert not (tmp_path / "out").exists()

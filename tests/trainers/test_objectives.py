@@ -16,6 +16,16 @@ CLASSES = Features(
     class_names=("a", "b", "c"),
     group_names=("g", "h"),
 )
+TOKENS = Features(
+    kind="text",
+    shape=(4,),
+    dtype="int32",
+    task="language",
+    tokenizer=(
+        '{"model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1, "[MASK]": 2}, "unk_token": "a"}, "added_tokens": []}'
+    ),
+    vocabulary=3,
+)
 NUMBERS = Features(kind="table", shape=(4,), dtype="float32", task="regression", group_names=("g", "h"))
 SCALING = {"label_mean": jnp.float32(150.0), "label_std": jnp.float32(70.0)}
 
@@ -101,7 +111,10 @@ def test_padding_counts_for_nothing(classified):
     assert measure(CLASSES, *padded) == pytest.approx(measure(CLASSES, *classified))
 
 
-@pytest.mark.parametrize(("name", "features"), [("cross_entropy", NUMBERS), ("squared_error", CLASSES)])
+@pytest.mark.parametrize(
+    ("name", "features"),
+    [("cross_entropy", NUMBERS), ("squared_error", CLASSES), ("next_token", CLASSES), ("masked_token", NUMBERS)],
+)
 def test_an_objective_for_another_task_is_an_error(name, features):
     with pytest.raises(UserError, match=f"objective.name: '{name}' is for .*, but the data are for {features.task}"):
         objectives.build(name, features, calibration_bins=15)
@@ -109,11 +122,13 @@ def test_an_objective_for_another_task_is_an_error(name, features):
 
 @pytest.mark.parametrize("name", objectives.OBJECTIVES)
 def test_every_objective_measures_what_it_says(name):
-    objective = objectives.OBJECTIVES[name](features=CLASSES if name == "cross_entropy" else NUMBERS)
-    outputs = jnp.zeros((5, objective.features.num_outputs))
-    labels = jnp.zeros(5, jnp.int32 if name == "cross_entropy" else jnp.float32)
+    kinds = {features.task: features for features in (CLASSES, NUMBERS, TOKENS)}
+    features = kinds[objectives.OBJECTIVES[name].task]
+    objective = objectives.OBJECTIVES[name](features=features)
+    outputs = jnp.zeros((5, *features.label_shape, features.num_outputs))
+    labels = jnp.zeros((5, *features.label_shape), features.label_dtype)
     targets = objective.targets(labels, SCALING)
-    assert targets.shape == outputs.shape
+    assert objective.weights(jnp.ones(5), targets).shape == (5,)
     assert objective.loss(outputs, targets).shape == (5,)
     assert tuple(objective.score(outputs, targets)) == objective.scores
     assert objective.predictions(outputs, SCALING).shape == outputs.shape
