@@ -5,6 +5,10 @@
 
 PATH is a text, such as tinyshakespeare.txt.gz. After it may follow `tokenizer=` and a tokenizer.json, or a directory
 that has one, such as GPT-2's; without it a token is a character.
+
+Seed 0: validation loss 1.586 nats a character (1.703 after 2,000 of the 5,000 steps), test loss 1.758; the test part is
+the last 10 percent, which elsewhere is often the validation part. It took 36 minutes on two cores of an AMD EPYC with a
+load of ten; a step takes 0.18 s of processor time, which makes 8 minutes where both cores are free.
 """
 
 from configs import defaults
