@@ -63,13 +63,14 @@ def train(
         mesh = make_mesh(config.mesh, devices)
         check_parallel_mode(config.parallel.mode, mesh)
         check_batch(mesh, config.train.batch_size, config.train.accumulation_steps)
-        dataset = data.load(config.data, seed=config.seed)
+        # One that goes on has no need of its tokenizer's file, nor of its source.
+        begins = processes.broadcast(overwrite or not directory.has_checkpoint())
+        tokenizer = "" if begins else directory.features().tokenizer
+        dataset = data.load(config.data, seed=config.seed, tokenizer=tokenizer)
         clock = make_clock(config, len(dataset.splits["train"]))
         program, init = build_program(config, dataset.features)
         if config.transfer.cache_features:
             cached_features.check(program)
-        # One that goes on has no need of it.
-        begins = processes.broadcast(overwrite or not directory.has_checkpoint())
         start, origin = transfer.begin_from(config.transfer, program) if begins else ({}, "")
         run = Run(config, directory, dataset, program, init, mesh, clock, goodput, start)
         run.check_resources()
