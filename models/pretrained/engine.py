@@ -109,14 +109,22 @@ def find_targets(model: Model) -> dict[str, Target]:
     return found
 
 
-def _check_facts(facts: Mapping[str, tuple[str, Any]], model: Model) -> None:
+def contradicted(facts: Mapping[str, tuple[str, Any]], model: Model) -> list[tuple[str, Any, Any]]:
+    """The facts that do not hold for a model: config field, the value it must have, and the one it has."""
+    found = []
     for attribute, (field, value) in facts.items():
         try:
             actual = operator.attrgetter(attribute)(model)
         except AttributeError:
             continue  # Another kind of model; its parameters will not fit, which says more.
         if actual != value:
-            raise UserError(f"{field}: the weights were trained with {value!r}, not {actual!r}; {_SIZES}")
+            found.append((field, value, actual))
+    return found
+
+
+def _check_facts(facts: Mapping[str, tuple[str, Any]], model: Model) -> None:
+    for field, value, actual in contradicted(facts, model):
+        raise UserError(f"{field}: the weights were trained with {value!r}, not {actual!r}; {_SIZES}")
 
 
 def resolve(rows: Rows, weights: Weights) -> tuple[list[Group], list[Unused]]:
@@ -145,7 +153,7 @@ def resolve(rows: Rows, weights: Weights) -> tuple[list[Group], list[Unused]]:
             if order in same:
                 raise UserError(_twice(weights, rows, paths[0], same[order], full_name))
             same[order] = full_name
-        elif any(re.fullmatch(each, name) for each in rows.unused):
+        elif any(re.fullmatch(each, name) for each in (*rows.unused, *rows.tied)):
             unused.append(Unused(full_name, tensor.shape, "not needed"))
         else:
             unknown.append(full_name)

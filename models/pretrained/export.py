@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,7 @@ from models.pretrained import engine, families, plumbline_runs, positions
 from models.pretrained.engine import Group, Target
 from models.pretrained.mapping import Row, Rows, fields
 from models.pretrained.npz_files import NpzWeights
+from models.pretrained.report import Unused
 from models.pretrained.safetensors_files import NAME
 from models.pretrained.weights import FLOATS, Weights, open_weights
 from plumbline import UserError
@@ -30,7 +32,6 @@ from plumbline.files import replaced
 _ARCHIVE = "weights.npz"
 # Copied as they are, where a source has them.
 _BESIDE = (
-    "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -45,13 +46,15 @@ class About:
     """What the files beside the weights have to say.
 
     Attributes:
-      class_names: in the order of the outputs; () for a regression.
+      class_names: in the order of the outputs; () for a regression; None where outputs are tokens, or none.
+      tokenizer: content of tokenizer.json; "" if inputs are no texts.
       image_size: height and width in pixels; () if inputs are no images.
       mean: of each channel, which is subtracted from values in 0 to 1; () likewise.
       std: of each channel, which they are divided by.
     """
 
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] | None
+    tokenizer: str = ""
     image_size: tuple[int, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -69,7 +72,7 @@ def export(like: str, model: Model, arrays: Mapping[str, np.ndarray], about: Abo
       output: the new folder.
 
     Returns:
-      What kind of weights was written.
+      What kind of weights was written, and without which part of the model.
 
     Raises:
       UserError: `like` is not understood, or the model has no place in its layout; nothing is written.
@@ -82,30 +85,52 @@ def export(like: str, model: Model, arrays: Mapping[str, np.ndarray], about: Abo
             "in whose layout to write"
         )
     rows = family.mapping(weights, model)
-    tensors = _tensors(rows, weights, model, arrays)
+    targets = engine.find_targets(model)
+    groups, unused = engine.resolve(rows, weights)
+    new_head = _head_of(rows, groups, targets)
+    # A head that the library has no place for, as its own reads something else, is left to whoever loads the trunk.
+    others = engine.contradicted(rows.new_head_facts, model) if new_head else []
+    left_out = "".join(
+        f", without the head: that of this layout reads {value!r} ({field}), not {actual!r}"
+        for field, value, actual in others
+    )
+    if left_out:
+        about = dataclasses.replace(about, class_names=None)
+        new_head, arrays = {}, {path: array for path, array in arrays.items() if not engine.is_of_head(path)}
+    tensors = _tensors(rows, weights, model, arrays, targets, groups, unused, new_head)
     with replaced(output) as folder:
         folder.mkdir()
         _write(folder, tensors, weights, about)
         _check(folder, model, arrays)
-    return rows.source
+    return rows.source + left_out
 
 
-def _tensors(rows: Rows, weights: Weights, model: Model, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    targets = engine.find_targets(model)
-    groups, unused = engine.resolve(rows, weights)
-    new_head = _head_of(rows, groups, targets)
+def _tensors(
+    rows: Rows,
+    weights: Weights,
+    model: Model,
+    arrays: Mapping[str, np.ndarray],
+    targets: Mapping[str, Target],
+    groups: list[Group],
+    unused: list[Unused],
+    new_head: Mapping[str, Row],
+) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     for group in groups:
         unknown = [path for path in group.targets if path not in targets]
         if unknown:
             raise UserError(f"transfer.source: '{weights.where}' has {unknown[0]}, which the model has not")
         tensors |= _backwards(group, rows, weights, model, arrays, targets)
-    left = [path for path in targets if path not in {path for group in groups for path in group.targets}]
-    for path in left:
-        if path not in new_head:
-            raise UserError(f"transfer.source: '{weights.where}' has no place for {path}, which the model has")
+    given = {path for group in groups for path in group.targets}
+    for path, array in arrays.items():
+        # A bias of a head that is 0 is none.
+        if path not in given and path not in new_head and (not engine.is_of_head(path) or array.any()):
+            raise UserError(
+                f"transfer.source: '{weights.where}' has no place for {path}, which the model has; freeze it when you "
+                "train, '^head/bias' say, or name other weights"
+            )
     # What no model here needs, a reference may ask for.
-    tensors |= {each.name: _read(weights, each.name) for each in unused if _is_kept(weights, each.name)}
+    tensors |= {each.name: _read(weights, each.name) for each in unused if _is_kept(rows, weights, each.name)}
     is_archive = isinstance(weights, NpzWeights)
     if new_head and not is_archive:
         # The trunk alone has names without the prefix, which it has beside a head.
@@ -135,7 +160,7 @@ def _backwards(
     """The tensors that a group of them would be read from."""
     name, path = group.names[0], group.targets[0]
     shape = weights.tensors[name].shape
-    if path == engine.POSITIONS and len(shape) >= 2:
+    if path == engine.POSITIONS and rows.resize and len(shape) >= 2:
         return {name: _positions(arrays[path], shape, rows, weights, model)}
     if engine.is_of_head(path) and not group.row.stacked:
         shape = _shape_of(group.row, targets[path].shape)
@@ -155,7 +180,8 @@ def _moved(
     places = np.arange(math.prod(whole), dtype=np.int64).reshape(whole)
     values = np.empty(places.size, np.float32)
     count = len(group.targets)
-    parts = np.split(places, count, axis=int(stacked)) if count > 1 else [places]
+    axis = group.row.axis + int(stacked)
+    parts = np.split(places, count, axis=axis) if count > 1 else [places]
     for path, part in zip(group.targets, parts, strict=True):
         wanted = targets[path].shape
         moved = group.row.transform(part, wanted)
@@ -202,7 +228,9 @@ def _shape_of(row: Row, wanted: tuple[int, ...]) -> tuple[int, ...]:
     return wanted
 
 
-def _is_kept(weights: Weights, name: str) -> bool:
+def _is_kept(rows: Rows, weights: Weights, name: str) -> bool:
+    if any(re.fullmatch(each, name.removeprefix(rows.prefix)) for each in rows.tied):
+        return False
     # Archives have the state of the optimizer among these.
     known = (*FLOATS, "int64", "int32", "bool")
     return weights.tensors[name].dtype in known and not isinstance(weights, NpzWeights)
@@ -229,6 +257,8 @@ def _write(folder: pathlib.Path, tensors: Mapping[str, np.ndarray], weights: Wei
         _write_json(folder / "config.json", mended(weights.config, about))
     if weights.preprocessor:
         _write_json(folder / "preprocessor_config.json", _preprocessor_config(weights.preprocessor, about))
+    if about.tokenizer:
+        (folder / "tokenizer.json").write_text(about.tokenizer, encoding="utf-8")
     for name in _BESIDE:
         beside = pathlib.Path(weights.where).parent / name
         if beside.is_file():
@@ -242,25 +272,30 @@ def _check(folder: pathlib.Path, model: Model, arrays: Mapping[str, np.ndarray])
         start, report = engine.fit(families.recognise(weights).mapping(weights, model), weights, model, ())
     except UserError as error:
         raise UserError(str(error).replace(str(folder), folder.name)) from None
-    for path, target in engine.find_targets(model).items():
-        found = start[target.kind]
-        for key in target.keys:
+    targets, fresh = engine.find_targets(model), {each.path for each in report.fresh}
+    for path, array in arrays.items():
+        if path in fresh and not array.any():
+            continue
+        found = start[targets[path].kind]
+        for key in targets[path].keys:
             found = found.get(key) if isinstance(found, dict) else None
-        if found is None or not np.array_equal(found, arrays[path]) or report.fresh:
+        if found is None or not np.array_equal(found, array):
             raise UserError(f"transfer.source: {path} cannot be written in the layout of {report.kind}; name others")
 
 
 def _transformers_config(config: Mapping[str, Any], about: About) -> dict[str, Any]:
-    names = about.class_names or ("LABEL_0",)
-    mended = {name: value for name, value in config.items() if name != "num_labels"}
-    # That of a trunk alone, as "ViTModel", is no longer so.
-    if any(each.endswith("Model") for each in mended.get("architectures") or ()):
-        del mended["architectures"]
-    mended |= {"id2label": {str(number): name for number, name in enumerate(names)}}
-    mended |= {"label2id": {name: number for number, name in enumerate(names)}}
+    mended = dict(config)
+    if about.class_names is not None:
+        names = about.class_names or ("LABEL_0",)
+        mended.pop("num_labels", None)
+        # That of a trunk alone, as "ViTModel", is no longer so.
+        if any(each.endswith("Model") for each in mended.get("architectures") or ()):
+            del mended["architectures"]
+        mended |= {"id2label": {str(number): name for number, name in enumerate(names)}}
+        mended |= {"label2id": {name: number for number, name in enumerate(names)}}
+        if not about.class_names:
+            mended["problem_type"] = "regression"
     mended |= {name: "float32" for name in ("dtype", "torch_dtype") if name in config}
-    if not about.class_names:
-        mended["problem_type"] = "regression"
     if "image_size" in config and about.image_size:
         height, width = about.image_size
         mended["image_size"] = height if height == width else [height, width]
@@ -282,7 +317,7 @@ def _preprocessor_config(config: Mapping[str, Any], about: About) -> dict[str, A
 
 
 def _timm_config(config: Mapping[str, Any], about: About) -> dict[str, Any]:
-    number = len(about.class_names) or 1
+    number = len(about.class_names or ()) or 1
     mended = {**config, "num_classes": number, "pretrained_cfg": dict(config.get("pretrained_cfg") or {})}
     if about.class_names:
         mended["label_names"] = list(about.class_names)

@@ -1,5 +1,6 @@
 """Models of images as the `transformers` library saves them: `config.json` says what they are."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -62,7 +63,8 @@ def _dinov2_rows(weights: Weights) -> Rows:
         Row("encoder.layer.{block}.layer_scale1.lambda1", "blocks/layer_scale1/scale"),
         Row("encoder.layer.{block}.layer_scale2.lambda1", "blocks/layer_scale2/scale"),
     )
-    return _transformer_rows(weights, "Hugging Face DINOv2", "dinov2.", rows, _dinov2_fields(weights))
+    made = _transformer_rows(weights, "Hugging Face DINOv2", "dinov2.", rows, _dinov2_fields(weights))
+    return dataclasses.replace(made, new_head_facts={"pooling": ("model.vit.pooling", "token_and_mean")})
 
 
 def _transformer_fields(weights: Weights, *, mlp_size: int) -> dict[str, Any]:

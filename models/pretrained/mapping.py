@@ -97,21 +97,25 @@ class Rows:
       rows: the rows; no tensor may match two.
       prefix: what the names of the source may begin with, which is left out.
       unused: regular expressions over whole names (without prefix) of what no model here needs.
+      tied: likewise, of copies of other tensors.
       resize: how position embeddings are brought to another grid of patches, a key of `positions.METHODS`; "": they are
         not of patches.
       square: whether the source's grid is known to be square, even where it has as many patches as the model's.
       facts: attributes of the model, dotted, that no shape tells, with the config field and the value they must have.
       head_facts: likewise, of what matters to the head alone.
+      new_head_facts: likewise, of what a head would read that the source has none of.
     """
 
     source: str
     rows: tuple[Row, ...]
     prefix: str = ""
     unused: tuple[str, ...] = ()
+    tied: tuple[str, ...] = ()
     resize: str = "bicubic"
     square: bool = True
     facts: Mapping[str, tuple[str, Any]] = dataclasses.field(default_factory=dict)
     head_facts: Mapping[str, tuple[str, Any]] = dataclasses.field(default_factory=dict)
+    new_head_facts: Mapping[str, tuple[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 def fields(name: str) -> list[str]:

@@ -1,203 +1,76 @@
-"""Parameters written in the layout of others: read by ours to the bit, and by the reference libraries to rounding."""
+"""Models of texts written back in the names and layout of what they were read from."""
 
 import json
-import shutil
-import subprocess
+import pathlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 from safetensors.numpy import load_file
 
+from configs import defaults
 from models import build, pretrained
 from models.pretrained.export import About, export
-from models.pretrained.weights import open_weights
 from plumbline import UserError
-from tests.conftest import CHECKOUT
-from tests.models.pretrained.conftest import COMPILER_OPTIONS
-from tests.models.pretrained.test_references import KINDS, RESIZED, source
+from trainers.members import overridden
+from trainers.optimizers import paths_and_leaves
+from trainers.state import laid_over
 
-EXPORTED = [name for name in KINDS if name != "hf_deit_distilled"]
-REFERENCE_PYTHON = CHECKOUT / ".venv-references" / "bin" / "python"
-CLASSES = tuple("abcdefg")
+FIXTURES = pathlib.Path(__file__).parents[2] / "references" / "fixtures"
 
 
-def size_of(name):
-    """Of images: where positions can be resized, another one than the source's."""
-    if name in RESIZED:
-        return 20
-    return 12 if "deit" in name else 40
-
-
-class Made:
-    """A model like a source, with another number of classes and numbers of its own."""
-
-    def __init__(self, config, size):
-        shape, num_outputs = (size, size, 3), len(CLASSES)
-        model = nnx.eval_shape(
-            lambda: build(
-                config.model, input_shape=shape, categories=(), num_outputs=num_outputs, key=jax.random.key(0)
-            )
-        )
-        self.model, generator = model, np.random.default_rng(0)
-        self.graphdef, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
-
-        def drawn(leaf):
-            # Statistics and scales around 1, and none so large that differences are rounding.
-            values = generator.normal(size=leaf.shape) / max(1, np.prod(leaf.shape[:-1])) ** 0.5
-            return (values + (len(leaf.shape) == 1 and 1)).astype(np.float32)
-
-        self.states = [jax.tree.map(drawn, nnx.to_pure_dict(each)) for each in states]
-        self.states = [jax.tree.map(np.abs, state) if number else state for number, state in enumerate(self.states)]
-        leaves = [leaf for state in self.states for leaf in jax.tree_util.tree_flatten_with_path(state)[0]]
-        self.arrays = {"/".join(str(key.key) for key in path): array for path, array in leaves}
-
-    def logits(self, images):
-        call = jax.jit(lambda *trees: nnx.merge(self.graphdef, *trees)(images), compiler_options=COMPILER_OPTIONS)
-        return call(*self.states)
-
-
-@pytest.fixture
-def make(config_of):
-    def of(path, size, **changes):
-        return Made(config_of(path, **changes), size)
-
-    return of
-
-
-def about(size, names=CLASSES):
-    return About(class_names=names, image_size=(size, size), mean=(0.5,) * 3, std=(0.25,) * 3)
-
-
-@pytest.mark.parametrize("name", EXPORTED)
-def test_what_was_exported_is_read_again_to_the_bit(make, tmp_path, name):
-    size = size_of(name)
-    made = make(source(name), size)
-    assert export(str(source(name)), made.model, made.arrays, about(size), tmp_path / "exported") == KINDS[name]
-    start, report = pretrained.load(str(tmp_path / "exported"), made.model)
-    assert not report.fresh
-    assert not report.resized
-    found = [leaf for kind in ("params", "model_state") for leaf in jax.tree.leaves(start[kind])]
-    jax.tree.map(np.testing.assert_array_equal, found, jax.tree.leaves(made.states))
-    assert axes_in(tmp_path / "exported") == axes_in(source(name).parent if name.startswith("npz") else source(name))
-
-
-def axes_in(folder):
-    """How many axes each tensor of a folder has, by name."""
-    if (folder / "weights.npz").exists():
-        with np.load(folder / "weights.npz") as archive:
-            return {name: archive[name].ndim for name in archive.files}
-    return {name: len(tensor.shape) for name, tensor in open_weights(str(folder)).tensors.items()}
-
-
-def test_files_beside_the_weights_say_what_was_trained(make, tmp_path):
-    original = tmp_path / "original"
-    shutil.copytree(source("hf_vit"), original)
-    preprocessor = {
-        "size": {"height": 12, "width": 12},
-        "do_normalize": True,
-        "image_mean": [0.5] * 3,
-        "image_std": [0.5] * 3,
-    }
-    (original / "preprocessor_config.json").write_text(json.dumps(preprocessor))
-    (original / "tokenizer.json").write_text("{}")
-    export(str(original), (made := make(original, 20)).model, made.arrays, about(20), tmp_path / "exported")
-    config = json.loads((tmp_path / "exported" / "config.json").read_text())
-    assert list(config["id2label"].items())[-1] == ("6", "g")
-    assert config["label2id"]["b"] == 1
-    assert (config["image_size"], config["dtype"]) == (20, "float32")
-    assert config["architectures"] == ["ViTForImageClassification"]
-    written = json.loads((tmp_path / "exported" / "preprocessor_config.json").read_text())
-    assert written["size"] == {"height": 20, "width": 20}
-    assert (written["image_std"], written["rescale_factor"]) == ([0.25] * 3, 1 / 255)
-    assert (tmp_path / "exported" / "tokenizer.json").read_text() == "{}"
-
-
-def test_a_config_of_timm_is_mended_as_well(make, tmp_path):
-    made = make(source("timm_vit"), 20)
-    export(str(source("timm_vit")), made.model, made.arrays, about(20), tmp_path / "exported")
-    config = json.loads((tmp_path / "exported" / "config.json").read_text())
-    assert (config["num_classes"], config["label_names"]) == (7, list(CLASSES))
-    assert config["model_args"]["img_size"] == 20
-    assert config["pretrained_cfg"]["input_size"] == [3, 20, 20]
-    assert config["pretrained_cfg"]["std"] == [0.25] * 3
-
-
-def test_a_trunk_without_a_head_gets_one_by_the_names_of_the_whole(make, save_tiny, tiny_tensors, tmp_path):
-    trunk = {name.removeprefix("vit."): None for name in tiny_tensors} | dict.fromkeys(tiny_tensors)
-    trunk |= {n.removeprefix("vit."): value for n, value in tiny_tensors.items() if not n.startswith("classifier")}
-    folder = save_tiny(trunk, architectures=["ViTModel"])
-    made = make(folder, 8)
-    export(str(folder), made.model, made.arrays, about(8), tmp_path / "exported")
-    written = load_file(tmp_path / "exported" / "model.safetensors")
-    assert set(written) == set(tiny_tensors)
-    np.testing.assert_array_equal(written["classifier.weight"], made.arrays["head/kernel"].T)
-    assert "architectures" not in json.loads((tmp_path / "exported" / "config.json").read_text())
-
-
-def test_what_no_model_here_needs_is_kept(make, save_tiny, tmp_path):
-    pooler = np.full((8, 8), 0.5, np.float16)
-    folder = save_tiny({"vit.pooler.dense.weight": pooler, "vit.embeddings.position_ids": np.arange(5)[None]})
-    made = make(folder, 8)
-    export(str(folder), made.model, made.arrays, about(8), tmp_path / "exported")
-    written = load_file(tmp_path / "exported" / "model.safetensors")
-    np.testing.assert_array_equal(written["vit.pooler.dense.weight"], pooler.astype(np.float32))
-    np.testing.assert_array_equal(written["vit.embeddings.position_ids"], np.arange(5)[None])
+def read(name, num_outputs):
+    """A model with the weights of a fixture, and its parameters by path."""
+    fields = {n: v for n, v in pretrained.architecture(str(FIXTURES / name)).items() if n.startswith("model.")}
+    options = overridden(defaults.get_config(), fields).model
+    model = build(options, input_shape=(9,), categories=(40,), num_outputs=num_outputs, key=jax.random.key(0))
+    start, _ = pretrained.load(str(FIXTURES / name), model)
+    params = laid_over(nnx.to_pure_dict(nnx.state(model, nnx.Param)), start["params"])
+    return model, {path: np.asarray(leaf) for path, leaf in paths_and_leaves(params)}
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "changes", "message"),
+    ("name", "num_outputs"),
     [
-        (
-            "hf_deit_distilled",
-            12,
-            {},
-            "become one, head/kernel, which cannot be taken apart again; name weights with a",
-        ),
-        ("hf_vit", 12, {"model__vit__width": 32}, r"has the shape .* does not fit; name weights of the same sizes"),
-        ("hf_vit", 12, {"model__vit__depth": 3}, "does not fit; name weights of the same sizes"),
-        ("hf_vit", 12, {"model__vit__layer_scale": 0.1}, "has no place for blocks/layer_scale1/scale, which the model"),
-        ("hf_vit", 12, {"model__vit__norm_epsilon": 1e-6}, "model.vit.norm_epsilon: the weights were trained with"),
-        ("hf_vit", 12, {"model__vit__pooling": "mean"}, "has class_token, which the model has not"),
+        ("hf_bert", 5),
+        ("hf_bert_masked", 40),
+        ("hf_distilbert", 5),
+        ("hf_distilbert_masked", 40),
+        ("hf_gpt2", 40),
+        ("hf_gpt2_classification", 5),
     ],
 )
-def test_a_model_without_a_place_in_the_layout_is_refused_and_nothing_written(
-    make, tmp_path, name, size, changes, message
-):
-    made = make(source(name), size, **changes)
-    with pytest.raises(UserError, match=message) as error:
-        export(str(source(name)), made.model, made.arrays, about(size), tmp_path / "exported")
-    assert "\n" not in str(error.value)
+def test_every_tensor_is_written_as_it_was(name, num_outputs, tmp_path):
+    about = About(class_names=tuple("abcde") if num_outputs == 5 else None, tokenizer="{}")
+    export(str(FIXTURES / name), *read(name, num_outputs), about, tmp_path / "exported")
+    written, original = (load_file(folder / "model.safetensors") for folder in (tmp_path / "exported", FIXTURES / name))
+    assert written.keys() == original.keys()
+    for tensor, values in original.items():
+        np.testing.assert_array_equal(written[tensor], values.astype(np.float32), err_msg=tensor)
+    config = json.loads((tmp_path / "exported" / "config.json").read_text())
+    assert config["id2label"]["0"] == ("a" if num_outputs == 5 else "LABEL_0")
+    assert "problem_type" not in config
+    assert (tmp_path / "exported" / "tokenizer.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("name", ["hf_minilm", "hf_distilbert_bare"])
+def test_a_head_that_the_library_has_not_is_left_out(name, tmp_path):
+    """Its classifier reads the first token; that of a sentence encoder reads the mean of all."""
+    model, arrays = read(name, 3)
+    told = export(str(FIXTURES / name), model, arrays, About(class_names=tuple("abc")), tmp_path / "exported")
+    assert told.endswith(", without the head: that of this layout reads 'token' (model.bert.pooling), not 'mean'")
+    assert (
+        load_file(tmp_path / "exported" / "model.safetensors").keys()
+        == load_file(FIXTURES / name / "model.safetensors").keys()
+    )
+
+
+def test_a_bias_that_the_layout_has_no_place_for_is_refused(tmp_path):
+    model, arrays = read("hf_gpt2_classification", 5)
+    arrays["head/bias"] = np.ones(5, np.float32)
+    with pytest.raises(UserError, match=r"has no place for head/bias, which the model has; freeze it when you train"):
+        export(
+            str(FIXTURES / "hf_gpt2_classification"), model, arrays, About(class_names=tuple("abcde")), tmp_path / "no"
+        )
     assert not list(tmp_path.iterdir())
-
-
-def test_positions_that_the_layout_has_not_are_refused(make, tmp_path):
-    with np.load(source("npz_augreg")) as archive:
-        arrays = dict(archive)
-    name = "Transformer/posembed_input/pos_embedding"
-    np.savez(tmp_path / "like.npz", **arrays | {name: arrays[name][:, 1:]})
-    made = make(tmp_path / "like.npz", 12)
-    with pytest.raises(UserError, match="the class token has no position, but the model has trained one"):
-        export(str(tmp_path / "like.npz"), made.model, made.arrays, about(12), tmp_path / "exported")
-    made.arrays["positions"][0] = 0
-    export(str(tmp_path / "like.npz"), made.model, made.arrays, about(12), tmp_path / "exported")
-
-
-@pytest.mark.skipif(not REFERENCE_PYTHON.exists(), reason="no .venv-references; make test-references builds it")
-def test_the_reference_libraries_answer_the_same_with_what_was_exported(make, tmp_path):
-    expected = {}
-    for name in EXPORTED:
-        size = size_of(name)
-        folder, made = tmp_path / name, make(source(name), size)
-        folder.mkdir()
-        export(str(source(name)), made.model, made.arrays, about(size), folder / "exported")
-        images = np.random.default_rng(1).normal(size=(2, size, size, 3)).astype(np.float32)
-        np.save(folder / "images.npy", images)
-        expected[name] = made.logits(jnp.asarray(images))
-    script = CHECKOUT / "tests" / "references" / "read_exported.py"
-    finished = subprocess.run([REFERENCE_PYTHON, script, tmp_path], capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    for name, logits in expected.items():
-        np.testing.assert_allclose(np.load(tmp_path / name / "logits.npy"), logits, rtol=1e-4, atol=1e-4, err_msg=name)
