@@ -7,7 +7,7 @@ Flags:
     --workdir=DIR     the run directory; the parameters that were best on the validation split are taken, with adapters
                       multiplied out
     --output=FOLDER   a new folder; gets model.safetensors (in float32), config.json, mended for the run's classes and
-                      image size, and the tokenizer if there is one; or weights.npz, where that is what the source was
+                      image size, and the run's tokenizer if any; or weights.npz, where that is what the source was
     --like=SOURCE     weights of the same architecture, whose names and layout to write in; by default the run's own
                       transfer.source
 
@@ -49,7 +49,7 @@ def main(words: list[str]) -> None:
     if features.kind == "image":
         mean, std = (tuple(map(float, run.preprocessing[name])) for name in ("mean", "std"))
         images = {"image_size": features.shape[:2], "mean": mean, "std": std}
-    about = About(class_names=features.class_names, **images)
+    about = About(class_names=features.class_names, tokenizer=features.tokenizer, **images)
     try:
         kind = export(like, run.model, run.arrays, about, _OUTPUT.value)
     except UserError as error:

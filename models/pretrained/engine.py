@@ -145,7 +145,7 @@ def resolve(rows: Rows, weights: Weights) -> tuple[list[Group], list[Unused]]:
             if order in same:
                 raise UserError(_twice(weights, rows, paths[0], same[order], full_name))
             same[order] = full_name
-        elif any(re.fullmatch(each, name) for each in rows.unused):
+        elif any(re.fullmatch(each, name) for each in (*rows.unused, *rows.tied)):
             unused.append(Unused(full_name, tensor.shape, "not needed"))
         else:
             unknown.append(full_name)

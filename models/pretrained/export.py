@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -38,6 +39,9 @@ _BESIDE = (
     "vocab.txt",
     "merges.txt",
 )
+# Ends of the names of classes of `transformers` that answer for each token.
+_LANGUAGE_HEADS = ("LMHeadModel", "ForMaskedLM", "ForPreTraining")
+_HEAD_BIAS = "head/bias"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,27 +49,28 @@ class About:
     """What the files beside the weights have to say.
 
     Attributes:
-      class_names: in the order of the outputs; () for a regression.
+      class_names: in the order of the outputs; () for a regression or a language model.
       image_size: height and width in pixels; () if inputs are no images.
       mean: of each channel, which is subtracted from values in 0 to 1; () likewise.
       std: of each channel, which they are divided by.
+      tokenizer: content of the tokenizer.json that texts were read by; "" if inputs are no texts.
     """
 
     class_names: tuple[str, ...]
     image_size: tuple[int, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    tokenizer: str = ""
 
 
 def export(like: str, model: Model, arrays: Mapping[str, np.ndarray], about: About, output: str | os.PathLike) -> str:
     """Writes a model's parameters as the library that made `like` would, in float32.
 
     Args:
-      like: weights of the same architecture, as `config.transfer.source`; their config.json is mended and their
-        tokenizer copied.
+      like: weights of the same architecture, as `config.transfer.source`; their config.json is mended.
       model: of arrays or of shapes.
       arrays: its parameters and the statistics of its norms, float32, by path.
-      about: labels and images.
+      about: labels, and images or tokenizer.
       output: the new folder.
 
     Returns:
@@ -85,7 +90,7 @@ def export(like: str, model: Model, arrays: Mapping[str, np.ndarray], about: Abo
     tensors = _tensors(rows, weights, model, arrays)
     with replaced(output) as folder:
         folder.mkdir()
-        _write(folder, tensors, weights, about)
+        _write(folder, tensors, weights, about, is_language=model.reads_text and model.answers_each_token)
         _check(folder, model, arrays)
     return rows.source
 
@@ -102,14 +107,20 @@ def _tensors(rows: Rows, weights: Weights, model: Model, arrays: Mapping[str, np
         tensors |= _backwards(group, rows, weights, model, arrays, targets)
     left = [path for path in targets if path not in {path for group in groups for path in group.targets}]
     for path in left:
-        if path not in new_head:
-            raise UserError(f"transfer.source: '{weights.where}' has no place for {path}, which the model has")
+        if path in new_head or _is_idle(path, arrays):
+            continue
+        if path == _HEAD_BIAS:
+            raise UserError(
+                f"transfer.source: in the layout of '{weights.where}' the head has no bias, but the model has trained "
+                f"one; freeze '^{path}$'"
+            )
+        raise UserError(f"transfer.source: '{weights.where}' has no place for {path}, which the model has")
     # What no model here needs, a reference may ask for.
-    tensors |= {each.name: _read(weights, each.name) for each in unused if _is_kept(weights, each.name)}
+    tensors |= {each.name: _read(weights, each.name) for each in unused if _is_kept(each.name, rows, weights)}
     is_archive = isinstance(weights, NpzWeights)
-    if new_head and not is_archive:
+    if new_head and not is_archive and not any(name.startswith(rows.prefix) for name in weights.tensors):
         # The trunk alone has names without the prefix, which it has beside a head.
-        tensors = {name if name.startswith(rows.prefix) else rows.prefix + name: each for name, each in tensors.items()}
+        tensors = {rows.prefix + name: each for name, each in tensors.items()}
     for path, row in new_head.items():
         name = rows.prefix + row.names[0] if is_archive else row.names[0]
         tensors |= _moved(Group(row, (path,), (name,)), _shape_of(row, targets[path].shape), arrays, targets, weights)
@@ -135,7 +146,7 @@ def _backwards(
     """The tensors that a group of them would be read from."""
     name, path = group.names[0], group.targets[0]
     shape = weights.tensors[name].shape
-    if path == engine.POSITIONS and len(shape) >= 2:
+    if path == engine.POSITIONS and rows.resize and len(shape) >= 2:
         return {name: _positions(arrays[path], shape, rows, weights, model)}
     if engine.is_of_head(path) and not group.row.stacked:
         shape = _shape_of(group.row, targets[path].shape)
@@ -155,7 +166,7 @@ def _moved(
     places = np.arange(math.prod(whole), dtype=np.int64).reshape(whole)
     values = np.empty(places.size, np.float32)
     count = len(group.targets)
-    parts = np.split(places, count, axis=int(stacked)) if count > 1 else [places]
+    parts = np.split(places, count, axis=group.row.axis + int(stacked)) if count > 1 else [places]
     for path, part in zip(group.targets, parts, strict=True):
         wanted = targets[path].shape
         moved = group.row.transform(part, wanted)
@@ -202,7 +213,15 @@ def _shape_of(row: Row, wanted: tuple[int, ...]) -> tuple[int, ...]:
     return wanted
 
 
-def _is_kept(weights: Weights, name: str) -> bool:
+def _is_idle(path: str, arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether a parameter does nothing: a bias of the head of zeros, which a layout need not have."""
+    return path == _HEAD_BIAS and not arrays[path].any()
+
+
+def _is_kept(name: str, rows: Rows, weights: Weights) -> bool:
+    # What repeats another tensor would be that of the source, and be read in place of what was trained.
+    if any(re.fullmatch(each, name.removeprefix(rows.prefix)) for each in rows.tied):
+        return False
     # Archives have the state of the optimizer among these.
     known = (*FLOATS, "int64", "int32", "bool")
     return weights.tensors[name].dtype in known and not isinstance(weights, NpzWeights)
@@ -217,7 +236,9 @@ def _read(weights: Weights, name: str) -> np.ndarray:
     return values
 
 
-def _write(folder: pathlib.Path, tensors: Mapping[str, np.ndarray], weights: Weights, about: About) -> None:
+def _write(
+    folder: pathlib.Path, tensors: Mapping[str, np.ndarray], weights: Weights, about: About, *, is_language: bool
+) -> None:
     if isinstance(weights, NpzWeights):
         np.savez(folder / _ARCHIVE, **tensors)
         return
@@ -225,14 +246,25 @@ def _write(folder: pathlib.Path, tensors: Mapping[str, np.ndarray], weights: Wei
     ordered = {name: np.asarray(each, order="C") for name, each in tensors.items()}
     safetensors.numpy.save_file(ordered, folder / NAME, metadata={"format": "pt"})
     if weights.config:
-        mended = _transformers_config if "model_type" in weights.config else _timm_config
-        _write_json(folder / "config.json", mended(weights.config, about))
+        if "model_type" in weights.config:
+            mended = _transformers_config(weights.config, about, is_language=is_language)
+        else:
+            mended = _timm_config(weights.config, about)
+        _write_json(folder / "config.json", mended)
     if weights.preprocessor:
         _write_json(folder / "preprocessor_config.json", _preprocessor_config(weights.preprocessor, about))
-    for name in _BESIDE:
-        beside = pathlib.Path(weights.where).parent / name
-        if beside.is_file():
-            shutil.copy(beside, folder / name)
+    _write_tokenizer(folder, pathlib.Path(weights.where).parent, about.tokenizer)
+
+
+def _write_tokenizer(folder: pathlib.Path, source: pathlib.Path, content: str) -> None:
+    """That of the source and what belongs to it; or, where texts were read by another, that one alone."""
+    there = source / _BESIDE[0]
+    if not content or not there.is_file() or there.read_text(encoding="utf-8") == content:
+        for name in _BESIDE:
+            if (source / name).is_file():
+                shutil.copy(source / name, folder / name)
+    if content:
+        (folder / _BESIDE[0]).write_text(content, encoding="utf-8")
 
 
 def _check(folder: pathlib.Path, model: Model, arrays: Mapping[str, np.ndarray]) -> None:
@@ -246,19 +278,24 @@ def _check(folder: pathlib.Path, model: Model, arrays: Mapping[str, np.ndarray])
         found = start[target.kind]
         for key in target.keys:
             found = found.get(key) if isinstance(found, dict) else None
-        if found is None or not np.array_equal(found, arrays[path]) or report.fresh:
+        if found is None and _is_idle(path, arrays):
+            continue
+        if found is None or not np.array_equal(found, arrays[path]):
             raise UserError(f"transfer.source: {path} cannot be written in the layout of {report.kind}; name others")
 
 
-def _transformers_config(config: Mapping[str, Any], about: About) -> dict[str, Any]:
+def _transformers_config(config: Mapping[str, Any], about: About, *, is_language: bool) -> dict[str, Any]:
     names = about.class_names or ("LABEL_0",)
     mended = {name: value for name, value in config.items() if name != "num_labels"}
-    # That of a trunk alone, as "ViTModel", is no longer so.
-    if any(each.endswith("Model") for each in mended.get("architectures") or ()):
+    # That of a trunk alone, as "ViTModel", is no longer so, nor that of another head.
+    heads = _LANGUAGE_HEADS if is_language else ("Classification",)
+    if not all(each.endswith(heads) for each in mended.get("architectures") or ()):
         del mended["architectures"]
+    mended |= {name: "float32" for name in ("dtype", "torch_dtype") if name in config}
+    if is_language:
+        return mended
     mended |= {"id2label": {str(number): name for number, name in enumerate(names)}}
     mended |= {"label2id": {name: number for number, name in enumerate(names)}}
-    mended |= {name: "float32" for name in ("dtype", "torch_dtype") if name in config}
     if not about.class_names:
         mended["problem_type"] = "regression"
     if "image_size" in config and about.image_size:

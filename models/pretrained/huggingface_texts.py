@@ -10,7 +10,7 @@ from models.bert import Bert
 from models.interface import Model
 from models.pretrained.family import Family
 from models.pretrained.huggingface import get
-from models.pretrained.mapping import Row, Rows
+from models.pretrained.mapping import Row, Rows, transposed
 from models.pretrained.pytorch import dense, norm
 from models.pretrained.weights import Weights
 from plumbline import UserError
@@ -85,8 +85,9 @@ def _bert_rows(weights: Weights, model: Model) -> Rows:
             Row("cls.predictions.bias", "head/bias"),
         ),
     }
-    unused = (r"embeddings\.position_ids", r"cls\.predictions\.decoder\.(weight|bias)", r"cls\.seq_relationship\..+")
-    return _encoder_rows(weights, model, "Hugging Face BERT", "bert.", rows, heads, unused, _bert_fields(weights))
+    unused = (r"embeddings\.position_ids", r"cls\.seq_relationship\..+")
+    tied, fields = (r"cls\.predictions\.decoder\.(weight|bias)",), _bert_fields(weights)
+    return _encoder_rows(weights, model, "Hugging Face BERT", "bert.", rows, heads, unused, tied, fields)
 
 
 def _distilbert_fields(weights: Weights) -> dict[str, Any]:
@@ -136,8 +137,8 @@ def _distilbert_rows(weights: Weights, model: Model) -> Rows:
             Row("vocab_projector.bias", "head/bias"),
         ),
     }
-    unused, fields = (r"vocab_projector\.weight",), _distilbert_fields(weights)
-    return _encoder_rows(weights, model, "Hugging Face DistilBERT", "distilbert.", rows, heads, unused, fields)
+    tied, fields = (r"vocab_projector\.weight",), _distilbert_fields(weights)
+    return _encoder_rows(weights, model, "Hugging Face DistilBERT", "distilbert.", rows, heads, (), tied, fields)
 
 
 def _encoder_rows(
@@ -148,6 +149,7 @@ def _encoder_rows(
     rows: tuple[Row, ...],
     heads: dict[str, tuple[Row, ...]],
     unused: tuple[str, ...],
+    tied: tuple[str, ...],
     fields: dict[str, Any],
 ) -> Rows:
     """Rows of the trunk, and of the heads those that the model has; the tensors of others are of no use."""
@@ -171,6 +173,7 @@ def _encoder_rows(
         prefix=prefix,
         rows=(*rows, *(row for name, own in heads.items() if kept[name] for row in own)),
         unused=(*unused, *(_plainly(row) for name, own in heads.items() if not kept[name] for row in own)),
+        tied=tied,
         resize="",
         facts={attribute: (field, fields[field]) for attribute, field in facts.items()},
         head_facts={} if model.answers_each_token else {n: (f, fields[f]) for n, f in read_by_classifier.items()},
@@ -209,7 +212,8 @@ def _gpt2_rows(weights: Weights, model: Model) -> Rows:
         "norm.epsilon": "model.gpt.norm_epsilon",
     }
     parts = [f"blocks/attention/{part}" for part in ("query", "key", "value")]
-    score = dense("score", "head")
+    # It has no bias.
+    score = (Row("score.weight", "head/kernel", transposed),)
     return Rows(
         source="Hugging Face GPT-2",
         prefix="transformer.",
@@ -229,9 +233,9 @@ def _gpt2_rows(weights: Weights, model: Model) -> Rows:
         ),
         unused=(
             r"h\.\d+\.attn\.(bias|masked_bias)",
-            r"lm_head\.weight",
             *(map(_plainly, score) if model.answers_each_token else ()),
         ),
+        tied=(r"lm_head\.weight",),
         resize="",
         facts={attribute: (field, fields[field]) for attribute, field in facts.items()},
         head_facts={"pooling": ("model.gpt.pooling", "last")},

@@ -97,6 +97,7 @@ class Rows:
       rows: the rows; no tensor may match two.
       prefix: what the names of the source may begin with, which is left out.
       unused: regular expressions over whole names (without prefix) of what no model here needs.
+      tied: likewise, of what repeats another tensor, as the output table of a language model does that of its tokens.
       resize: how position embeddings are brought to another grid of patches, a key of `positions.METHODS`; "": they are
         not of patches.
       square: whether the source's grid is known to be square, even where it has as many patches as the model's.
@@ -108,6 +109,7 @@ class Rows:
     rows: tuple[Row, ...]
     prefix: str = ""
     unused: tuple[str, ...] = ()
+    tied: tuple[str, ...] = ()
     resize: str = "bicubic"
     square: bool = True
     facts: Mapping[str, tuple[str, Any]] = dataclasses.field(default_factory=dict)
