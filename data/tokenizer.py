@@ -103,6 +103,11 @@ class Tokenizer:
             ids.extend(np.array(encoding.ids, np.int32) for encoding in encodings)
         return np.concatenate(ids)
 
+    def contradicts(self, other: "Tokenizer") -> bool:
+        """Whether a number stands for one token here and for another there."""
+        theirs = {number: token for token, number in other._tokenizer.get_vocab().items()}
+        return any(theirs.get(number, token) != token for token, number in self._tokenizer.get_vocab().items())
+
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
         """The text of tokens; padding and the tokens around a text are left out."""
         return self._tokenizer.decode([int(token) for token in ids if token != PADDING_TOKEN])

@@ -104,7 +104,9 @@ def source_config(config: ml_collections.ConfigDict, source: str) -> ml_collecti
     """
     fields = {"model.name": transfer.PRETRAINED, "transfer.source": source, "objective.name": "auto"}
     fields |= {"transfer.freeze": (), "transfer.lora.patterns": (), "transfer.unfreeze": ()}
-    return transfer.resolved(overridden(config, fields))
+    found = transfer.resolved(overridden(config, fields | {"data.tokenizer": ""}))
+    # Texts become the tokens that the source knows; a source that does not say leaves it to the config.
+    return found if found.data.tokenizer else overridden(found, {"data.tokenizer": config.data.tokenizer})
 
 
 def preprocessing_of(pool: Pool, config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:

@@ -16,9 +16,10 @@ from flax import nnx
 
 import models
 from data import Features
+from data.tokenizer import Tokenizer
 from models import lora, pretrained
 from models.interface import Model
-from models.pretrained.weights import ArrayWeights
+from models.pretrained.weights import ArrayWeights, tokenizer_beside
 from plumbline import UserError
 from trainers import inference, processes
 from trainers.members import overridden
@@ -78,6 +79,8 @@ def begin_from(config: ml_collections.ConfigDict, program: Program) -> tuple[Sta
     """
     if not config.source:
         return {}, ""
+    if is_run(config.source):
+        _check_tokens(config.source, program.features)
     source = _run_weights(config.source) if is_run(config.source) else config.source
     model = program.model(program.params, program.model_state)
     # Adapters begin anew: what a source had of them is in its kernels.
@@ -93,7 +96,8 @@ def begin_from(config: ml_collections.ConfigDict, program: Program) -> tuple[Sta
 def _architecture(source: str) -> dict[str, object]:
     if not is_run(source):
         return pretrained.architecture(source)
-    return pretrained.architecture(ArrayWeights(source, RunDirectory(source).config().to_dict(), {}))
+    tokenizer = tokenizer_beside(pathlib.Path(source))
+    return pretrained.architecture(ArrayWeights(source, RunDirectory(source).config().to_dict(), {}, tokenizer))
 
 
 def is_run(source: str) -> bool:
@@ -158,6 +162,18 @@ def _run_weights(source: str) -> ArrayWeights:
     except UserError as error:
         raise UserError(f"{_FIELD}: {str(error).removeprefix('--workdir: ')}") from None
     return ArrayWeights(f"{source}, step {run.step}", run.config.to_dict(), run.arrays)
+
+
+def _check_tokens(source: str, features: Features) -> None:
+    """Checks that the rows of a run's table of tokens are of the tokens that the data have."""
+    there = RunDirectory(source).features().tokenizer
+    if "" in (there, features.tokenizer) or there == features.tokenizer:
+        return
+    if Tokenizer(features.tokenizer).contradicts(Tokenizer(there)):
+        raise UserError(
+            f"data.tokenizer: has other tokens than '{source}' was trained on; leave it empty for those, or name "
+            f"'{source}'"
+        )
 
 
 def _value(config: ml_collections.ConfigDict, field: str) -> object:

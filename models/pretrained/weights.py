@@ -58,8 +58,9 @@ class Weights:
 class ArrayWeights(Weights):
     """Tensors that are in memory already."""
 
-    def __init__(self, where: str, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]):
+    def __init__(self, where: str, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], tokenizer: str = ""):
         """Takes float arrays by name."""
+        self.tokenizer = tokenizer
         self.where, self.config, self.preprocessor, self._arrays = where, config, {}, arrays
         self.tensors = {name: Tensor(array.shape, array.dtype.name) for name, array in arrays.items()}
 

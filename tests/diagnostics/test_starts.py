@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.datasets import load_digits
 from configs import defaults
 from data.pool import load_pool
 from diagnostics import encoders, relevance, starts
-from diagnostics.encoders import Encoder
+from diagnostics.encoders import Encoder, source_config
 from plumbline import UserError
 from trainers.loop import train
 from trainers.population import overridden
@@ -259,6 +260,14 @@ def test_texts_are_compared_with_tfidf_of_the_whole_of_them(texts):
     assert [layer.name for layer in bert.layers][:2] == ["embedding", "blocks/0"]
     assert simple.values().mean() == 1
     assert found.num_rows == 32
+
+
+def test_texts_are_read_by_the_tokenizer_of_each_source(texts, words_tokenizer, tmp_path):
+    shutil.copytree(FIXTURES / "hf_bert", tmp_path / "bert")
+    shutil.copy(words_tokenizer / "tokenizer.json", tmp_path / "bert" / "tokenizer.json")
+    config = config_of(texts, data__target="", data__tokenizer="characters")
+    read = [source_config(config, str(path)).data.tokenizer for path in (tmp_path / "bert", FIXTURES / "hf_bert")]
+    assert read == [str(tmp_path / "bert" / "tokenizer.json"), "characters"]
 
 
 def test_a_source_for_images_is_no_source_for_texts(texts):

@@ -133,6 +133,25 @@ def test_a_classifier_begins_with_a_language_model_of_ours(table, tmp_path):
     assert np.isfinite(summary["metrics"]["validation"]["perplexity"])
 
 
+def test_a_run_whose_tokens_are_others_is_no_source_even_where_they_are_as_many(tmp_path):
+    for name, text in {"one": "abcdefgh bcdefa\n", "other": "zyxwvuts syxwvz\n", "more": "abcdefgh zbcdefa\n"}.items():
+        (tmp_path / f"{name}.txt").write_text(text * 40)
+    sizes = {f"model__gpt__{name}": size for name, size in (("width", 8), ("depth", 1), ("heads", 2), ("mlp_size", 8))}
+    fields = {"data__text": "", "data__target": "", "data__tokenizer": "characters", "model__name": "gpt"} | sizes
+    # Rows to spare, as many files have, so that all tokenizers fit.
+    fields |= {"model__gpt__vocabulary": 16, "train__duration": "1 steps", "schedule__warmup": ""}
+    train(config_of(data__source=f"text:{tmp_path / 'one.txt'}", **fields), tmp_path / "run", devices=jax.devices()[:1])
+    fields |= {"model__name": "pretrained", "transfer__source": str(tmp_path / "run")}
+    with pytest.raises(
+        UserError, match=r"^data.tokenizer: has other tokens than '.*run' was trained on; leave it empty"
+    ):
+        train(config_of(data__source=f"text:{tmp_path / 'other.txt'}", **fields), tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+    train(
+        config_of(data__source=f"text:{tmp_path / 'more.txt'}", **fields), tmp_path / "right", devices=jax.devices()[:1]
+    )
+
+
 def test_as_many_classes_as_tokens_need_a_pooling_by_name():
     shape = {"shape": (8,), "dtype": "int32", "vocabulary": 3}
     features = Features(kind="text", task="classification", class_names=("a", "b", "c"), **shape)
