@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from models.bert import Bert
 from models.interface import Model
 from models.pretrained import engine, families, plumbline_runs, positions
 from models.pretrained.engine import Group, Target
@@ -38,6 +40,13 @@ _BESIDE = (
     "vocab.txt",
     "merges.txt",
 )
+# Tied to the table of tokens (or to the head's bias), from which transformers makes them anew; those of the source are
+# no longer so.
+_TIED = re.compile(r"(^|\.)(lm_head\.weight|vocab_projector\.weight|cls\.predictions\.decoder\.(weight|bias))$")
+# Activations of the layer that transformers has before the classifier, by `model_type`.
+_POOLERS = {"bert": "tanh", "distilbert": "relu"}
+# What transformers has no place for.
+_BIAS_OF_NONE = "score.bias"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,10 +91,11 @@ def export(like: str, model: Model, arrays: Mapping[str, np.ndarray], about: Abo
             "in whose layout to write"
         )
     rows = family.mapping(weights, model)
+    _check_classifier(weights, model)
     tensors = _tensors(rows, weights, model, arrays)
     with replaced(output) as folder:
         folder.mkdir()
-        _write(folder, tensors, weights, about)
+        _write(folder, tensors, weights, about, has_labels=not getattr(model, "answers_each_token", False))
         _check(folder, model, arrays)
     return rows.source
 
@@ -106,11 +116,17 @@ def _tensors(rows: Rows, weights: Weights, model: Model, arrays: Mapping[str, np
             raise UserError(f"transfer.source: '{weights.where}' has no place for {path}, which the model has")
     # What no model here needs, a reference may ask for.
     tensors |= {each.name: _read(weights, each.name) for each in unused if _is_kept(weights, each.name)}
+    tensors = {name: each for name, each in tensors.items() if not _TIED.search(name)}
     is_archive = isinstance(weights, NpzWeights)
     if new_head and not is_archive:
         # The trunk alone has names without the prefix, which it has beside a head.
         tensors = {name if name.startswith(rows.prefix) else rows.prefix + name: each for name, each in tensors.items()}
     for path, row in new_head.items():
+        if row.names[0] == _BIAS_OF_NONE and arrays[path].any():
+            raise UserError(
+                f"transfer.source: in the layout of '{weights.where}' the classifier has no bias, but the model has "
+                "trained one; freeze '^head/bias'"
+            )
         name = rows.prefix + row.names[0] if is_archive else row.names[0]
         tensors |= _moved(Group(row, (path,), (name,)), _shape_of(row, targets[path].shape), arrays, targets, weights)
     return tensors
@@ -135,7 +151,7 @@ def _backwards(
     """The tensors that a group of them would be read from."""
     name, path = group.names[0], group.targets[0]
     shape = weights.tensors[name].shape
-    if path == engine.POSITIONS and len(shape) >= 2:
+    if path == engine.POSITIONS and rows.resize and len(shape) >= 2:
         return {name: _positions(arrays[path], shape, rows, weights, model)}
     if engine.is_of_head(path) and not group.row.stacked:
         shape = _shape_of(group.row, targets[path].shape)
@@ -155,7 +171,7 @@ def _moved(
     places = np.arange(math.prod(whole), dtype=np.int64).reshape(whole)
     values = np.empty(places.size, np.float32)
     count = len(group.targets)
-    parts = np.split(places, count, axis=int(stacked)) if count > 1 else [places]
+    parts = np.split(places, count, axis=group.row.axis + int(stacked)) if count > 1 else [places]
     for path, part in zip(group.targets, parts, strict=True):
         wanted = targets[path].shape
         moved = group.row.transform(part, wanted)
@@ -217,7 +233,21 @@ def _read(weights: Weights, name: str) -> np.ndarray:
     return values
 
 
-def _write(folder: pathlib.Path, tensors: Mapping[str, np.ndarray], weights: Weights, about: About) -> None:
+def _check_classifier(weights: Weights, model: Model) -> None:
+    """An encoder's classifier reads the first token through a layer of its own, and transformers knows no other."""
+    if not isinstance(model, Bert) or model.answers_each_token:
+        return
+    pooler = _POOLERS.get(weights.config.get("model_type", ""), model.pooler_activation)
+    if model.pooler is None or model.pooler_activation != pooler:
+        raise UserError(
+            f"transfer.source: in the layout of '{weights.where}' a classifier reads the first token through a pooler, "
+            f"as model.bert.pooling='token' and model.bert.pooler='{pooler}' do; train with these to export it"
+        )
+
+
+def _write(
+    folder: pathlib.Path, tensors: Mapping[str, np.ndarray], weights: Weights, about: About, *, has_labels: bool
+) -> None:
     if isinstance(weights, NpzWeights):
         np.savez(folder / _ARCHIVE, **tensors)
         return
@@ -226,7 +256,9 @@ def _write(folder: pathlib.Path, tensors: Mapping[str, np.ndarray], weights: Wei
     safetensors.numpy.save_file(ordered, folder / NAME, metadata={"format": "pt"})
     if weights.config:
         mended = _transformers_config if "model_type" in weights.config else _timm_config
-        _write_json(folder / "config.json", mended(weights.config, about))
+        _write_json(
+            folder / "config.json", mended(weights.config, about) if has_labels else _in_float32(weights.config)
+        )
     if weights.preprocessor:
         _write_json(folder / "preprocessor_config.json", _preprocessor_config(weights.preprocessor, about))
     for name in _BESIDE:
@@ -258,13 +290,17 @@ def _transformers_config(config: Mapping[str, Any], about: About) -> dict[str, A
         del mended["architectures"]
     mended |= {"id2label": {str(number): name for number, name in enumerate(names)}}
     mended |= {"label2id": {name: number for number, name in enumerate(names)}}
-    mended |= {name: "float32" for name in ("dtype", "torch_dtype") if name in config}
+    mended = _in_float32(mended)
     if not about.class_names:
         mended["problem_type"] = "regression"
     if "image_size" in config and about.image_size:
         height, width = about.image_size
         mended["image_size"] = height if height == width else [height, width]
     return mended
+
+
+def _in_float32(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {**config, **{name: "float32" for name in ("dtype", "torch_dtype") if name in config}}
 
 
 def _preprocessor_config(config: Mapping[str, Any], about: About) -> dict[str, Any]:

@@ -17,11 +17,13 @@ from models.pretrained.weights import open_weights
 from plumbline import UserError
 from tests.conftest import CHECKOUT
 from tests.models.pretrained.conftest import COMPILER_OPTIONS
-from tests.models.pretrained.test_references import KINDS, RESIZED, source
+from tests.models.pretrained.test_references import KINDS, RESIZED, TEXT_KINDS, source
 
 EXPORTED = [name for name in KINDS if name != "hf_deit_distilled"]
 REFERENCE_PYTHON = CHECKOUT / ".venv-references" / "bin" / "python"
 CLASSES = tuple("abcdefg")
+NUM_CLASSES = len(CLASSES)
+VOCABULARY = 40
 
 
 def size_of(name):
@@ -34,13 +36,9 @@ def size_of(name):
 class Made:
     """A model like a source, with another number of classes and numbers of its own."""
 
-    def __init__(self, config, size):
-        shape, num_outputs = (size, size, 3), len(CLASSES)
-        model = nnx.eval_shape(
-            lambda: build(
-                config.model, input_shape=shape, categories=(), num_outputs=num_outputs, key=jax.random.key(0)
-            )
-        )
+    def __init__(self, config, *, shape, categories=(), num_outputs=NUM_CLASSES):
+        sizes = {"input_shape": shape, "categories": categories, "num_outputs": num_outputs}
+        model = nnx.eval_shape(lambda: build(config.model, **sizes, key=jax.random.key(0)))
         self.model, generator = model, np.random.default_rng(0)
         self.graphdef, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
 
@@ -62,7 +60,7 @@ class Made:
 @pytest.fixture
 def make(config_of):
     def of(path, size, **changes):
-        return Made(config_of(path, **changes), size)
+        return Made(config_of(path, **changes), shape=(size, size, 3))
 
     return of
 
@@ -90,6 +88,63 @@ def axes_in(folder):
         with np.load(folder / "weights.npz") as archive:
             return {name: archive[name].ndim for name in archive.files}
     return {name: len(tensor.shape) for name, tensor in open_weights(str(folder)).tensors.items()}
+
+
+def made_of_texts(config_of, name, num_outputs=NUM_CLASSES, **changes):
+    return Made(config_of(source(name), **changes), shape=(12,), categories=(VOCABULARY,), num_outputs=num_outputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("hf_bert", {}),
+        ("hf_bert_masked", {"model__bert__pooling": "tokens"}),
+        ("hf_minilm", {"model__bert__pooling": "token", "model__bert__pooler": "tanh"}),
+        ("hf_distilbert", {}),
+        ("hf_distilbert_masked", {"model__bert__pooling": "tokens"}),
+        ("hf_gpt2", {"model__gpt__pooling": "tokens"}),
+        ("hf_gpt2_classification", {}),
+    ],
+)
+def test_models_of_texts_are_read_again_to_the_bit(config_of, tmp_path, name, changes):
+    each_token = "tokens" in changes.values()
+    made = made_of_texts(config_of, name, VOCABULARY if each_token else len(CLASSES), **changes)
+    if name == "hf_gpt2_classification":
+        made.arrays["head/bias"][:] = 0
+    labels = About(class_names=() if each_token else CLASSES)
+    assert export(str(source(name)), made.model, made.arrays, labels, tmp_path / "exported") == TEXT_KINDS[name]
+    start, report = pretrained.load(str(tmp_path / "exported"), made.model)
+    assert not report.fresh
+    jax.tree.map(np.testing.assert_array_equal, start["params"], made.states[0])
+    config = json.loads((tmp_path / "exported" / "config.json").read_text())
+    assert "problem_type" not in config
+    # Products with the table of tokens are made anew, or they would be those of the source.
+    written = load_file(tmp_path / "exported" / "model.safetensors")
+    assert not [each for each in written if "lm_head" in each or "decoder" in each or "vocab_projector.weight" in each]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        (
+            "hf_minilm",
+            {},
+            "reads the first token through a pooler, as model.bert.pooling='token' and model.bert.pooler=",
+        ),
+        ("hf_distilbert", {"model__bert__pooler": "tanh"}, "and model.bert.pooler='relu' do; train with these to"),
+        ("hf_bert_masked", {"model__bert__pooling": "token", "model__bert__pooler": "none"}, "through a pooler"),
+        (
+            "hf_gpt2_classification",
+            {},
+            "the classifier has no bias, but the model has trained one; freeze '\\^head/bias'",
+        ),
+    ],
+)
+def test_a_classifier_of_texts_that_transformers_has_not_is_refused(config_of, tmp_path, name, changes, message):
+    made = made_of_texts(config_of, name, **changes)
+    with pytest.raises(UserError, match=message):
+        export(str(source(name)), made.model, made.arrays, About(class_names=CLASSES), tmp_path / "exported")
+    assert not list(tmp_path.iterdir())
 
 
 def test_files_beside_the_weights_say_what_was_trained(make, tmp_path):
