@@ -90,10 +90,8 @@ def export(like: str, model: Model, arrays: Mapping[str, np.ndarray], about: Abo
     new_head = _head_of(rows, groups, targets)
     # A head that the library has no place for, as its own reads something else, is left to whoever loads the trunk.
     others = engine.contradicted(rows.new_head_facts, model) if new_head else []
-    left_out = "".join(
-        f", without the head: that of this layout reads {value!r} ({field}), not {actual!r}"
-        for field, value, actual in others
-    )
+    reads = " and ".join(f"{field}={value!r}, not {actual!r}" for field, value, actual in others)
+    left_out = f", without the head: that of this layout has {reads}" if others else ""
     if left_out:
         about = dataclasses.replace(about, class_names=None)
         new_head, arrays = {}, {path: array for path, array in arrays.items() if not engine.is_of_head(path)}

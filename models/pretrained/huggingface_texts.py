@@ -165,6 +165,11 @@ def _encoder_rows(
     }
     if kept["pooler"] and fields["model.bert.pooler"] != "none":
         facts["pooler_activation"] = "model.bert.pooler"
+    # Its own classifiers read the first token, through a layer with this activation.
+    new_head_facts = {
+        "pooling": ("model.bert.pooling", "token"),
+        "pooler_activation": ("model.bert.pooler", "tanh" if prefix == "bert." else "relu"),
+    }
     read_by_classifier = {"pooling": "model.bert.pooling"} if fields["model.bert.pooling"] else {}
     if not isinstance(model, Bert):
         kept = dict.fromkeys(kept, True)
@@ -177,7 +182,7 @@ def _encoder_rows(
         resize="",
         facts={attribute: (field, fields[field]) for attribute, field in facts.items()},
         head_facts={} if model.answers_each_token else {n: (f, fields[f]) for n, f in read_by_classifier.items()},
-        new_head_facts={} if model.answers_each_token else {"pooling": ("model.bert.pooling", "token")},
+        new_head_facts={} if model.answers_each_token else new_head_facts,
     )
 
 
