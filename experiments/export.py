@@ -50,7 +50,7 @@ def main(words: list[str]) -> None:
     if features.kind == "image":
         mean, std = (tuple(map(float, run.preprocessing[name])) for name in ("mean", "std"))
         images = {"image_size": features.shape[:2], "mean": mean, "std": std}
-    about = About(class_names=features.class_names, **images)
+    about = About(class_names=features.class_names, tokenizer=features.tokenizer, **images)
     try:
         kind = export(like, run.model, run.arrays, about, _OUTPUT.value)
     except UserError as error:

@@ -147,6 +147,20 @@ def test_a_classifier_of_texts_that_transformers_has_not_is_refused(config_of, t
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_the_tokenizer_is_that_of_the_run(config_of, tmp_path, own):
+    original = tmp_path / "original"
+    shutil.copytree(source("hf_bert"), original)
+    (original / "tokenizer.json").write_text('{"of": "source"}')
+    (original / "vocab.txt").write_text("the")
+    made = made_of_texts(config_of, "hf_bert")
+    content = '{"of": "run"}' if own else '{"of": "source"}'
+    labels = About(class_names=CLASSES, tokenizer=content)
+    export(str(original), made.model, made.arrays, labels, tmp_path / "exported")
+    assert (tmp_path / "exported" / "tokenizer.json").read_text() == content
+    assert (tmp_path / "exported" / "vocab.txt").exists() is not own
+
+
 def test_files_beside_the_weights_say_what_was_trained(make, tmp_path):
     original = tmp_path / "original"
     shutil.copytree(source("hf_vit"), original)
