@@ -14,6 +14,7 @@ Flags:
 Exit codes: 0 done, 2 an error you can mend.
 """
 
+import json
 import pathlib
 
 from absl import flags
@@ -57,6 +58,15 @@ def main(words: list[str]) -> None:
         raise UserError(str(error).replace("transfer.source:", "--like:")) from None
     numbers = sum(array.size for array in run.arrays.values())
     print(f"{_OUTPUT.value}: {numbers:,} numbers of step {run.step}, as {kind}")
+    if images and not _says_normalization(pathlib.Path(_OUTPUT.value)):
+        told = "; ".join(f"{name} {', '.join(f'{value:.6g}' for value in images[name])}" for name in ("mean", "std"))
+        print(f"no file there says how images in 0 to 1 are to be normalised: {told}")
+
+
+def _says_normalization(folder: pathlib.Path) -> bool:
+    config = folder / "config.json"
+    says = config.is_file() and "pretrained_cfg" in json.loads(config.read_text(encoding="utf-8"))
+    return says or (folder / "preprocessor_config.json").is_file()
 
 
 if __name__ == "__main__":

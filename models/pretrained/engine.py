@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from models import lora
 from models.interface import Model
 from models.pretrained import positions
 from models.pretrained.mapping import Row, Rows, fields, pattern
@@ -234,7 +235,8 @@ def _missing(
         if is_of_head(path):
             fresh.append(Fresh(path, target.shape, why_head))
         elif any(each.search(path) for each in patterns):
-            fresh.append(Fresh(path, target.shape, "transfer.allow"))
+            is_adapter = path.rpartition("/")[2] in lora.NAMES
+            fresh.append(Fresh(path, target.shape, "new: an adapter" if is_adapter else "transfer.allow"))
         else:
             missing.append(path)
     if missing:

@@ -30,8 +30,10 @@ from plumbline import UserError
 from plumbline.files import replaced
 
 _ARCHIVE = "weights.npz"
+_TOKENIZER = "tokenizer.json"
 # Copied as they are, where a source has them.
 _BESIDE = (
+    _TOKENIZER,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -54,10 +56,10 @@ class About:
     """
 
     class_names: tuple[str, ...] | None
-    tokenizer: str = ""
     image_size: tuple[int, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    tokenizer: str = ""
 
 
 def export(like: str, model: Model, arrays: Mapping[str, np.ndarray], about: About, output: str | os.PathLike) -> str:
@@ -255,12 +257,19 @@ def _write(folder: pathlib.Path, tensors: Mapping[str, np.ndarray], weights: Wei
         _write_json(folder / "config.json", mended(weights.config, about))
     if weights.preprocessor:
         _write_json(folder / "preprocessor_config.json", _preprocessor_config(weights.preprocessor, about))
-    if about.tokenizer:
-        (folder / "tokenizer.json").write_text(about.tokenizer, encoding="utf-8")
-    for name in _BESIDE:
-        beside = pathlib.Path(weights.where).parent / name
-        if beside.is_file():
-            shutil.copy(beside, folder / name)
+    beside = pathlib.Path(weights.where).parent
+    own = about.tokenizer
+    # Of another tokenizer than the run's, the files would say how texts become other tokens.
+    if not own or _is_the_same(own, beside / _TOKENIZER):
+        for name in _BESIDE:
+            if (beside / name).is_file():
+                shutil.copy(beside / name, folder / name)
+    else:
+        (folder / _TOKENIZER).write_text(own, encoding="utf-8")
+
+
+def _is_the_same(content: str, file: pathlib.Path) -> bool:
+    return file.is_file() and file.read_text(encoding="utf-8") == content
 
 
 def _check(folder: pathlib.Path, model: Model, arrays: Mapping[str, np.ndarray]) -> None:

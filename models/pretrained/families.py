@@ -22,7 +22,8 @@ def recognise(weights: Weights) -> Family:
         return _BY_TYPE[kind]
     family = None if kind else timm_models.recognise(weights) or big_vision.recognise(weights)
     if family is None:
-        says = f"is of the type '{kind}'" if kind else "has tensors of an unknown architecture"
+        alone = "" if weights.config else ", and there is no config.json beside it to name one"
+        says = f"is of the type '{kind}'" if kind else f"has tensors of an unknown architecture{alone}"
         raise UserError(f"transfer.source: '{weights.where}' {says}; supported: {', '.join(supported())}")
     return family
 

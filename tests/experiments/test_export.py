@@ -46,6 +46,7 @@ def adapted(tmp_path_factory):
 def test_a_run_with_adapters_answers_the_same_as_what_was_exported_of_it(adapted, command, tmp_path):
     printed = command("export", f"--workdir={adapted}", f"--output={tmp_path / 'exported'}").stdout
     assert "as Hugging Face ViT" in printed
+    assert "says how images in 0 to 1 are to be normalised: mean 0." in printed
     run = FinishedRun(adapted)
     assert np.abs(run.state.params["blocks"]["attention"]["query"]["lora_b"]).max() > 1e-3
     fields = pretrained.architecture(str(tmp_path / "exported"))
@@ -64,6 +65,12 @@ def test_a_run_with_adapters_answers_the_same_as_what_was_exported_of_it(adapted
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
     config = json.loads((tmp_path / "exported" / "config.json").read_text())
     assert config["id2label"] == {"0": "5", "1": "6", "2": "7"}
+
+
+def test_the_report_calls_adapters_what_they_are(adapted):
+    report = (adapted / "transfer.txt").read_text()
+    assert "new: an adapter" in report
+    assert "transfer.allow" not in report
 
 
 def test_what_was_exported_is_a_source_for_others(adapted, command, tmp_path):

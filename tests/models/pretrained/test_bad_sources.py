@@ -124,7 +124,11 @@ def test_an_architecture_that_is_not_supported(refused, save_tiny):
 
 def test_tensors_of_no_architecture(refused, tmp_path):
     save_file({"x": np.zeros(3, np.float32)}, tmp_path / "a.safetensors")
-    assert "has tensors of an unknown architecture; supported:" in refused(tmp_path / "a.safetensors")
+    says = "has tensors of an unknown architecture"
+    alone = ", and there is no config.json beside it to name one"
+    assert f"{says}{alone}; supported:" in refused(tmp_path / "a.safetensors")
+    (tmp_path / "config.json").write_text('{"sizes": 3}')
+    assert f"{says}; supported:" in refused(tmp_path / "a.safetensors")
 
 
 def test_a_tensor_that_is_unknown(refused, save_tiny):
