@@ -15,11 +15,17 @@ Exit codes: 0 done, 2 an error you can mend.
 """
 
 import pathlib
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from experiments import command
 from plumbline import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from trainers.transfer import PlainRun
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write.")
@@ -51,11 +57,20 @@ def main(words: list[str]) -> None:
         images = {"image_size": features.shape[:2], "mean": mean, "std": std}
     about = About(class_names=features.class_names, tokenizer=features.tokenizer, **images)
     try:
-        kind = export(like, run.model, run.arrays, about, _OUTPUT.value)
+        kind = export(like, run.model, _in_units(run), about, _OUTPUT.value)
     except UserError as error:
         raise UserError(str(error).replace("transfer.source:", "--like:")) from None
     numbers = sum(array.size for array in run.arrays.values())
     print(f"{_OUTPUT.value}: {numbers:,} numbers of step {run.step}, as {kind}")
+
+
+def _in_units(run: "PlainRun") -> "dict[str, np.ndarray]":
+    """The parameters; those of a regression's head so that it answers in the units of the label, as others expect."""
+    if run.features.task != "regression":
+        return run.arrays
+    mean, std = (run.preprocessing[name] for name in ("label_mean", "label_std"))
+    kernel, bias = (run.arrays[f"head/{name}"] for name in ("kernel", "bias"))
+    return run.arrays | {"head/kernel": kernel * std, "head/bias": bias * std + mean}
 
 
 if __name__ == "__main__":
