@@ -16,11 +16,17 @@ Exit codes: 0 done, 2 an error you can mend.
 
 import json
 import pathlib
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from experiments import command
 from plumbline import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from trainers.transfer import PlainRun
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write.")
@@ -53,7 +59,7 @@ def main(words: list[str]) -> None:
     class_names = None if features.task == "language" else features.class_names
     about = About(class_names=class_names, tokenizer=features.tokenizer, **images)
     try:
-        kind = export(like, run.model, run.arrays, about, _OUTPUT.value)
+        kind = export(like, run.model, _in_units(run), about, _OUTPUT.value)
     except UserError as error:
         raise UserError(str(error).replace("transfer.source:", "--like:")) from None
     numbers = sum(array.size for array in run.arrays.values())
@@ -67,6 +73,15 @@ def _says_normalization(folder: pathlib.Path) -> bool:
     config = folder / "config.json"
     says = config.is_file() and "pretrained_cfg" in json.loads(config.read_text(encoding="utf-8"))
     return says or (folder / "preprocessor_config.json").is_file()
+
+
+def _in_units(run: "PlainRun") -> "dict[str, np.ndarray]":
+    """The parameters; those of a regression's head so that it answers in the units of the label, as others expect."""
+    if run.features.task != "regression":
+        return run.arrays
+    mean, std = (run.preprocessing[name] for name in ("label_mean", "label_std"))
+    kernel, bias = (run.arrays[f"head/{name}"] for name in ("kernel", "bias"))
+    return run.arrays | {"head/kernel": kernel * std, "head/bias": bias * std + mean}
 
 
 if __name__ == "__main__":

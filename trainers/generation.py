@@ -26,7 +26,7 @@ def written(
       seed: of the draws.
 
     Raises:
-      UserError: the run is of another kind, or the prompt is empty.
+      UserError: the run is of another kind, or the prompt is empty or no text.
     """
     features, name = run.features, run.config.model.name
     if features.task != "language" or not REGISTRY[name].causal or run.program.objective.hides:
@@ -34,6 +34,10 @@ def written(
             f"--workdir: holds a '{name}' for {features.task}, which tells no next token; experiments.generate needs a "
             "run of 'gpt' on text:PATH"
         )
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise UserError("--prompt: is not encoded as UTF-8; write it so") from None
     tokenizer = Tokenizer(features.tokenizer)
     tokens = tokenizer.tokens(prompt)
     if not len(tokens):

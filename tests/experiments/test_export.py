@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors.numpy import load_file
 
 from configs import defaults
 from models import build, pretrained
@@ -102,3 +103,29 @@ def test_what_cannot_be_exported_is_told(adapted, quick_run, fails, tmp_path):
     ):
         assert fails("export", *words).startswith(message)
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_regression_that_was_exported_answers_in_the_units_of_its_label(command, tmp_path):
+    fields = {
+        "data.source": f"csv:{tmp_path / 'texts.csv'}",
+        "data.text": "text",
+        "data.target": "stars",
+        "data.tokenizer": "characters",
+        "data.text_length": 8,
+        "model.name": "pretrained",
+        "transfer.source": str(FIXTURES / "hf_bert"),
+        "train.duration": "2 steps",
+        "train.batch_size": 8,
+        "train.tensorboard": False,
+        "schedule.warmup": "",
+    }
+    rows = "".join(f"text {number % 7},{100 + number / 3}\n" for number in range(40))
+    (tmp_path / "texts.csv").write_text(f"text,stars\n{rows}")
+    train(overridden(defaults.get_config(), fields), tmp_path / "run", devices=jax.devices()[:1])
+    command("export", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'exported'}")
+    written, run = load_file(tmp_path / "exported" / "model.safetensors"), FinishedRun(tmp_path / "run")
+    mean, std = (np.asarray(run.state.preprocessing[name]) for name in ("label_mean", "label_std"))
+    head = run.state.params["head"]
+    np.testing.assert_allclose(written["classifier.weight"].T, head["kernel"] * std, rtol=1e-6)
+    np.testing.assert_allclose(written["classifier.bias"], head["bias"] * std + mean, rtol=1e-6)
+    assert (tmp_path / "exported" / "tokenizer.json").read_text() == run.features.tokenizer

@@ -51,6 +51,11 @@ def test_an_empty_prompt_is_refused(language_run):
         written(FinishedRun(language_run), "", num_tokens=3)
 
 
+def test_a_prompt_of_bytes_that_are_no_text_is_refused(language_run):
+    with pytest.raises(UserError, match=r"^--prompt: is not encoded as UTF-8"):
+        written(FinishedRun(language_run), "\udcff", num_tokens=1)
+
+
 def test_a_run_that_is_no_language_model_is_refused(fails, quick_run):
     message = fails("generate", f"--workdir={quick_run}")
     assert message.startswith("--workdir: holds a 'mlp' for classification, which tells no next token; experiments.gen")
