@@ -196,7 +196,7 @@ def test_representations_are_a_vector_an_example_and_end_with_the_features(rando
 
     found, features = program(state, make_inputs(row))
     if row.positions:
-        present = np.asarray(make_inputs(row) >= 0)[:, :, None]
+        present = np.asarray(make_inputs(row) >= 0, np.float32)[:, :, None]
         features = (features * present).sum(axis=1) / present.sum(axis=1)
     np.testing.assert_allclose(found["features"], features, rtol=5e-2, atol=5e-2)
     for values in found.values():
@@ -299,7 +299,7 @@ def test_one_key_makes_one_model_and_another_key_another(make_model, row):
 @pytest.mark.parametrize(
     ("name", "dtype", "message"),
     [
-        ("resnt", "float32", "model.name: unknown name 'resnt'; did you mean 'resnet'? known: convnext, linear,"),
+        ("resnt", "float32", "model.name: unknown name 'resnt'; did you mean 'resnet'? known: bert, convnext,"),
         ("mlp", "float16", "model.dtype: unknown name 'float16'; did you mean"),
     ],
 )
