@@ -13,6 +13,7 @@ The common arguments of a model's constructor, all keyword-only; the rest are th
     rngs: source of initial parameters; not kept.
 """
 
+import abc
 from collections.abc import Callable, Collection
 from typing import Any, ClassVar
 
@@ -128,6 +129,7 @@ class Model(nnx.Module):
         """The logits, or the numbers predicted, of what `features` gives: what the head makes of it."""
         return self.head(features).astype(jnp.float32)
 
+    @abc.abstractmethod
     def features(
         self,
         inputs: Num[Array, "batch ..."],
@@ -138,7 +140,6 @@ class Model(nnx.Module):
         stochastic_depth: Scalar | None = None,
     ) -> Float32[Array, "batch ... features"]:
         """Computes the representation that the head reads; arguments as in `__call__`."""
-        raise NotImplementedError(f"{type(self).__name__} must define `features`")
 
     def representations(self, inputs: Num[Array, "batch ..."]) -> dict[str, Float32[Array, "batch _"]]:
         """What each layer makes of the examples in inference, out of one forward pass: a vector an example.

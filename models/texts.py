@@ -5,6 +5,8 @@ the embedding, and once more by the head of a model that answers for each token 
 Embedding to Improve Language Models"): it is one parameter, of the embedding.
 """
 
+import abc
+
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -89,9 +91,9 @@ class TextModel(Transformer):
         features = mean(tokens, present) if self.answers_each_token else self.pool(tokens, present)
         return found | {"features": features.astype(jnp.float32)}
 
+    @abc.abstractmethod
     def embed(self, inputs: Int[Array, "batch tokens"]) -> Float[Array, "batch tokens units"]:
         """What the first block reads."""
-        raise NotImplementedError(f"{type(self).__name__} must define `embed`")
 
     def attended(self, present: Bool[Array, "batch tokens"]) -> Bool[Array, "batch tokens"] | None:
         """Which tokens others may attend to; None: all that are not later."""
@@ -101,11 +103,11 @@ class TextModel(Transformer):
         """What comes after the last block."""
         return tokens
 
+    @abc.abstractmethod
     def pool(
         self, tokens: Float[Array, "batch tokens units"], present: Bool[Array, "batch tokens"]
     ) -> Float[Array, "batch ... features"]:
         """What the head reads of the tokens."""
-        raise NotImplementedError(f"{type(self).__name__} must define `pool`")
 
     def token_logits(self, features: Float[Array, "batch tokens features"]) -> Float32[Array, "batch tokens outputs"]:
         """How well each token of the vocabulary fits each position: its product with the row of the table."""

@@ -1,5 +1,6 @@
 """Named tensors that lie in files: which there are, and each as float32 when it is asked for."""
 
+import abc
 import dataclasses
 import json
 import pathlib
@@ -25,7 +26,7 @@ class Tensor:
     dtype: str
 
 
-class Weights:
+class Weights(abc.ABC):
     """Abstract. Named tensors in files that are read one at a time.
 
     Attributes:
@@ -44,9 +45,9 @@ class Weights:
     sentence_pooling: Mapping[str, Any] = {}
     tokenizer: str = ""
 
+    @abc.abstractmethod
     def read_into(self, name: str, out: np.ndarray) -> None:
         """Reads one of the types of `FLOATS` into a float32 array of its shape; threads may do so side by side."""
-        raise NotImplementedError(f"{type(self).__name__} must define `read_into`")
 
     def read(self, name: str) -> np.ndarray:
         """Reads one of the types of `FLOATS` as a new float32 array."""

@@ -9,23 +9,13 @@ import pytest
 
 from configs import defaults
 from data import Features, preprocessing
+from tests.configs.conftest import NAMES, PRETRAINED, load
 from trainers import hyperparameters, settings
 from trainers.building import build_program, make_clock
 from trainers.state import num_parameters
 from trainers.step import make_train_step
 
 FOLDER = pathlib.Path(defaults.__file__).parent
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "defaults"))
-ARGUMENTS = {
-    "gpt_tinyshakespeare": ["plays.txt"],
-    "image_folder": ["pictures"],
-    "table": ["people.csv,target=income"],
-    "transfer_resnet50": ["pictures,source=weights"],
-    "transfer_text_minilm": ["texts"],
-    "transfer_vit_b16": ["pictures,source=weights"],
-}
-# Configs that take the model of weights which are not at hand: what they say that these hold.
-PRETRAINED = {"transfer_resnet50": "resnet", "transfer_text_minilm": "bert", "transfer_vit_b16": "vit"}
 
 # What needs a download, a GPU or a pod is checked by shape: examples, classes, image size and the model's parameters.
 BY_SHAPE = {
@@ -37,10 +27,6 @@ BY_SHAPE = {
     "transfer_resnet50": (5000, 10, 224, 25_557_032 - 2049 * 990),
     "transfer_vit_b16": (5000, 10, 224, 86_567_656 - 769 * 990),
 }
-
-
-def load(name):
-    return importlib.import_module(f"configs.{name}").get_config(*ARGUMENTS.get(name, []))
 
 
 def fields(config, prefix=""):

@@ -3,7 +3,6 @@
 A change that means to move a parameter writes them anew: run this file with PLUMBLINE_WRITE_TABLES=1.
 """
 
-import importlib
 import os
 import pathlib
 
@@ -13,8 +12,8 @@ import ml_collections
 import pytest
 
 import data
-from configs import defaults
 from data import Features
+from tests.configs.conftest import NAMES, PRETRAINED, load
 from trainers import hyperparameters
 from trainers.building import build_program, make_clock
 from trainers.mesh import make_mesh
@@ -22,18 +21,6 @@ from trainers.run import fitted
 from trainers.sharding import placements, state_shardings, table
 
 TABLES = pathlib.Path(__file__).parent / "sharding"
-NAMES = sorted(path.stem for path in pathlib.Path(defaults.__file__).parent.glob("*.py"))
-NAMES = [name for name in NAMES if name not in ("__init__", "defaults")]
-ARGUMENTS = {
-    "gpt_tinyshakespeare": ["plays.txt"],
-    "image_folder": ["pictures"],
-    "table": ["people.csv,target=income"],
-    "transfer_resnet50": ["pictures,source=weights"],
-    "transfer_text_minilm": ["texts"],
-    "transfer_vit_b16": ["pictures,source=weights"],
-}
-# Configs that take the model of weights which are not at hand: what they say that these hold.
-PRETRAINED = {"transfer_resnet50": "resnet", "transfer_text_minilm": "bert", "transfer_vit_b16": "vit"}
 
 
 def image(size, classes):
@@ -58,7 +45,7 @@ FEATURES = {
 
 def placed(name):
     """Mesh, shapes and shardings of a config's train state."""
-    config = importlib.import_module(f"configs.{name}").get_config(*ARGUMENTS.get(name, []))
+    config = load(name)
     config.model.name = PRETRAINED.get(name, config.model.name)
     if name == "table":
         config.data.source, config.data.target = "sklearn:breast_cancer", ""
