@@ -1,7 +1,10 @@
 """The suite runs strict: warnings are errors, no implicit dtype or rank promotion, eight CPU devices."""
 
+import contextlib
 import os
 import pathlib
+import random
+import socket
 import subprocess
 import sys
 
@@ -39,6 +42,14 @@ Burnt the fire of thine eyes?
 On what wings dare he aspire?
 What the hand, dare seize the fire?
 """
+
+
+def free_port():
+    """A port to listen on, in a moment. Not one of those that the system gives to outgoing connections meanwhile."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("", port)):
+            return port
 
 
 class Command:

@@ -80,7 +80,7 @@ def _wait_for_all(
         reason = os.strerror(error.errno) if error.errno else error
         raise UserError(f"{where}: process 0 cannot listen there: {reason}; choose another port") from None
     with listener:
-        while len(came) < me.processes - 1:
+        while len(came := _waiting(came)) < me.processes - 1:
             left = deadline - time.monotonic()
             if left <= 0:
                 missing = ", ".join(str(process) for process in range(1, me.processes) if process not in came)
@@ -93,11 +93,9 @@ def _wait_for_all(
             try:
                 connection, _ = listener.accept()
             except TimeoutError:
-                came = {process: entry for process, entry in came.items() if not _gone(entry[1])}
                 continue
             if hello := _greeted(connection):
-                if hello.process_id in came and _gone(came[hello.process_id][1]):
-                    del came[hello.process_id]  # It was started again meanwhile.
+                came = _waiting(came)  # One that was started again has gone before.
                 if problem := _misfit(hello, me, came):
                     came[-1] = hello, connection
                     _turn_away(came, f"{where}: {problem}")
@@ -143,6 +141,14 @@ def _turn_away(came: Mapping[int, tuple[_Hello, socket.socket]], problem: str) -
             write(connection, {"kind": "refused", "text": problem})
         connection.close()
     raise UserError(problem)
+
+
+def _waiting(came: Mapping[int, tuple[_Hello, socket.socket]]) -> dict[int, tuple[_Hello, socket.socket]]:
+    """Those who came and have not gone again; the connections of the others are closed."""
+    gone = [process for process, (_, connection) in came.items() if _gone(connection)]
+    for process in gone:
+        came[process][1].close()
+    return {process: entry for process, entry in came.items() if process not in gone}
 
 
 def _gone(connection: socket.socket) -> bool:

@@ -5,12 +5,13 @@ import os
 import pathlib
 import re
 import shlex
-import socket
 import subprocess
 import sys
 
 import pytest
 import yaml
+
+from tests.conftest import free_port
 
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 
@@ -239,11 +240,6 @@ def test_submitting_hands_the_file_over_and_passes_the_tools_exit_code_and_last_
     assert f"got {path}\n" in finished.stdout
     last = "error: sbatch ended with exit code 7: no partition" if code else "no partition"
     assert finished.stderr.splitlines()[-1] == last
-
-
-def free_port():
-    with socket.create_server(("localhost", 0)) as server:
-        return server.getsockname()[1]
 
 
 @pytest.mark.slow

@@ -9,12 +9,13 @@ import os
 import pathlib
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
 
 import pytest
+
+from tests.conftest import free_port
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel")
 DAEMONS_PATH = "/usr/sbin:/sbin"
@@ -64,7 +65,7 @@ class Cluster:
         key.chmod(0o400)
         configuration = folder / "slurm.conf"
         configuration.write_text(
-            CONFIGURATION.format(user=getpass.getuser(), folder=folder, ports=free_ports(2), tasks=TASKS)
+            CONFIGURATION.format(user=getpass.getuser(), folder=folder, ports=[free_port(), free_port()], tasks=TASKS)
         )
         path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}:{DAEMONS_PATH}"
         self.environment = {**os.environ, "XLA_FLAGS": "", "SLURM_CONF": str(configuration), "PATH": path}
@@ -97,14 +98,6 @@ class Cluster:
 
     def job(self, number):
         return dict(re.findall(r"(\w+)=(\S*)", self("scontrol", "show", "job", number)))
-
-
-def free_ports(count):
-    listening = [socket.create_server(("localhost", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in listening]
-    for server in listening:
-        server.close()
-    return ports
 
 
 def wait_for(condition, what, seconds=180):

@@ -13,7 +13,6 @@ import random
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +26,7 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from plumbline import UserError
+from tests.conftest import free_port
 from trainers import checksums
 from trainers.checkpoints import Best, Checkpoint, Checkpoints, abstract
 from trainers.state import TrainState
@@ -511,9 +511,7 @@ def test_two_processes_agree_on_the_checkpoint(command, tmp_path, kind):
 
 
 def together(command, task, folder):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     processes = [start(command, task, folder, port, number) for number in range(2)]
     results = collections.defaultdict(str)
     readers = [threading.Thread(target=lambda p=p: results.update({p: p.communicate(timeout=180)})) for p in processes]

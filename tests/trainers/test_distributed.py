@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.conftest import free_port
 from trainers.run_directory import RunDirectory
 
 ARGUMENTS = (
@@ -27,12 +27,6 @@ ARGUMENTS = (
 # Within this all processes end when one dies, as docs/running_anywhere.md promises; and some time for a busy machine.
 STATED_SECONDS = 20
 MARGIN_SECONDS = 20
-
-
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
 
 
 class Job:

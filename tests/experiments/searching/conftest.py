@@ -4,12 +4,13 @@ import os
 import pathlib
 import pwd
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 
 import pytest
+
+from tests.conftest import free_port
 
 CHECKOUT = pathlib.Path(__file__).parents[3]
 WORKER = pathlib.Path(__file__).with_name("study_worker.py")
@@ -54,9 +55,7 @@ def postgres():
     def run(program, *words):
         subprocess.run([programs[-1] / program, *words], user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     run("initdb", "-D", folder / "data", "-A", "trust", "-U", "plumbline", "--no-sync")
     settings = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
     run("pg_ctl", "-D", folder / "data", "-o", settings, "-l", folder / "log", "-w", "start")

@@ -8,6 +8,7 @@ import pytest
 
 from experiments.searching import storage
 from plumbline import UserError
+from tests.conftest import free_port
 
 CHECKOUT = pathlib.Path(__file__).parents[3]
 
@@ -18,9 +19,7 @@ def opened(url):
 
 def test_a_server_that_is_not_there_is_given_up_after_a_while(monkeypatch):
     monkeypatch.setattr(storage, "REACH_SECONDS", 2.0)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     began = time.monotonic()
     with pytest.raises(UserError) as error:
         opened(f"postgresql+pg8000://somebody:secret@127.0.0.1:{port}/study")
