@@ -81,7 +81,7 @@ def begin_from(config: ml_collections.ConfigDict, program: Program) -> tuple[Sta
         return {}, ""
     if is_run(config.source):
         _check_tokens(config.source, program.features)
-    source = _run_weights(config.source) if is_run(config.source) else config.source
+    source = _run_weights(config.source, program.features) if is_run(config.source) else config.source
     model = program.model(program.params, program.model_state)
     # Adapters begin anew: what a source had of them is in its kernels.
     adapters = (rf"/({'|'.join(lora.NAMES)})$",) if config.lora.patterns else ()
@@ -156,12 +156,21 @@ def plain_run(workdir: str | os.PathLike) -> PlainRun:
     )
 
 
-def _run_weights(source: str) -> ArrayWeights:
+def _run_weights(source: str, features: Features) -> ArrayWeights:
     try:
         run = plain_run(source)
     except UserError as error:
         raise UserError(f"{_FIELD}: {str(error).removeprefix('--workdir: ')}") from None
-    return ArrayWeights(f"{source}, step {run.step}", run.config.to_dict(), run.arrays)
+    arrays = run.arrays
+    # A head that answers something else begins fresh, as one of another shape does.
+    if _answers(run.features) != _answers(features):
+        arrays = {path: array for path, array in arrays.items() if not pretrained.is_of_head(path)}
+    return ArrayWeights(f"{source}, step {run.step}", run.config.to_dict(), arrays)
+
+
+def _answers(features: Features) -> tuple[str, object]:
+    """What the outputs of a model stand for."""
+    return features.task, features.class_names or features.target
 
 
 def _check_tokens(source: str, features: Features) -> None:

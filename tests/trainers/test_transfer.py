@@ -56,13 +56,18 @@ def source(tmp_path_factory):
     return workdir
 
 
+def table_of(folder, classes):
+    """A table with the same columns and so many classes of the flowers, by other names."""
+    rows = zip(*load_iris(return_X_y=True), strict=True)
+    lines = [",".join([*map(str, row), classes[label]]) for row, label in rows if label < len(classes)]
+    (folder / f"{classes}.csv").write_text("\n".join(["a,b,c,d,label", *lines]) + "\n")
+    return {"data__source": f"csv:{folder / classes}.csv", "data__target": "label"}
+
+
 @pytest.fixture
 def two_classes(tmp_path):
     """A table with the same columns and two classes."""
-    inputs, labels = load_iris(return_X_y=True)
-    lines = [",".join([*map(str, row), "ab"[label]]) for row, label in zip(inputs, labels, strict=True) if label < 2]
-    (tmp_path / "two.csv").write_text("\n".join(["a,b,c,d,label", *lines]) + "\n")
-    return {"data__source": f"csv:{tmp_path / 'two.csv'}", "data__target": "label"}
+    return table_of(tmp_path, "ab")
 
 
 def test_a_start_is_laid_over_fresh_values(make_training, assert_trees_equal):
@@ -103,6 +108,11 @@ def test_another_number_of_classes_begins_with_a_new_head_and_the_rest_of_the_so
     found, expected = (FinishedRun(path, checkpoint="best").state.params for path in (tmp_path / "run", source))
     assert found["head"]["kernel"].shape == (8, 2)
     assert_trees_equal(found["hidden"], expected["hidden"], atol=1e-20)
+
+
+def test_as_many_other_classes_begin_with_a_new_head(tmp_path, capsys, source):
+    trained(tmp_path / "run", transfer__source=str(source), **table_of(tmp_path, "abc"))
+    assert "112 numbers in 4 parameters loaded (float32); fresh: head/bias, head/kernel" in capsys.readouterr().err
 
 
 def test_a_run_that_goes_on_or_answers_needs_no_source(tmp_path, source):
