@@ -1,0 +1,117 @@
+"""All examples of a set, in whatever split they are, read block by block."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+import ml_collections
+import numpy as np
+
+from data.dataset import load
+from data.features import Features
+from data.split import Split
+from plumbline import UserError
+
+_BLOCK = 1024
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Examples:
+    """The examples of all splits, one split after the other, at positions 0 to N - 1.
+
+    Attributes:
+      features: what one example is.
+      splits: "train", "test" and, if the config asks for one, "validation"; in the order of the positions.
+      fingerprint: of all files and sets that were used.
+    """
+
+    features: Features
+    splits: dict[str, Split]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return sum(map(len, self.splits.values()))
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """(N,) int32 classes, or float32 for regression."""
+        return np.concatenate([split.labels for split in self.splits.values()])
+
+    @functools.cached_property
+    def groups(self) -> np.ndarray | None:
+        """(N,) int32, or None."""
+        groups = [split.groups for split in self.splits.values()]
+        return None if any(each is None for each in groups) else np.concatenate(groups)
+
+    @functools.cached_property
+    def rows(self) -> np.ndarray:
+        """(N,) int64, rows in the source."""
+        return np.concatenate([split.rows for split in self.splits.values()])
+
+    @functools.cached_property
+    def split(self) -> np.ndarray:
+        """(N,) of the name of the split that each is in."""
+        return np.concatenate([np.full(len(split), name, "<U10") for name, split in self.splits.items()])
+
+    def positions(self, name: str) -> np.ndarray:
+        """(n,) int64 of the examples of a split; none where there is no such split."""
+        return np.flatnonzero(self.split == name)
+
+    def read(self, positions: np.ndarray) -> np.ndarray:
+        """Raw inputs (n, *features.shape) at `positions` (n,), in any order; images that are corrupt are zeros."""
+        inputs = np.zeros((len(positions), *self.features.shape), self.features.dtype)
+        for split, chosen, own in self._by_split(positions):
+            inputs[chosen] = split.reader.read(own)[0]
+        return inputs
+
+    def sound(self, positions: np.ndarray) -> np.ndarray:
+        """Which of the images at `positions` (n,) could be decoded (n,) bool; all that are no images."""
+        sound = np.ones(len(positions), bool)
+        if self.features.kind == "image":
+            for split, chosen, own in self._by_split(positions):
+                # A cache has zeros for them, and its split the weight 0.
+                sound[chosen] = (split.weights[own] > 0) if split.in_memory else split.reader.read(own)[1]
+        return sound
+
+    def blocks(self, positions: np.ndarray, size: int = _BLOCK) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The examples at `positions` (n,) in parts of `size`: their positions, and their raw inputs."""
+        for start in range(0, len(positions), size):
+            own = positions[start : start + size]
+            yield own, self.read(own)
+
+    def text(self, position: int) -> str:
+        """The text of an example that is one."""
+        (split, _, own) = next(self._by_split(np.array([position])))
+        return split.reader.text(int(own[0]))
+
+    def name(self, position: int) -> str:
+        """What the user knows an example by: its split, and its file or row there."""
+        (split, _, own) = next(self._by_split(np.array([position])))
+        return f"{self.split[position]}: {split.reader.name(int(own[0]))}"
+
+    def _by_split(self, positions: np.ndarray) -> Iterator[tuple[Split, np.ndarray, np.ndarray]]:
+        """For each split that has some: which of the positions (n,) bool, and where in the split they are."""
+        start = 0
+        for split in self.splits.values():
+            chosen = (positions >= start) & (positions < start + len(split))
+            if chosen.any():
+                yield split, chosen, positions[chosen] - start
+            start += len(split)
+
+
+def open_examples(config: ml_collections.ConfigDict, *, seed: int) -> Examples:
+    """Opens a set; nothing is read before it is asked for, unless it fits in memory.
+
+    Args:
+      config: `config.data`.
+      seed: of random splits.
+
+    Raises:
+      UserError: as `data.dataset.load`, or the set is one text.
+    """
+    dataset = load(config, seed=seed)
+    if dataset.features.task == "language":
+        raise UserError(
+            "data.source: is one text for language modelling, which has no rows to audit; name texts with labels"
+        )
+    return Examples(features=dataset.features, splits=dataset.splits, fingerprint=dataset.fingerprint)
