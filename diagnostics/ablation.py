@@ -28,7 +28,7 @@ class Row:
       changes: what it overrides, as text.
       values: of the metric, by seed; without the seeds that diverged.
       mean: over the seeds, with its 95 % interval.
-      difference: from the baseline on the same seeds, with its 95 % interval; None for the baseline itself.
+      difference: from the baseline on the same seeds, with its interval; None for the baseline itself.
       diverged: seeds that diverged.
       higher_is_better: direction of the metric.
     """
@@ -92,7 +92,7 @@ def make_members(pool: Pool, variants: Variants, seeds: Sequence[int]) -> list[M
     """A training for each variant on each seed, on the splits that a single run has; judged on the test split."""
     return [
         Member(
-            name=_name(variant, seed),
+            name=member_name(variant, seed),
             overrides=overrides,
             seed=seed,
             train=pool.splits["train"],
@@ -105,7 +105,13 @@ def make_members(pool: Pool, variants: Variants, seeds: Sequence[int]) -> list[M
 
 
 def rows(
-    variants: Variants, seeds: Sequence[int], outcomes: Mapping[str, Outcome], metric: str, *, higher_is_better: bool
+    variants: Variants,
+    seeds: Sequence[int],
+    outcomes: Mapping[str, Outcome],
+    metric: str,
+    *,
+    higher_is_better: bool,
+    confidence: float = 0.95,
 ) -> list[Row]:
     """The table: a row for each variant.
 
@@ -115,10 +121,13 @@ def rows(
       outcomes: of their members.
       metric: that is compared.
       higher_is_better: its direction.
+      confidence: of the intervals of the differences.
     """
     of_variant = {
         name: {
-            seed: outcomes[_name(name, seed)].metrics[metric] for seed in seeds if outcomes[_name(name, seed)].metrics
+            seed: outcomes[member_name(name, seed)].metrics[metric]
+            for seed in seeds
+            if outcomes[member_name(name, seed)].metrics
         }
         for name in variants
     }
@@ -127,7 +136,8 @@ def rows(
     for name, values in of_variant.items():
         # A seed counts where both were trained to the end.
         paired = [seed for seed in values if seed in baseline]
-        difference = paired_difference([values[seed] for seed in paired], [baseline[seed] for seed in paired])
+        pairs = [[each[seed] for seed in paired] for each in (values, baseline)]
+        difference = paired_difference(*pairs, confidence)
         found.append(
             Row(
                 name=name,
@@ -184,5 +194,6 @@ def markdown(head: Sequence[str], table: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def _name(variant: str, seed: int) -> str:
+def member_name(variant: str, seed: int) -> str:
+    """What the training of a variant on a seed is called."""
     return f"{variant}, seed {seed}"

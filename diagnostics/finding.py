@@ -9,7 +9,7 @@ import numpy as np
 
 from diagnostics.statistics import Interval
 
-CHALLENGES = ("data quality", "data quantity", "fit")
+CHALLENGES = ("data quality", "data quantity", "fit", "remedies")
 SEVERITIES = ("high", "medium", "low", "none", "unknown")
 """From what spoils the training or its evaluation, over what costs some of it and what is good to know, to what was
 looked for and not found; "unknown" is said by a diagnostic that cannot judge."""
@@ -140,6 +140,7 @@ class Finding:
         finding's name.
       weights: (N,) float32 of each of the N examples, from 0 to 1, which `data.weights` takes by the finding's name;
         None for none.
+      spoiled: positions of test rows that say nothing any more, as there are copies that are trained on; None for none.
     """
 
     name: str
@@ -151,6 +152,7 @@ class Finding:
     remedies: tuple[Remedy, ...] = ()
     drop: np.ndarray | None = None
     weights: np.ndarray | None = None
+    spoiled: np.ndarray | None = None
 
     def __post_init__(self):
         if self.challenge not in CHALLENGES or self.severity not in SEVERITIES:

@@ -1,0 +1,262 @@
+"""Remedies that are tried: trainings with each against trainings without, on the same seeds and the same test rows."""
+
+import dataclasses
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from data.pool import Pool
+from diagnostics import ablation
+from diagnostics.ablation import BASELINE
+from diagnostics.finding import Finding, Measure, Remedy, Table
+from plumbline import UserError, counted
+from trainers.members import Member, Outcome, check_shared, overridden
+
+NAME = "tried_remedies"
+"""Of the finding that says what became of them."""
+
+# Findings of these were looked for and not found, or cannot be judged: there is nothing to mend.
+_NOT_FOUND = ("none", "unknown")
+# What these change is the test split, or what is asked of it: figures before and after are of different things.
+_OTHER_TEST = ("data.classes", "data.examples_per_class", "data.source", "data.target", "data.task", "data.test")
+_ROWS = ("data.drop", "data.weights")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Trial:
+    """A remedy that is tried.
+
+    Attributes:
+      name: of its overrides, as text; unique.
+      findings: names of those that propose it.
+      remedy: itself.
+      overrides: of its trainings, without those of data.
+      data: overrides that other inputs come of, such as columns that are left out.
+      drop: positions that it does not train on.
+      weights: (N,) factors on the weights of rows; None for none.
+    """
+
+    name: str
+    findings: tuple[str, ...]
+    remedy: Remedy
+    overrides: Mapping[str, Any]
+    data: Mapping[str, Any]
+    drop: np.ndarray
+    weights: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """The trainings of some trials, which share a pool; the baseline is among those of the first plan.
+
+    Attributes:
+      config: of the population.
+      pool: of the population.
+      members: of it.
+    """
+
+    config: ml_collections.ConfigDict
+    pool: Pool
+    members: list[Member]
+
+
+def choose(
+    findings: Sequence[Finding], config: ml_collections.ConfigDict, names: Collection[str] = ()
+) -> tuple[list[Trial], dict[str, str]]:
+    """The remedies that can be tried, each once, and why the others cannot.
+
+    Args:
+      findings: of an audit.
+      config: of the trainings without remedy.
+      names: of the findings whose remedies are tried; () for all.
+
+    Returns:
+      The trials, and by the text of the overrides of each remedy that cannot be tried why not.
+    """
+    found: dict[str, Trial] = {}
+    refused: dict[str, str] = {}
+    for finding in findings:
+        if finding.severity in _NOT_FOUND or (names and finding.name not in names):
+            continue
+        for remedy in finding.remedies:
+            if not remedy.overrides:
+                continue
+            name = ablation.changes(remedy.overrides)
+            try:
+                trial = _trial(name, finding, remedy, config)
+            except UserError as error:
+                refused[name] = str(error)
+                continue
+            if name in found:
+                trial = dataclasses.replace(found[name], findings=(*found[name].findings, finding.name))
+            found[name] = trial
+    return list(found.values()), refused
+
+
+def clean_rows(pool: Pool, findings: Sequence[Finding]) -> np.ndarray:
+    """Positions (m,) of the test rows that no finding says are spoiled, as by a copy in the training rows.
+
+    Raises:
+      UserError: none is left.
+    """
+    spoiled = [finding.spoiled for finding in findings if finding.spoiled is not None]
+    rows = np.setdiff1d(pool.splits["test"], np.concatenate([np.zeros(0, np.int64), *spoiled]))
+    if not len(rows):
+        raise UserError("--apply: no test row is without a copy in the training rows; there is nothing to judge by")
+    return rows
+
+
+def plans(
+    config: ml_collections.ConfigDict,
+    pools: Mapping[str, Pool],
+    trials: Sequence[Trial],
+    seeds: Sequence[int],
+    held_out: np.ndarray,
+) -> list[Plan]:
+    """All trainings: of the baseline and of each trial, a training for each seed.
+
+    Args:
+      config: of the trainings without remedy.
+      pools: by `pool_key` of their overrides of data; that without any is under `pool_key({})`.
+      trials: that are tried.
+      seeds: of each.
+      held_out: (m,) positions that they are judged on.
+    """
+    found = []
+    for key, pool in pools.items():
+        own = [trial for trial in trials if pool_key(trial.data) == key]
+        changed = overridden(config, own[0].data) if own else config
+        members = [] if found else _members(BASELINE, pool, {}, seeds, held_out, pool.splits)
+        for trial in own:
+            pool, splits = _with_rows(pool, trial)
+            members += _members(trial.name, pool, trial.overrides, seeds, held_out, splits)
+        found.append(Plan(config=changed, pool=pool, members=members))
+    return found
+
+
+def pool_key(data: Mapping[str, Any]) -> str:
+    """The same for trials that share their inputs."""
+    return json.dumps(sorted(data.items()))
+
+
+def finding(
+    trials: Sequence[Trial],
+    refused: Mapping[str, str],
+    seeds: Sequence[int],
+    outcomes: Mapping[str, Outcome],
+    metric: str,
+    *,
+    higher_is_better: bool,
+    num_rows: int,
+) -> Finding:
+    """What became of the trials.
+
+    Each is kept or rejected by a t-interval of the differences from the baseline, seed by seed. The intervals are
+    widened so that of useless remedies, however many are tried, one is kept in at most one audit of twenty
+    (Bonferroni).
+
+    Args:
+      trials: that were tried.
+      refused: what could not be tried, and why.
+      seeds: of each.
+      outcomes: of all members of the plans.
+      metric: that they are judged by.
+      higher_is_better: its direction.
+      num_rows: that they were judged on.
+    """
+    variants = {BASELINE: {}} | {trial.name: dict(trial.remedy.overrides) for trial in trials}
+    confidence = 1 - 0.05 / max(1, len(trials))
+    rows = ablation.rows(variants, seeds, outcomes, metric, higher_is_better=higher_is_better, confidence=confidence)
+    kept = [trial for trial, row in zip(trials, rows[1:], strict=True) if row.verdict == "better"]
+    worse = sum(row.verdict == "worse" for row in rows[1:])
+    proposed_by = {trial.name: ", ".join(trial.findings) for trial in trials}
+    table = Table(
+        title=f"Remedies on {counted(len(seeds), 'seed')}, judged on {counted(num_rows, 'test row')}; of differences "
+        f"the {100 * confidence:.3g} % interval",
+        header=("remedy", "proposed by", metric, "difference", "from", "to", "verdict"),
+        rows=tuple(_cells(row, proposed_by.get(row.name, "")) for row in rows),
+    )
+    untried = Table(title="Not tried", header=("remedy", "why"), rows=tuple(refused.items()))
+    gains = [Measure.of(f"{row.changes}: change of {metric}", row.difference) for row in rows[1:]]
+    message = (
+        f"{len(trials)} remed{'y' if len(trials) == 1 else 'ies'} tried: {len(kept)} kept, as {metric} is better with "
+        f"{'it' if len(kept) == 1 else 'them'}, and {len(trials) - len(kept)} rejected"
+        f"{f', {worse} of which did harm' if worse else ''}."
+        if trials
+        else "No remedy can be tried."
+    )
+    return Finding(
+        name=NAME,
+        challenge="remedies",
+        severity="medium" if kept else "none",
+        message=message,
+        measures=(Measure(name="remedies kept", value=len(kept), kind="count"), *gains),
+        evidence=(table, untried) if refused else (table,),
+        remedies=tuple(Remedy(text=trial.remedy.text, overrides=trial.remedy.overrides) for trial in kept),
+    )
+
+
+def _trial(name: str, finding: Finding, remedy: Remedy, config: ml_collections.ConfigDict) -> Trial:
+    """Raises `UserError` where it cannot be tried."""
+    for path in remedy.overrides:
+        if path in _OTHER_TEST:
+            raise UserError(f"{path} changes what is judged; compare by eye")
+    if finding.spoiled is not None and "data.drop" in remedy.overrides:
+        raise UserError("it makes the test honest, which no score of the test can show; take it")
+    data = {path: value for path, value in remedy.overrides.items() if path.startswith("data.") and path not in _ROWS}
+    data.pop("data.class_weights", None)
+    rest = {path: value for path, value in remedy.overrides.items() if path not in {*data, *_ROWS}}
+    overridden(config, {**data, **rest})
+    check_shared(rest)
+    return Trial(
+        name=name,
+        findings=(finding.name,),
+        remedy=remedy,
+        overrides=rest,
+        data=data,
+        drop=finding.drop if "data.drop" in remedy.overrides else np.zeros(0, np.int64),
+        weights=finding.weights if "data.weights" in remedy.overrides else None,
+    )
+
+
+def _with_rows(pool: Pool, trial: Trial) -> tuple[Pool, Mapping[str, np.ndarray]]:
+    """The pool, with copies of the rows that count less at its end, and the splits with which the trial is trained."""
+    splits = {name: np.setdiff1d(rows, trial.drop) for name, rows in pool.splits.items()}
+    if trial.weights is None:
+        return pool, splits
+    train = splits["train"]
+    less = train[trial.weights[train] < 1]
+    counting = less[trial.weights[less] > 0]
+    pool, copies = pool.appended(counting, pool.labels[counting], pool.weights[counting] * trial.weights[counting])
+    return pool, {**splits, "train": np.concatenate([np.setdiff1d(train, less), copies])}
+
+
+def _members(
+    variant: str,
+    pool: Pool,
+    overrides: Mapping[str, Any],
+    seeds: Sequence[int],
+    held_out: np.ndarray,
+    splits: Mapping[str, np.ndarray],
+) -> list[Member]:
+    return [
+        Member(
+            name=ablation.member_name(variant, seed),
+            overrides=overrides,
+            seed=seed,
+            train=splits["train"],
+            held_out=held_out,
+            validation=splits.get("validation", np.zeros(0, np.int64)),
+        )
+        for seed in seeds
+    ]
+
+
+def _cells(row: ablation.Row, proposed_by: str) -> tuple[str | float, ...]:
+    verdicts = {"better": "kept", "worse": "rejected: worse", "unclear": "rejected: not shown to help", "": ""}
+    verdict = f"rejected: {len(row.diverged)} diverged" if row.diverged else verdicts.get(row.verdict, "rejected")
+    difference = ("", "", "") if row.difference is None else row.difference
+    return (row.changes or BASELINE, proposed_by, row.mean[0], *difference, verdict)
