@@ -1,6 +1,7 @@
 """All examples of a set in one array, of which trainings choose their own rows."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 
 import ml_collections
@@ -53,6 +54,36 @@ class Pool:
         fitted = preprocessing.fit(self.features, self.inputs[positions], labels, normalize=config.normalize)
         weights = class_weights(self.features, labels, config)
         return fitted if weights is None else {**fitted, "class_weights": weights}
+
+    def appended(
+        self, positions: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
+    ) -> tuple["Pool", np.ndarray]:
+        """The pool with copies of some rows at its end, which are in no split and have labels of their own.
+
+        Args:
+          positions: (n,) of the rows, in any order and as often as wanted.
+          labels: (n, ...) of the copies.
+          weights: (n,) of the copies; those of the rows if None.
+
+        Returns:
+          The pool, and the positions (n,) int64 of the copies in it.
+        """
+        labels = np.asarray(labels, self.labels.dtype)
+        weights = self.weights[positions] if weights is None else np.asarray(weights, np.float32)
+        digest = hashlib.sha256(self.fingerprint.encode())
+        for values in (np.asarray(positions, np.int64), labels, weights):
+            digest.update(np.ascontiguousarray(values).tobytes())
+        pool = dataclasses.replace(
+            self,
+            inputs=np.concatenate([self.inputs, self.inputs[positions]]),
+            labels=np.concatenate([self.labels, labels]),
+            weights=np.concatenate([self.weights, weights]),
+            groups=None if self.groups is None else np.concatenate([self.groups, self.groups[positions]]),
+            rows=np.concatenate([self.rows, self.rows[positions]]),
+            fingerprint=digest.hexdigest(),
+            texts=None if self.texts is None else [*self.texts, *(self.texts[position] for position in positions)],
+        )
+        return pool, len(self.rows) + np.arange(len(positions))
 
     def require_independent(self, asker: str) -> None:
         """Checks that rows may be held out at random, or left out.

@@ -8,7 +8,8 @@ import numpy as np
 
 from data import folds, splitting
 from data.pool import Pool
-from diagnostics.statistics import Interval, clustered_interval, mean_interval, wilson_interval, within
+from diagnostics.scores import by_row, share_interval
+from diagnostics.statistics import Interval, clustered_interval, mean_interval, within
 from trainers.evaluation import overall
 from trainers.members import Member, Outcome
 from trainers.objectives import bounds
@@ -77,21 +78,13 @@ class OutOfFold:
 
     def scores(self, pool: Pool) -> np.ndarray:
         """For each row (N,) the mean over seeds of its accuracy (0 or 1), or for regression of its squared error."""
-        labels = pool.labels[self.rows]
-        if pool.features.task == "classification":
-            scores = (self.predictions.argmax(axis=-1) == labels).astype(np.float64)
-        else:
-            scores = np.square(self.predictions[..., 0].astype(np.float64) - labels)
-        return np.where(np.isfinite(self.predictions).all(axis=-1), scores, np.nan).mean(axis=0)
+        return by_row(self.predictions, pool.labels[self.rows], pool.features.task).mean(axis=0)
 
     def share(self, pool: Pool) -> Interval | None:
         """Accuracy over all rows with Wilson's 95 % interval; None for a regression, or if a training diverged."""
         if pool.features.task != "classification" or self.diverged:
             return None
-        weights = pool.weights[self.rows].astype(np.float64)
-        # Rows of unequal weight are worth fewer of equal weight (Kish 1965).
-        count = weights.sum() ** 2 / np.square(weights).sum()
-        return wilson_interval(np.average(self.scores(pool), weights=weights) * count, count)
+        return share_interval(self.scores(pool), pool.weights[self.rows])
 
 
 def rows_of(pool: Pool) -> np.ndarray:

@@ -14,6 +14,9 @@ from scipy import optimize, stats
 
 from diagnostics.statistics import Interval
 
+LEAST_SIZES = 4
+"""Sizes that a power law takes."""
+
 # Priors: of the floor, half on none at all, half even up to more than the least error seen; of the exponent even in its
 # logarithm; of the variance of a training's error, even in the power of the error it goes with (1 is what counting the
 # errors in a test set gives, 0 the same noise at all sizes).
@@ -22,7 +25,6 @@ _NOISE_POWERS = np.linspace(0.0, 2.0, 5)
 # Floors and exponents of the grid. It is laid anew over those that came within so much of the best log density, until
 # it is fine enough for errors that hardly differ between seeds.
 _GRID, _WITHIN = 40, (60.0, 30.0, 15.0)
-_LEAST_SIZES = 4
 # An answer this many times beyond the largest size measured is no answer.
 _FARTHEST = 10
 # A share of draws like this leaves no doubt; a test's p-value like that does.
@@ -78,6 +80,10 @@ class LearningCurve:
     def error(self, size: float, confidence: float = 0.95) -> Interval:
         """The error of trainings of that size in the mean over seeds: (estimate, low, high)."""
         return _quantiles(self._draws(size), confidence)
+
+    def gain(self, size: float, larger: float, confidence: float = 0.95) -> Interval:
+        """How much less the error is with the larger size, in the mean over seeds: (estimate, low, high)."""
+        return _quantiles(self._draws(size) - self._draws(larger), confidence)
 
     def prediction(self, size: float, confidence: float = 0.95) -> Interval:
         """The error that one more training, of that size, will be measured at: (estimate, low, high)."""
@@ -148,8 +154,8 @@ def fit(sizes: np.ndarray, errors: np.ndarray, *, draws: int = 4000, seed: int =
       ValueError: there are fewer than four sizes, or an error that is negative or not finite.
     """
     sizes, errors = np.asarray(sizes, np.float64), np.asarray(errors, np.float64)
-    if len(np.unique(sizes)) < _LEAST_SIZES:
-        raise ValueError(f"a power law takes at least {_LEAST_SIZES} sizes, not {len(np.unique(sizes))}")
+    if len(np.unique(sizes)) < LEAST_SIZES:
+        raise ValueError(f"a power law takes at least {LEAST_SIZES} sizes, not {len(np.unique(sizes))}")
     if not (np.isfinite(errors) & (errors >= 0)).all():
         raise ValueError("an error is negative or not finite")
     # What is nearly zero counts as one tenth of the least error there is, so that no weight is without bound.

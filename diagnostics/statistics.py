@@ -103,6 +103,18 @@ def clustered_interval(values: Values, clusters: np.ndarray, weights: Values, co
     return _around(mean, error, count - 1, confidence)
 
 
+def difference_interval(value: Interval, other: Interval) -> Interval:
+    """`value - other` of two independent estimates, from their intervals.
+
+    The bounds are those of Newcombe 1998, method 10 ("Interval estimation for the difference between independent
+    proportions"): each side is as far off as the two bounds that it hangs on, squared and added.
+    """
+    difference = value[0] - other[0]
+    below = np.hypot(value[0] - value[1], other[2] - other[0])
+    above = np.hypot(value[2] - value[0], other[0] - other[1])
+    return (float(difference), float(difference - below), float(difference + above))
+
+
 def within(interval: Interval, low: float, high: float) -> Interval:
     """An interval that goes no further than the values there can be, as of a share, 0 and 1.
 

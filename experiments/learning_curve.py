@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from data.pool import Pool
     from diagnostics.learning_curve import LearningCurve, Needed
-    from trainers.members import Member, Outcome
+    from diagnostics.scores import Score
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the results.")
@@ -74,9 +74,8 @@ def main(words: list[str]) -> int:
 def _learn(config: "ml_collections.ConfigDict") -> int:
     from data import subsets
     from data.pool import load_pool
-    from diagnostics import learning_curve
+    from diagnostics import learning_curve, trainings
     from trainers import transfer
-    from trainers.building import make_clock
     from trainers.population import Population
 
     question = workplace.Question(
@@ -86,15 +85,17 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
         config = transfer.resolved(config)
         pool = load_pool(config.data, seed=config.seed)
         pool.require_independent("learning_curve")
-        measure = _Measure(pool)
+        score, asked = _score(pool)
         train = pool.splits["train"]
         sizes = subsets.sizes(len(train), _SIZES.value, len(pool.features.class_names))
-        _set_in_steps(config, make_clock(config, len(train)))
-        members = _members(pool, sizes, range(config.seed, config.seed + _SEEDS.value))
+        config.update_from_flattened_dict(trainings.in_steps(config, len(train)))
+        seeds = range(config.seed, config.seed + _SEEDS.value)
+        members = trainings.growing_members(pool, sizes, seeds, {})
         place.begin()
         population = Population(config, pool, directory=place.path)
         outcomes = population.train(list(members.values()))
-        points, diverged = _points(members, outcomes, measure)
+        points = trainings.curve_points(pool, members, outcomes)
+        diverged = [member.name for member in members.values() if not outcomes[member.name].metrics]
         if len(np.unique(points[:, 0])) < _LEAST_SIZES:
             raise UserError(
                 f"learning_curve: {counted(len(diverged), 'training')} diverged, and too few sizes are left; "
@@ -102,11 +103,11 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
             )
         curve = learning_curve.fit(points[:, 0], points[:, 1])
         figures = {
-            "metric": measure.name,
+            "metric": score.name,
             "steps": next(iter(outcomes.values())).total_steps,
-            "sizes": _by_size(points, measure),
-            **_answers(curve, measure),
-            "hindsight": _hindsight(points, measure),
+            "sizes": _by_size(points, score),
+            **_answers(curve, score, asked),
+            "hindsight": _hindsight(points, score),
             "no_hindsight": _why_no_hindsight(points, pool),
             "diverged": diverged,
             "population": population.summary,
@@ -114,133 +115,54 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
         place.answer()
         workplace.write_json(place.path / _FIGURES, figures)
         plots.draw_learning_curve(
-            place.path / _PICTURE, curve, label=measure.error_name, title=_title(config), asked=measure.asked
+            place.path / _PICTURE, curve, label=score.error_name, title=_title(config), asked=asked
         )
-        _print(figures, curve, measure)
+        _print(figures, curve, score, asked)
         print(f"{place.path}/{_FIGURES}, {_PICTURE}")
     return command.DIVERGED if diverged else command.DONE
 
 
-class _Measure:
-    """What is followed over the sizes: accuracy, fitted as the error 1 - accuracy; or the mean squared error itself."""
+def _score(pool: "Pool") -> tuple["Score", float | None]:
+    """What is followed over the sizes, and the error that is asked for."""
+    from diagnostics.scores import Score
 
-    def __init__(self, pool: "Pool"):
-        self.is_accuracy = pool.features.task == "classification"
-        if self.is_accuracy and _TARGET.value is not None:
-            raise UserError("--target: is for a regression; give --accuracy=SHARE")
-        if not self.is_accuracy and _ACCURACY.value is not None:
-            raise UserError("--accuracy: is for a classification; give --target=MSE")
-        self.name = "accuracy" if self.is_accuracy else "mse"
-        self.error_name = "1 - accuracy" if self.is_accuracy else "mean squared error"
-        self.asked = None
-        if self.is_accuracy and _ACCURACY.value is not None:
-            self.asked = 1 - _ACCURACY.value
-        elif not self.is_accuracy:
-            self.asked = _TARGET.value
-
-    def error(self, value: float) -> float:
-        """The error that is fitted; its own inverse."""
-        return 1 - value if self.is_accuracy else value
-
-    def text(self, value: float) -> str:
-        """A value as it is printed."""
-        return f"{value:.4f}" if self.is_accuracy else f"{value:,.5g}"
-
-    def range(self, interval: tuple[float, float, float]) -> str:
-        """An interval as it is printed."""
-        mean, low, high = map(self.text, interval)
-        return f"{mean} ({low} to {high})"
-
-    def interval(self, interval: tuple[float, float, float]) -> tuple[float, float, float]:
-        """An interval of errors as one of the metric."""
-        mean, low, high = self.errors(interval)
-        return (1 - mean, 1 - high, 1 - low) if self.is_accuracy else (mean, low, high)
-
-    def errors(self, interval: tuple[float, float, float]) -> tuple[float, float, float]:
-        """An interval of errors, no wider than they go."""
-        from diagnostics.statistics import within
-
-        return within(interval, 0.0, 1.0 if self.is_accuracy else np.inf)
+    score = Score(pool.features.task)
+    if score.is_accuracy and _TARGET.value is not None:
+        raise UserError("--target: is for a regression; give --accuracy=SHARE")
+    if not score.is_accuracy and _ACCURACY.value is not None:
+        raise UserError("--accuracy: is for a classification; give --target=MSE")
+    asked = _ACCURACY.value if score.is_accuracy else _TARGET.value
+    return score, None if asked is None else score.error(asked)
 
 
-def _set_in_steps(config: "ml_collections.ConfigDict", clock: Any) -> None:
-    """Writes all durations in steps, as they are for all rows, so that they are the same for each subset."""
-    train, schedule = config.train, config.schedule
-    for section, field in (
-        (train, "evaluate_every"),
-        (train, "log_every"),
-        (train, "patience"),
-        (schedule, "warmup"),
-        (schedule, "rsqrt_timescale"),
-    ):
-        if section[field].strip():
-            section[field] = f"{clock.steps(section[field], field)} steps"
-    schedule.step_at = tuple(f"{clock.steps(text, 'schedule.step_at')} steps" for text in schedule.step_at)
-    train.duration = f"{clock.total_steps} steps"
-
-
-def _members(pool: "Pool", sizes: list[int], seeds: range) -> dict[tuple[int, int], "Member"]:
-    """A training for each size and seed."""
-    from data import subsets
-    from trainers.members import Member
-
-    train = pool.splits["train"]
-    members = {}
-    for seed in seeds:
-        order = subsets.nested_order(pool.labels[train], seed=seed)
-        for size in sizes:
-            members[size, seed] = Member(
-                name=f"{size} examples, seed {seed}",
-                overrides={},
-                seed=seed,
-                train=np.sort(train[order[:size]]),
-                held_out=pool.splits["test"],
-                validation=pool.splits.get("validation", np.zeros(0, np.int64)),
-            )
-    return members
-
-
-def _points(
-    members: Mapping[tuple[int, int], "Member"], outcomes: Mapping[str, "Outcome"], measure: _Measure
-) -> tuple[np.ndarray, list[str]]:
-    """(n, 2) size and error of each training, and the names of those that diverged."""
-    diverged = [member.name for member in members.values() if not outcomes[member.name].metrics]
-    points = [
-        (size, measure.error(outcomes[member.name].metrics[measure.name]))
-        for (size, _), member in members.items()
-        if outcomes[member.name].metrics
-    ]
-    return np.array(points).reshape(-1, 2), diverged
-
-
-def _by_size(points: np.ndarray, measure: _Measure) -> list[dict[str, Any]]:
+def _by_size(points: np.ndarray, score: "Score") -> list[dict[str, Any]]:
     from diagnostics.statistics import mean_interval
 
     return [
         {
             "examples": int(size),
-            "values": [measure.error(error) for error in points[points[:, 0] == size, 1].tolist()],
-            "mean": measure.interval(mean_interval(points[points[:, 0] == size, 1])),
+            "values": [score.error(error) for error in points[points[:, 0] == size, 1].tolist()],
+            "mean": score.interval(mean_interval(points[points[:, 0] == size, 1])),
         }
         for size in np.unique(points[:, 0])
     ]
 
 
-def _answers(curve: "LearningCurve", measure: _Measure) -> dict[str, Any]:
+def _answers(curve: "LearningCurve", score: "Score", asked: float | None) -> dict[str, Any]:
     twice = 2 * int(curve.sizes.max())
     answers: dict[str, Any] = {
-        "law": curve.parameters() | {"floor": measure.errors(curve.parameters()["floor"])},
+        "law": curve.parameters() | {"floor": score.errors(curve.parameters()["floor"])},
         "doubts": curve.doubts(),
         "twice": {
             "examples": twice,
-            "mean": measure.interval(curve.error(twice)),
-            "one_training": measure.interval(curve.prediction(twice)),
+            "mean": score.interval(curve.error(twice)),
+            "one_training": score.interval(curve.prediction(twice)),
         },
     }
-    if measure.asked is not None:
-        needed = curve.needed(measure.asked)
+    if asked is not None:
+        needed = curve.needed(asked)
         answers["needed"] = {
-            "for": measure.error(measure.asked),
+            "for": score.error(asked),
             "examples": needed.examples,
             "low": needed.low,
             "high": needed.high,
@@ -249,7 +171,7 @@ def _answers(curve: "LearningCurve", measure: _Measure) -> dict[str, Any]:
     return answers
 
 
-def _hindsight(points: np.ndarray, measure: _Measure) -> dict[str, Any] | None:
+def _hindsight(points: np.ndarray, score: "Score") -> dict[str, Any] | None:
     """What the sizes up to half of the rows say of all rows, beside what was measured there; None for too few sizes."""
     from diagnostics import learning_curve
 
@@ -258,8 +180,8 @@ def _hindsight(points: np.ndarray, measure: _Measure) -> dict[str, Any] | None:
     if len(np.unique(sizes[half])) < _LEAST_SIZES:
         return None
     curve = learning_curve.fit(sizes[half], errors[half])
-    said = measure.interval(curve.prediction(sizes.max()))
-    measured = [measure.error(error) for error in errors[sizes == sizes.max()].tolist()]
+    said = score.interval(curve.prediction(sizes.max()))
+    measured = [score.error(error) for error in errors[sizes == sizes.max()].tolist()]
     return {
         "from": int(sizes[half].max()),
         "to": int(sizes.max()),
@@ -294,8 +216,8 @@ def _up_to_half(sizes: np.ndarray) -> np.ndarray:
     return sizes <= np.ceil(sizes.max() / 2)
 
 
-def _print(figures: Mapping[str, Any], curve: "LearningCurve", measure: _Measure) -> None:
-    name, text, interval = figures["metric"], measure.text, measure.range
+def _print(figures: Mapping[str, Any], curve: "LearningCurve", score: "Score", asked: float | None) -> None:
+    name, text, interval = figures["metric"], score.text, score.range
     alone = all(len(row["values"]) < 2 for row in figures["sizes"])
     head = f"{'examples':>10}  {name:>8}" + ("" if alone else "  95 % over seeds")
     print(f"{figures['steps']} steps each, judged on the test split\n\n{head}")
@@ -310,7 +232,7 @@ def _print(figures: Mapping[str, Any], curve: "LearningCurve", measure: _Measure
         )
     _, slowest, fastest = curve.parameters()["exponent"]
     print(
-        f"\n{measure.error_name} falls with the power {slowest:.2f} to {fastest:.2f} of the examples, "
+        f"\n{score.error_name} falls with the power {slowest:.2f} to {fastest:.2f} of the examples, "
         f"to a floor of {interval(figures['law']['floor'])}."
         + "".join(f"\nDo not believe it: {doubt}." for doubt in figures["doubts"])
     )
@@ -319,8 +241,8 @@ def _print(figures: Mapping[str, Any], curve: "LearningCurve", measure: _Measure
     print(
         f"Twice the data, {twice['examples']:,} examples: {name} {interval(twice['mean'])}; a single training {single}."
     )
-    if measure.asked is not None:
-        print(f"{name} {measure.error(measure.asked):g}: {_needed(curve.needed(measure.asked))}.")
+    if asked is not None:
+        print(f"{name} {score.error(asked):g}: {_needed(curve.needed(asked))}.")
     if seen := figures["hindsight"]:
         verdict = "covers" if seen["covered"] else "MISSES"
         print(

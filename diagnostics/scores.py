@@ -1,0 +1,113 @@
+"""What trainings are judged by: accuracy, or of a regression the mean squared error; row by row, as errors, as text."""
+
+import dataclasses
+
+import numpy as np
+
+from diagnostics.statistics import Interval, clustered_interval, wilson_interval, within
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """The figure of a task.
+
+    Attributes:
+      task: "classification" or "regression".
+    """
+
+    task: str
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether it is; otherwise it is the mean squared error."""
+        return self.task == "classification"
+
+    @property
+    def name(self) -> str:
+        """Of the metric."""
+        return "accuracy" if self.is_accuracy else "mse"
+
+    @property
+    def error_name(self) -> str:
+        """Of the error, in words."""
+        return "1 - accuracy" if self.is_accuracy else "mean squared error"
+
+    def error(self, value: float) -> float:
+        """The error, of which less is better; its own inverse."""
+        return 1 - value if self.is_accuracy else value
+
+    def text(self, value: float) -> str:
+        """A value as it is printed."""
+        return f"{value:.4f}" if self.is_accuracy else f"{value:,.5g}"
+
+    def range(self, interval: Interval) -> str:
+        """An interval of the metric as it is printed."""
+        mean, low, high = map(self.text, interval)
+        return f"{mean} ({low} to {high})"
+
+    def interval(self, interval: Interval) -> Interval:
+        """An interval of errors as one of the metric."""
+        mean, low, high = self.errors(interval)
+        return (1 - mean, 1 - high, 1 - low) if self.is_accuracy else (mean, low, high)
+
+    def errors(self, interval: Interval) -> Interval:
+        """An interval of errors, no wider than they go."""
+        return within(interval, 0.0, 1.0 if self.is_accuracy else np.inf)
+
+
+def by_row(predictions: np.ndarray, labels: np.ndarray, task: str) -> np.ndarray:
+    """For each row whether it is right (0 or 1), or for a regression its squared error; nan without a prediction.
+
+    Args:
+      predictions: (..., n, outputs) probabilities or values.
+      labels: (n,).
+      task: "classification" or "regression".
+
+    Returns:
+      (..., n) float64.
+    """
+    if task == "classification":
+        scores = (predictions.argmax(axis=-1) == labels).astype(np.float64)
+    else:
+        scores = np.square(predictions[..., 0].astype(np.float64) - labels)
+    return np.where(np.isfinite(predictions).all(axis=-1), scores, np.nan)
+
+
+def share_interval(scores: np.ndarray, weights: np.ndarray, confidence: float = 0.95) -> Interval:
+    """The weighted mean of scores between 0 and 1 with Wilson's interval; all nan without rows.
+
+    Args:
+      scores: (n,).
+      weights: (n,), at least 0.
+      confidence: of the interval.
+    """
+    weights = weights.astype(np.float64)
+    if not weights.any():
+        return (np.nan, np.nan, np.nan)
+    # Rows of unequal weight are worth fewer of equal weight (Kish 1965).
+    count = weights.sum() ** 2 / np.square(weights).sum()
+    return wilson_interval(np.average(scores, weights=weights) * count, count, confidence)
+
+
+def mean_of_rows(
+    scores: np.ndarray,
+    weights: np.ndarray,
+    groups: np.ndarray | None,
+    *,
+    are_shares: bool,
+    confidence: float = 0.95,
+) -> Interval:
+    """The weighted mean of rows' scores with its interval: by the spread between groups where there are any.
+
+    Args:
+      scores: (n,).
+      weights: (n,), at least 0.
+      groups: (n,) integers, or None: each row stands for itself.
+      are_shares: the scores lie between 0 and 1.
+      confidence: of the interval.
+    """
+    if groups is None and are_shares:
+        return share_interval(scores, weights, confidence)
+    clusters = np.arange(len(scores)) if groups is None else groups
+    interval = clustered_interval(scores, clusters, weights, confidence)
+    return within(interval, 0.0, 1.0) if are_shares else interval
