@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 _MOST, _LEAST = 40, 5
+# Beyond it there is no half between two whole numbers.
+_LARGEST_WHOLE = 2.0**52
 
 
 def binned(values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -25,11 +27,12 @@ def binned(values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.n
     if not len(together):
         return np.zeros(0), {name: np.zeros(0, np.int64) for name in finite}
     low, high = together.min(), together.max()
-    if high - low < _MOST and (together == np.round(together)).all():
+    # Halves, as the difference of the two could be too large for a float.
+    narrow = high / 2 - low / 2 < _MOST / 2 and max(abs(low), abs(high)) < _LARGEST_WHOLE
+    if narrow and (together == np.round(together)).all():
         edges = np.arange(low - 0.5, high + 1)
     else:
         count = int(np.clip(np.sqrt(max(map(len, finite.values()))), _LEAST, _MOST))
-        # Halves first: the difference of the two could be too large for a float.
         margin = 0.0 if high > low else max(0.5, abs(low) / 100)
         edges = 2 * np.linspace(low / 2 - margin / 2, high / 2 + margin / 2, count + 1)
         edges[0], edges[-1] = low - margin, high + margin
