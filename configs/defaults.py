@@ -33,6 +33,13 @@ def get_config() -> ml_collections.ConfigDict:
     # Training rows of each class that are kept, drawn by the seed, fewer of them among more; 0: all. The other splits
     # keep theirs.
     data.examples_per_class = 0
+    # Directory of an audit (experiments.audit), whose findings the next two name as "findings:NAME", or several names
+    # with commas. A run keeps the lists of rows, and needs the audit no more.
+    data.findings = ""
+    # Training and validation rows that are left out; "" none.
+    data.drop = ""
+    # Training rows that count less, each by as much as the finding says; "" none.
+    data.weights = ""
     # Folder for decoded caches and prepared sets; "" means $PLUMBLINE_CACHE, or else ~/.cache/plumbline.
     data.cache_dir = ""
     # Training examples and classes of the source; 0: as the source says. Planning takes these where it is not at hand.

@@ -6,14 +6,15 @@ import hashlib
 import ml_collections
 import numpy as np
 
-from data import image_splits, language, preprocessing, selection, splitting, tables, text_splits
+from data import image_splits, language, preprocessing, row_lists, selection, splitting, tables, text_splits
 from data.features import Features
+from data.row_lists import RowLists
 from data.selection import Assigned
 from data.sources import LanguageText, Part, Source, open_source
 from data.split import ArrayReader, Split
 from plumbline import UserError, unknown_name
 
-__all__ = ["Dataset", "Split", "load"]
+__all__ = ["Dataset", "Kept", "Split", "load"]
 
 # Images on which mean and deviation are fitted when a set is streamed.
 _SAMPLED_IMAGES = 10_000
@@ -29,6 +30,8 @@ class Dataset:
       preprocessing: arrays fitted on the training rows, for `data.preprocessing.apply`.
       fingerprint: of all files and sets that were used.
       class_weights: (C,) float32 with mean 1 over the training rows, or None.
+      parts: of each split, the fingerprint of the part of the source that its rows are of.
+      row_lists: which of the rows were left out, or count less.
     """
 
     features: Features
@@ -36,27 +39,48 @@ class Dataset:
     preprocessing: dict[str, np.ndarray]
     fingerprint: str
     class_weights: np.ndarray | None
+    parts: dict[str, str]
+    row_lists: RowLists
 
 
-def load(config: ml_collections.ConfigDict, *, seed: int, tokenizer: str = "") -> Dataset:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Kept:
+    """What a run keeps of its own, so that the files which the config names are needed only once.
+
+    Attributes:
+      tokenizer: `Features.tokenizer`.
+      row_lists: of its rows.
+    """
+
+    tokenizer: str
+    row_lists: RowLists
+
+
+def load(config: ml_collections.ConfigDict, *, seed: int, kept: Kept | None = None) -> Dataset:
     """Opens a source, splits it and fits the preprocessing on its training rows.
 
     Args:
       config: `config.data`.
       seed: of random splits.
-      tokenizer: `Features.tokenizer` of a run on the set, which needs that of the config no more then.
+      kept: by a run on the set, in place of what the config names.
 
     Raises:
       UserError: something about the config or the data, told in one line.
     """
     if config.class_weights not in ("none", "balanced"):
         raise UserError(f"data.class_weights: unknown way '{config.class_weights}'; choose 'none' or 'balanced'")
-    source = open_source(config)
+    source, tokenizer = open_source(config), kept.tokenizer if kept else ""
+    lists = kept.row_lists if kept else row_lists.chosen(config)
     if isinstance(source, LanguageText):
+        if config.drop or config.weights:
+            raise UserError("data.drop, data.weights: are for sets of examples; leave them out for one text")
         features, splits, fingerprints = language.make(source, config, tokenizer)
+        parts = {}
     else:
-        assigned, class_names = selection.select(_assign(source, config, seed), source.class_names, config, seed=seed)
-        fingerprints = [part.fingerprint for part, _ in assigned.values()]
+        assigned = row_lists.without_dropped(_assign(source, config, seed), lists, config)
+        assigned, class_names = selection.select(assigned, source.class_names, config, seed=seed)
+        parts = {name: part.fingerprint for name, (part, _) in assigned.items()}
+        fingerprints = [*parts.values(), *filter(None, [lists.digest()])]
         if assigned["train"][0].records is not None:
             features, splits = _image_splits(source, assigned, config)
         elif assigned["train"][0].texts is not None:
@@ -64,6 +88,7 @@ def load(config: ml_collections.ConfigDict, *, seed: int, tokenizer: str = "") -
         else:
             features, splits = _table_splits(source, assigned, config)
         features = dataclasses.replace(features, class_names=class_names)
+        splits["train"].weights *= lists.factors(parts["train"], splits["train"].rows)
     for name, split in splits.items():
         if not split.weights.any():
             raise UserError(f"data.weight: no example of the {name} split has a weight above 0; mend the weights")
@@ -73,6 +98,8 @@ def load(config: ml_collections.ConfigDict, *, seed: int, tokenizer: str = "") -
         preprocessing=_fit(features, splits["train"], config),
         fingerprint=_fingerprint(features, fingerprints),
         class_weights=class_weights(features, splits["train"].labels, config),
+        parts=parts,
+        row_lists=lists,
     )
 
 

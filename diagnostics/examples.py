@@ -22,11 +22,13 @@ class Examples:
     Attributes:
       features: what one example is.
       splits: "train", "test" and, if the config asks for one, "validation"; in the order of the positions.
+      parts: of each split, the fingerprint of the part of the source that its rows are of.
       fingerprint: of all files and sets that were used.
     """
 
     features: Features
     splits: dict[str, Split]
+    parts: dict[str, str]
     fingerprint: str
 
     def __len__(self) -> int:
@@ -114,4 +116,6 @@ def open_examples(config: ml_collections.ConfigDict, *, seed: int) -> Examples:
         raise UserError(
             "data.source: is one text for language modelling, which has no rows to audit; name texts with labels"
         )
-    return Examples(features=dataset.features, splits=dataset.splits, fingerprint=dataset.fingerprint)
+    return Examples(
+        features=dataset.features, splits=dataset.splits, parts=dataset.parts, fingerprint=dataset.fingerprint
+    )

@@ -63,10 +63,9 @@ def train(
         mesh = make_mesh(config.mesh, devices)
         check_parallel_mode(config.parallel.mode, mesh)
         check_batch(mesh, config.train.batch_size, config.train.accumulation_steps)
-        # One that goes on has no need of its tokenizer's file, nor of its source.
+        # One that goes on has no need of its tokenizer's file, nor of an audit's, nor of its source.
         begins = processes.broadcast(overwrite or not directory.has_checkpoint())
-        tokenizer = "" if begins else directory.features().tokenizer
-        dataset = data.load(config.data, seed=config.seed, tokenizer=tokenizer)
+        dataset = data.load(config.data, seed=config.seed, kept=None if begins else directory.kept())
         clock = make_clock(config, len(dataset.splits["train"]))
         program, init = build_program(config, dataset.features)
         if config.transfer.cache_features:
@@ -81,7 +80,7 @@ def train(
         with run.saved_states(), processes.fail_together():
             run.restore_or_begin()
             processes.agree({"step": run.step, "execution": dataclasses.asdict(run.plan)})
-            directory.begin(config, dataset.features, fitted(dataset), origin)
+            directory.begin(config, dataset, fitted(dataset), origin)
             with failure_written(run):
                 if config.transfer.cache_features:
                     run.cache_features()

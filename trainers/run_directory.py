@@ -1,11 +1,11 @@
 """The run directory: the files that whatever makes a run writes, and every later command reads.
 
 `config.json` (resolved), `features.json` (what an example is), `tokenizer.json` (of texts, for others), `fitted.npz`
-(arrays fitted on the training rows), `execution.json` (how steps are dispatched), `rollback.json` (if it went back
-after diverging), `status.json`, `metrics.jsonl`, `goodput.jsonl` (where wall time went), `summary.json`, `tensorboard/`
-and `checkpoints/` (whole train states, with the parameters that were best on the validation split); of a run that began
-with a source `transfer.txt` (what came from where) and, if it was checked, `scratch/` (the same training without it)
-and `transfer_check.json`.
+(arrays fitted on the training rows), `rows.npz` (which rows were left out or count less, if any), `execution.json` (how
+steps are dispatched), `rollback.json` (if it went back after diverging), `status.json`, `metrics.jsonl`,
+`goodput.jsonl` (where wall time went), `summary.json`, `tensorboard/` and `checkpoints/` (whole train states, with the
+parameters that were best on the validation split); of a run that began with a source `transfer.txt` (what came from
+where) and, if it was checked, `scratch/` (the same training without it) and `transfer_check.json`.
 """
 
 import errno
@@ -26,7 +26,8 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from data import Features
+from data import Dataset, Features, Kept
+from data.row_lists import RowLists
 from plumbline import UserError
 from plumbline.files import replaced, write_text
 from trainers import settings
@@ -34,6 +35,7 @@ from trainers import settings
 # Fields that a resumed run may change: they say where and how it works, not what it computes.
 _OPERATIONAL = (
     "data.cache_dir",
+    "data.findings",
     "data.num_classes",
     "data.num_examples",
     "data.tfds_dir",
@@ -68,6 +70,7 @@ _FILES = (
     "features.json",
     "tokenizer.json",
     "fitted.npz",
+    "rows.npz",
     "execution.json",
     "rollback.json",
     "metrics.jsonl",
@@ -170,13 +173,13 @@ class RunDirectory:
             raise UserError(f"--workdir: '{self.path}' holds files but no run; choose an empty or a new folder")
 
     def begin(
-        self, config: ml_collections.ConfigDict, features: Features, fitted: Mapping[str, np.ndarray], origin: str = ""
+        self, config: ml_collections.ConfigDict, dataset: Dataset, fitted: Mapping[str, np.ndarray], origin: str = ""
     ) -> None:
         """Writes what the run is, new or continued.
 
         Args:
           config: the resolved config.
-          features: what an example is.
+          dataset: that it trains on.
           fitted: arrays fitted on the training rows.
           origin: what of the first parameters came from where; "" says nothing.
         """
@@ -185,9 +188,11 @@ class RunDirectory:
         if origin:
             write_text(self.path / "transfer.txt", origin)
         self._write("config.json", config.to_dict())
-        self._write("features.json", features.to_json())
-        if features.tokenizer:
-            write_text(self.path / "tokenizer.json", features.tokenizer)
+        self._write("features.json", dataset.features.to_json())
+        if dataset.features.tokenizer:
+            write_text(self.path / "tokenizer.json", dataset.features.tokenizer)
+        if dataset.row_lists.digest():
+            dataset.row_lists.save(self.path / "rows.npz")
         with replaced(self.path / "fitted.npz") as temporary:
             np.savez(temporary, **fitted)
 
@@ -214,6 +219,12 @@ class RunDirectory:
     def features(self) -> Features:
         """What an example of the run is."""
         return Features.from_json(self._read("features.json"))
+
+    def kept(self) -> Kept:
+        """What the run keeps of its data, so that it needs no other files beside them."""
+        chosen = self.config().data
+        lists = RowLists.load(self.path / "rows.npz") if chosen.drop or chosen.weights else RowLists()
+        return Kept(tokenizer=self.features().tokenizer, row_lists=lists)
 
     def fitted(self) -> dict[str, np.ndarray]:
         """The arrays fitted on the training rows."""

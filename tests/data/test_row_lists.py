@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from configs import defaults
+from data import Kept, load
+from data.row_lists import FILE, RowLists, write
+from plumbline import UserError
+
+
+@pytest.fixture
+def config():
+    config = defaults.get_config().data
+    config.source = "sklearn:iris"
+    return config
+
+
+@pytest.fixture
+def part(config):
+    return load(config, seed=0).parts["train"]
+
+
+@pytest.fixture
+def audit(config, part, tmp_path):
+    """An audit that finds rows 0 to 49 doubtful, and row 149 twice over."""
+    factors = np.where(np.arange(150) < 50, 0.25, 1).astype(np.float32)
+    findings = {"doubtful": RowLists(weights={part: factors}), "twice": RowLists(drop={part: np.array([149])})}
+    findings["both"] = RowLists(drop={part: np.arange(100, 150)}, weights={part: factors})
+    write(tmp_path / FILE, findings, [part])
+    config.findings = str(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_are_left_out_of_training_and_validation_and_the_test_keeps_all(config, audit, seed):
+    before = load(config, seed=seed).splits
+    config.drop = "findings:twice, both"
+    after = load(config, seed=seed).splits
+    for name in ("train", "validation"):
+        np.testing.assert_array_equal(after[name].rows, before[name].rows[before[name].rows < 100])
+    np.testing.assert_array_equal(after["test"].rows, before["test"].rows)
+
+
+def test_weights_are_those_of_training_rows_and_multiply(config, audit):
+    config.weights = "findings:doubtful,both"
+    splits = load(config, seed=0).splits
+    np.testing.assert_array_equal(splits["train"].weights, np.where(splits["train"].rows < 50, 0.0625, 1))
+    for name in ("validation", "test"):
+        assert (splits[name].weights == 1).all()
+
+
+def test_the_rows_are_part_of_what_the_data_are(config, audit):
+    plain = load(config, seed=0)
+    config.drop = "findings:twice"
+    fewer = load(config, seed=0)
+    config.drop, config.weights = "", "findings:doubtful"
+    assert len({plain.fingerprint, fewer.fingerprint, load(config, seed=0).fingerprint}) == 3
+    assert plain.row_lists.digest() == ""
+
+
+def test_what_a_run_keeps_takes_the_place_of_the_audit(config, audit):
+    config.drop, config.weights = "findings:twice", "findings:doubtful"
+    expected = load(config, seed=0)
+    expected.row_lists.save(audit / "kept.npz")
+    (audit / FILE).unlink()
+    found = load(config, seed=0, kept=Kept(tokenizer="", row_lists=RowLists.load(audit / "kept.npz")))
+    assert found.fingerprint == expected.fingerprint
+    np.testing.assert_array_equal(found.splits["train"].rows, expected.splits["train"].rows)
+    np.testing.assert_array_equal(found.splits["train"].weights, expected.splits["train"].weights)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"drop": "twice"}, r"data\.drop: 'twice' is not possible; write 'findings:NAME'"),
+        ({"drop": "findings:twise"}, r"data\.drop: unknown name 'twise'; did you mean 'twice'\? known: both, twice"),
+        ({"weights": "findings:twice"}, r"data\.weights: unknown name 'twice'; known: both, doubtful"),
+        ({"drop": "findings:twice", "findings": ""}, r"data\.drop: takes findings of an audit; .* data\.findings"),
+        ({"drop": "findings:twice", "findings": "nowhere"}, r"data\.findings: no audit in 'nowhere'"),
+        ({"drop": "findings:twice", "source": "sklearn:wine"}, r"is an audit of other data than 'sklearn:wine' holds"),
+    ],
+)
+def test_lists_that_are_not_there_are_refused(config, audit, fields, message):
+    config.update(fields)
+    with pytest.raises(UserError, match=message):
+        load(config, seed=0)
+
+
+def test_a_damaged_audit_is_named(config, audit):
+    (audit / FILE).write_bytes((audit / FILE).read_bytes()[:100])
+    config.drop = "findings:twice"
+    with pytest.raises(UserError, match=rf"data\.findings: '.*{FILE}' is missing or damaged"):
+        load(config, seed=0)
+
+
+def test_a_list_that_leaves_nothing_is_refused(config, audit, part):
+    write(audit / FILE, {"all": RowLists(drop={part: np.arange(150)})}, [part])
+    config.drop = "findings:all"
+    with pytest.raises(UserError, match=r"data\.drop: leaves no row of the train split; name fewer findings"):
+        load(config, seed=0)
