@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 
+from data.pool import Pool
 from diagnostics.examples import Examples
 from diagnostics.finding import Finding, Rows, Table, cannot_judge, worst_first
 from plumbline import Preempted, UserError
@@ -29,16 +31,20 @@ class Material:
     """What diagnostics look at.
 
     Attributes:
+      config: the whole config.
       examples: of the set.
-      reference: a set that it is compared with; None for none.
-      trained: what the trainings of `diagnostics.trainings` came to; None where nothing was trained.
-      seed: of what is drawn.
+      reference: a `quality.reference.Reference` that it is compared with; None for none.
+      pool: of the set; None where nothing was trained.
+      trained: what became of the trainings that `diagnostics.trainings` planned; None where nothing was trained.
+      wanted: accuracy, or mean squared error, of which is asked how much data it takes; None for none.
     """
 
+    config: ml_collections.ConfigDict
     examples: Examples
     reference: Any = None
+    pool: Pool | None = None
     trained: Any = None
-    seed: int = 0
+    wanted: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -185,10 +191,6 @@ def _of_examples(module: str) -> Callable[[Material], list[Finding]]:
     return lambda material: _call(module, examples=material.examples)
 
 
-def _of_outputs(module: str) -> Callable[[Material], list[Finding]]:
-    return lambda material: _call(module, examples=material.examples, out_of_fold=material.trained.out_of_fold)
-
-
 DIAGNOSTICS: tuple[Diagnostic, ...] = (
     Diagnostic(
         title="duplicates",
@@ -228,14 +230,53 @@ DIAGNOSTICS: tuple[Diagnostic, ...] = (
             "diagnostics.quality.shift",
             examples=material.examples,
             reference=material.reference,
-            seed=material.seed,
+            seed=material.config.seed,
+        ),
+    ),
+    Diagnostic(
+        title="grouping",
+        challenge=_QUALITY,
+        names=("shared_groups", "grouped_optimism"),
+        find=lambda material: _call(
+            "diagnostics.quality.grouping",
+            examples=material.examples,
+            out_of_fold=material.trained and material.trained.out_of_fold,
+            grouped=material.trained and material.trained.grouped,
         ),
     ),
     Diagnostic(
         title="label_errors",
         challenge=_QUALITY,
         names=("label_errors",),
-        find=_of_outputs("diagnostics.quality.label_errors"),
+        find=lambda material: _call(
+            "diagnostics.quality.label_errors",
+            examples=material.examples,
+            out_of_fold=material.trained.out_of_fold,
+        ),
+        needs_trainings=True,
+    ),
+    Diagnostic(
+        title="quantity",
+        challenge=_QUANTITY,
+        names=("more_data", "short_classes", "enough_data"),
+        find=lambda material: _call(
+            "diagnostics.quantity",
+            pool=material.pool,
+            trained=material.trained,
+            wanted=material.wanted,
+        ),
+        needs_trainings=True,
+    ),
+    Diagnostic(
+        title="fit",
+        challenge=_FIT,
+        names=("fit", "control", "baselines", "calibration", "optimisation"),
+        find=lambda material: _call(
+            "diagnostics.fit.findings",
+            config=material.config,
+            pool=material.pool,
+            trained=material.trained,
+        ),
         needs_trainings=True,
     ),
 )

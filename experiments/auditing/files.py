@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from data import row_lists
+from data.row_lists import RowLists
 from diagnostics.examples import Examples
 from diagnostics.finding import Curves, Evidence, Finding, Histogram, Measure, Rows, Table
 from experiments.auditing.bins import binned
@@ -17,7 +19,7 @@ from experiments.auditing.report import Report
 from experiments.auditing.wording import as_flags
 from plumbline.files import replaced, write_text
 
-FINDINGS, ARRAYS, PLOTS = "findings.json", "findings.npz", "plots"
+FINDINGS, LISTS, PLOTS = "findings.json", row_lists.FILE, "plots"
 _VERSION = 1
 
 
@@ -45,34 +47,28 @@ def write_findings(path: pathlib.Path, report: Report) -> None:
         "trainings": report.trainings,
         "seconds": report.seconds,
         "counts": report.counts(),
-        "findings": [_finding(finding, examples) for finding in report.findings],
+        "findings": [_finding(finding, report) for finding in report.findings],
     }
     write_text(path, json.dumps(_plain(figures), indent=1, allow_nan=False) + "\n")
 
 
-def write_arrays(path: pathlib.Path, report: Report) -> None:
-    """Writes findings.npz: what is to be dropped and how much each example is worth, for programs.
-
-    `NAME/drop/SPLIT` has rows in the source of a split; `NAME/weights/SPLIT` a weight for each of `rows/SPLIT`, all the
-    rows of it; `fingerprint` says of which data.
+def write_lists(path: pathlib.Path, report: Report) -> None:
+    """Writes findings.npz, which `data.drop` and `data.weights` take: rows to drop, and how much each is worth.
 
     Args:
       path: of the file.
       report: that they are of.
     """
     examples = report.examples
-    arrays: dict[str, np.ndarray] = {"fingerprint": np.array(examples.fingerprint)}
-    for split in examples.splits:
-        arrays[f"rows/{split}"] = examples.rows[examples.positions(split)]
-    for finding in report.findings:
-        for split in examples.splits:
-            if finding.drop is not None:
-                arrays[f"{finding.name}/drop/{split}"] = examples.rows[_within(finding.drop, examples, split)]
-            if finding.weights is not None:
-                weights = np.asarray(finding.weights, np.float32)
-                arrays[f"{finding.name}/weights/{split}"] = weights[examples.positions(split)]
-    with replaced(path) as temporary:
-        np.savez_compressed(temporary, **arrays)
+    lists = {
+        finding.name: RowLists(
+            drop={} if finding.drop is None else _drop_by_part(finding.drop, examples),
+            weights={} if finding.weights is None else _weights_by_part(finding.weights, examples),
+        )
+        for finding in report.findings
+        if finding.drop is not None or finding.weights is not None
+    }
+    row_lists.write(path, lists, set(examples.parts.values()))
 
 
 def write_plots(folder: pathlib.Path, pictures: Mapping[tuple[str, int], Picture]) -> None:
@@ -92,13 +88,40 @@ def _plot_name(name: str, number: int) -> str:
     return f"{name}-{number + 1}.png"
 
 
+def _splits_by_part(examples: Examples) -> dict[str, list[str]]:
+    """The splits whose rows are of each part of the source."""
+    return {
+        part: [split for split in examples.splits if examples.parts[split] == part]
+        for part in dict.fromkeys(examples.parts.values())
+    }
+
+
+def _drop_by_part(drop: np.ndarray, examples: Examples) -> dict[str, np.ndarray]:
+    return {
+        part: np.sort(np.concatenate([examples.rows[_within(drop, examples, split)] for split in splits]))
+        for part, splits in _splits_by_part(examples).items()
+    }
+
+
+def _weights_by_part(weights: np.ndarray, examples: Examples) -> dict[str, np.ndarray]:
+    """For each row of a part up to the last that is in a split; 1 for those that are in none."""
+    found = {}
+    for part, splits in _splits_by_part(examples).items():
+        positions = np.concatenate([examples.positions(split) for split in splits])
+        rows = examples.rows[positions]
+        found[part] = np.ones(rows.max() + 1, np.float32)
+        found[part][rows] = np.asarray(weights, np.float32)[positions]
+    return found
+
+
 def _within(positions: np.ndarray, examples: Examples, split: str) -> np.ndarray:
     """Those of some positions that are in a split."""
     positions = np.asarray(positions, np.int64)
     return positions[examples.split[positions] == split]
 
 
-def _finding(finding: Finding, examples: Examples) -> dict[str, Any]:
+def _finding(finding: Finding, report: Report) -> dict[str, Any]:
+    examples = report.examples
     return {
         "name": finding.name,
         "challenge": finding.challenge,
@@ -110,7 +133,7 @@ def _finding(finding: Finding, examples: Examples) -> dict[str, Any]:
             for number, evidence in enumerate(finding.evidence)
         ],
         "remedies": [
-            {"text": remedy.text, "overrides": remedy.overrides, "flags": as_flags(remedy.overrides)}
+            {"text": remedy.text, "overrides": report.overrides(remedy), "flags": as_flags(report.overrides(remedy))}
             for remedy in finding.remedies
         ],
         "drop": None if finding.drop is None else _drop(finding.drop, examples),

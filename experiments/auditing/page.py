@@ -97,7 +97,7 @@ def _article(finding: Finding, report: Report, pictures: Mapping[tuple[str, int]
         f'<article id="{_id(finding.name)}" class="at-{finding.severity}"><div class="title">'
         f"{_badge(finding.severity)}<h3>{escaped(title(finding.name))}</h3><code>{escaped(finding.name)}</code></div>"
         f'<p class="message">{escaped(finding.message)}</p>'
-        f"{_measures(finding.measures)}{_remedies(finding)}{evidence}</article>\n"
+        f"{_measures(finding.measures)}{_remedies(finding, report)}{evidence}</article>\n"
     )
 
 
@@ -120,7 +120,7 @@ def _measures(measures: tuple[Measure, ...]) -> str:
     return scrolling(f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>", "Measures")
 
 
-def _remedies(finding: Finding) -> str:
+def _remedies(finding: Finding, report: Report) -> str:
     aside = []
     if finding.drop is not None and len(finding.drop):
         aside.append(f"{counted(len(finding.drop), 'row')} to drop")
@@ -129,12 +129,12 @@ def _remedies(finding: Finding) -> str:
     listed = f'<p class="aside">findings.npz holds {" and ".join(aside)}.</p>' if aside else ""
     if not finding.remedies:
         return listed
-    items = "".join(f"<li>{_remedy(remedy)}</li>" for remedy in finding.remedies)
+    items = "".join(f"<li>{_remedy(remedy, report)}</li>" for remedy in finding.remedies)
     return f'<h4>What can be done</h4><ul class="remedies">{items}</ul>{listed}'
 
 
-def _remedy(remedy: Remedy) -> str:
-    flags = escaped(" ".join(as_flags(remedy.overrides)))
+def _remedy(remedy: Remedy, report: Report) -> str:
+    flags = escaped(" ".join(as_flags(report.overrides(remedy))))
     return escaped(remedy.text) + (f"<pre><code>{flags}</code></pre>" if flags else "")
 
 

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from diagnostics.examples import Examples
-from diagnostics.finding import CHALLENGES, SEVERITIES, Finding, worst_first
+from diagnostics.finding import CHALLENGES, SEVERITIES, Finding, Remedy, worst_first
+
+# Fields that take findings by name, and the one that says of which audit.
+_OF_FINDINGS, _DIRECTORY = ("data.drop", "data.weights"), "data.findings"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -13,6 +16,7 @@ class Report:
     """An audit's findings, and what they are about.
 
     Attributes:
+      directory: where it is written.
       source: of the data, as the config has it.
       examples: of it.
       findings: one of each name.
@@ -22,6 +26,7 @@ class Report:
       seconds: that each diagnostic took, by its title.
     """
 
+    directory: str
     source: str
     examples: Examples
     findings: tuple[Finding, ...]
@@ -33,6 +38,11 @@ class Report:
     def counts(self) -> dict[str, int]:
         """Findings of each severity, the worst first."""
         return {severity: sum(finding.severity == severity for finding in self.findings) for severity in SEVERITIES}
+
+    def overrides(self, remedy: Remedy) -> dict[str, Any]:
+        """Those of a remedy; where they name findings, with the directory that these are in."""
+        named = any(remedy.overrides.get(field) for field in _OF_FINDINGS)
+        return ({_DIRECTORY: self.directory} if named else {}) | dict(remedy.overrides)
 
     def by_challenge(self) -> dict[str, list[Finding]]:
         """The findings of each challenge that has some, the worst first."""

@@ -59,5 +59,5 @@ def _print_remedies(report: Report) -> None:
         print(f"  {plain(name)}: {plain(remedy.text)}")
         # In one line, whatever the terminal's width, to be copied.
         if remedy.overrides:
-            print(f"    {' '.join(as_flags(remedy.overrides))}")
+            print(f"    {' '.join(as_flags(report.overrides(remedy)))}")
     print()

@@ -1,5 +1,7 @@
 """The runner: every question is answered, whatever a diagnostic does."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -13,9 +15,9 @@ from plumbline import Preempted, UserError
 
 @pytest.fixture(scope="module")
 def material():
-    config = defaults.get_config().data
-    config.source = "sklearn:iris"
-    return Material(examples=open_examples(config, seed=0))
+    config = defaults.get_config()
+    config.data.source = "sklearn:iris"
+    return Material(config=config, examples=open_examples(config.data, seed=0))
 
 
 def found(name, severity="none", **fields):
@@ -120,7 +122,7 @@ def test_what_needs_trainings_is_not_asked_without(material, tmp_path):
         diagnostic("data", lambda material: [cannot_judge("data", "data quality", "it is late")]),
     ]
     assert [each.name for each in audit.run(material, tmp_path, diagnostics=asked)] == ["data"]
-    trained = Material(examples=material.examples, trained=object())
+    trained = dataclasses.replace(material, trained=object())
     assert [each.name for each in audit.run(trained, tmp_path, diagnostics=asked)] == ["trained", "data"]
 
 

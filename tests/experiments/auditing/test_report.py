@@ -16,10 +16,14 @@ from diagnostics.examples import open_examples
 from diagnostics.finding import Curves, Finding, Histogram, Measure, Remedy, Rows, Table, cannot_judge
 from experiments.auditing import files, page, plots, screen
 from experiments.auditing.report import Report
+from plumbline import UserError
 
 HOSTILE = "</style><script>alert('x')</script> & \"q\" $\\frac{ \x1b[31m\u202e"
 # What a reader is to see of it: control characters and turned directions made visible.
 SEEN = "</style><script>alert('x')</script> & \"q\" $\\frac{ \ufffd[31m\ufffd"
+FLAGS = (
+    "'--config.data.findings=runs/an audit' --config.data.drop=findings:exact_duplicates '--config.model.hidden=(1, 2)'"
+)
 VOID = {"meta", "img", "br", "source"}
 
 
@@ -50,7 +54,7 @@ class Page(html.parser.HTMLParser):
 
 
 def report(examples, *findings, **fields):
-    return Report(source=HOSTILE, examples=examples, findings=findings, **fields)
+    return Report(directory="runs/an audit", source=HOSTILE, examples=examples, findings=findings, **fields)
 
 
 def finding(*evidence, name="exact_duplicates", severity="high", **fields):
@@ -266,7 +270,7 @@ def test_the_summary_counts_and_each_challenge_has_its_section(iris, everything)
     assert re.findall(r"<h3>(.*?)</h3>", text) == ["Exact duplicates", "Columns", "Groups", "Fit verdict"]
     found = Page(text)
     assert "42 trainings in 61 s" in found.text
-    assert "--config.data.drop=findings:exact_duplicates '--config.model.hidden=(1, 2)'" in found.text
+    assert f"{FLAGS}\n" in f"{found.text}\n".replace("Look", "\n")
     assert "2 rows to drop and a weight for each of 150 rows" in found.text
     assert "12.5 %" in found.text
     assert "10 % to no limit" in found.text
@@ -302,7 +306,11 @@ def test_findings_are_strict_json_with_rows_by_split_and_source(iris, everything
     assert histogram["left_out"] == {HOSTILE: 1, "_b": 0}
     assert len(histogram["edges"]) == len(histogram["counts"]["_b"]) + 1
     assert curves["lines"][HOSTILE] == [[1.0, 0.5], [10.0, None], [100.0, 0.2]]
-    assert it["remedies"][0]["overrides"] == {"data.drop": "findings:exact_duplicates", "model.hidden": [1, 2]}
+    assert it["remedies"][0]["overrides"] == {
+        "data.findings": "runs/an audit",
+        "data.drop": "findings:exact_duplicates",
+        "model.hidden": [1, 2],
+    }
     assert it["drop"] == {
         "train": {"positions": [3], "rows": [int(iris.rows[3])]},
         "validation": {"positions": [110], "rows": [int(iris.rows[110])]},
@@ -310,20 +318,41 @@ def test_findings_are_strict_json_with_rows_by_split_and_source(iris, everything
     assert it["weights"]["train"]["examples"] == 108
 
 
-def test_rows_to_drop_and_weights_come_back_from_the_arrays(iris, everything, tmp_path):
-    files.write_arrays(tmp_path / "findings.npz", report(iris, everything, cannot_judge("other", "fit", "it is late")))
+def test_a_training_takes_rows_to_drop_and_weights_from_the_lists(iris, everything, tmp_path):
+    found = report(iris, everything, cannot_judge("other", "fit", "it is late"))
+    files.write_lists(tmp_path / "findings.npz", found)
+    config = defaults.get_config().data
+    config.source, config.findings = "sklearn:iris", str(tmp_path)
+    config.drop = config.weights = "findings:exact_duplicates"
+    left = open_examples(config, seed=0)
+    # Positions 3 and 110 are rows of the training and of the validation split.
+    kept = np.delete(np.arange(150), [3, 110])
+    np.testing.assert_array_equal(left.rows, iris.rows[kept])
+    np.testing.assert_array_equal(left.splits["train"].weights, everything.weights[kept[:107]])
     with np.load(tmp_path / "findings.npz") as arrays:
-        assert str(arrays["fingerprint"]) == iris.fingerprint
-        dropped, weights = [], np.full(150, np.nan)
-        for split in ("train", "validation", "test"):
-            places = iris.positions(split)
-            np.testing.assert_array_equal(arrays[f"rows/{split}"], iris.rows[places])
-            dropped += places[np.isin(iris.rows[places], arrays[f"exact_duplicates/drop/{split}"])].tolist()
-            weights[places] = arrays[f"exact_duplicates/weights/{split}"]
         assert not [name for name in arrays if name.startswith("other")]
-        assert len(arrays.files) == 1 + 3 + 3 + 3
-    assert dropped == everything.drop.tolist()
-    np.testing.assert_array_equal(weights.astype(np.float32), everything.weights)
+    config.drop = "findings:other"
+    with pytest.raises(UserError, match="unknown name 'other'; known: exact_duplicates"):
+        open_examples(config, seed=0)
+
+
+def test_lists_of_other_files_are_kept_apart(tmp_path):
+    for name, count in (("train", 30), ("test", 10)):
+        lines = "".join(f"{number / 7:.3f},{'ab'[number % 2]}\n" for number in range(count))
+        (tmp_path / f"{name}.csv").write_text("size,target\n" + lines)
+    config = defaults.get_config().data
+    config.source, config.test, config.target = f"csv:{tmp_path / 'train.csv'}", str(tmp_path / "test.csv"), "target"
+    examples = open_examples(config, seed=0)
+    weights = np.where(examples.split == "test", 1, np.linspace(0.5, 1, 40)).astype(np.float32)
+    rows = finding(drop=np.array([0]), weights=weights)
+    files.write_lists(tmp_path / "findings.npz", report(examples, rows))
+    with np.load(tmp_path / "findings.npz") as arrays:
+        assert len(arrays["parts"]) == 2
+        own, other = (examples.parts[split] for split in ("train", "test"))
+        np.testing.assert_array_equal(arrays[f"exact_duplicates/drop/{own}"], examples.rows[:1])
+        assert not len(arrays[f"exact_duplicates/drop/{other}"])
+        np.testing.assert_array_equal(arrays[f"exact_duplicates/weights/{own}"][examples.rows[:30]], weights[:30])
+        np.testing.assert_array_equal(arrays[f"exact_duplicates/weights/{other}"], np.ones(10))
 
 
 def test_plots_are_written_under_the_names_that_the_figures_give(iris, everything, tmp_path):
@@ -349,7 +378,7 @@ def test_without_a_terminal_each_finding_is_a_line(iris, everything, capsys):
     assert lines[5:] == [
         "Remedies:",
         f"  exact_duplicates: {SEEN}",
-        "    --config.data.drop=findings:exact_duplicates '--config.model.hidden=(1, 2)'",
+        f"    {FLAGS}",
         "  exact_duplicates: Look at them.",
         "",
     ]
