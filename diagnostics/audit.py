@@ -55,6 +55,7 @@ class Diagnostic:
       title: a name for messages and files, such as "duplicates".
       challenge: one of `finding.CHALLENGES`.
       names: of the findings that it gives, each of them once.
+      with_reference: names of further ones that it gives where there is a reference.
       find: takes the material, and gives them.
       needs_trainings: whether it is left out where nothing was trained.
     """
@@ -63,7 +64,12 @@ class Diagnostic:
     challenge: str
     names: tuple[str, ...]
     find: Callable[[Material], list[Finding]]
+    with_reference: tuple[str, ...] = ()
     needs_trainings: bool = False
+
+    def asked(self, material: Material) -> tuple[str, ...]:
+        """The names of all findings that it gives on this material."""
+        return self.names if material.reference is None else (*self.names, *self.with_reference)
 
 
 def run(
@@ -130,24 +136,25 @@ def check(findings: Sequence[Finding], names: Sequence[str], examples: Examples)
 
 
 def _ask(diagnostic: Diagnostic, material: Material, folder: pathlib.Path) -> list[Finding]:
+    names = diagnostic.asked(material)
     try:
         found = list(diagnostic.find(material))
-        check(found, diagnostic.names, material.examples)
+        check(found, names, material.examples)
         return found
     except Preempted:
         raise
     except UserError as error:
-        return _unable(diagnostic, str(error))
+        return _unable(diagnostic, names, str(error))
     except Exception as error:
         if _is_memory(error):
-            return _unable(diagnostic, f"memory is short ({_quoted(error)})")
+            return _unable(diagnostic, names, f"memory is short ({_quoted(error)})")
         where = _write_traceback(folder / f"{diagnostic.title}.txt", error)
         reason = f"the diagnostic failed with {type(error).__name__}{f' ({_quoted(error)})' if str(error) else ''}"
-        return _unable(diagnostic, f"{reason}; {where}")
+        return _unable(diagnostic, names, f"{reason}; {where}")
 
 
-def _unable(diagnostic: Diagnostic, reason: str) -> list[Finding]:
-    return [cannot_judge(name, diagnostic.challenge, reason.rstrip(".")) for name in diagnostic.names]
+def _unable(diagnostic: Diagnostic, names: Sequence[str], reason: str) -> list[Finding]:
+    return [cannot_judge(name, diagnostic.challenge, reason.rstrip(".")) for name in names]
 
 
 def _is_memory(error: Exception) -> bool:
@@ -225,7 +232,8 @@ DIAGNOSTICS: tuple[Diagnostic, ...] = (
     Diagnostic(
         title="shift",
         challenge=_QUALITY,
-        names=("train_test_shift", "reference_shift"),
+        names=("train_test_shift",),
+        with_reference=("reference_shift",),
         find=lambda material: _call(
             "diagnostics.quality.shift",
             examples=material.examples,

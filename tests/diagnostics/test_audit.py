@@ -126,8 +126,18 @@ def test_what_needs_trainings_is_not_asked_without(material, tmp_path):
     assert [each.name for each in audit.run(trained, tmp_path, diagnostics=asked)] == ["trained", "data"]
 
 
+def test_what_concerns_a_reference_is_asked_where_there_is_one(material, tmp_path):
+    def find(material):
+        raise UserError("it is late")
+
+    asked = Diagnostic(title="it", challenge="data quality", names=("test",), with_reference=("reference",), find=find)
+    for reference, names in ((None, ["test"]), (object(), ["test", "reference"])):
+        own = dataclasses.replace(material, reference=reference)
+        assert [each.name for each in audit.run(own, tmp_path, diagnostics=[asked])] == names
+
+
 def test_each_question_is_asked_once_and_belongs_to_a_challenge():
-    names = [name for each in audit.DIAGNOSTICS for name in each.names]
+    names = [name for each in audit.DIAGNOSTICS for name in (*each.names, *each.with_reference)]
     assert len(set(names)) == len(names) > 10
     assert len({each.title for each in audit.DIAGNOSTICS}) == len(audit.DIAGNOSTICS)
     assert {each.challenge for each in audit.DIAGNOSTICS} <= set(CHALLENGES)
