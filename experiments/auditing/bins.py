@@ -33,7 +33,7 @@ def binned(values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.n
         edges = np.arange(low - 0.5, high + 1)
     else:
         count = int(np.clip(np.sqrt(max(map(len, finite.values()))), _LEAST, _MOST))
-        margin = 0.0 if high > low else max(0.5, abs(low) / 100)
+        margin = 0.0 if high > low else abs(low) / 2
         edges = 2 * np.linspace(low / 2 - margin / 2, high / 2 + margin / 2, count + 1)
         edges[0], edges[-1] = low - margin, high + margin
     return edges, {name: np.histogram(each, edges)[0] for name, each in finite.items()}

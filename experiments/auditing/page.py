@@ -79,10 +79,19 @@ def _counts(report: Report) -> str:
 
 
 def _list(report: Report) -> str:
+    found = [finding for finding in report.findings if finding.severity != "none"]
+    others = [finding for finding in report.findings if finding.severity == "none"]
+    listed = _items(found) if found else '<p class="card list">Nothing was found.</p>'
+    if not others:
+        return listed
+    return f"{listed}<details><summary>{len(others)} looked for, not found</summary>{_items(others)}</details>"
+
+
+def _items(findings: list[Finding]) -> str:
     items = "".join(
         f'<li>{_badge(finding.severity)}<a href="#{_id(finding.name)}">{escaped(title(finding.name))}</a>'
         f"<p>{escaped(finding.message)}</p></li>"
-        for finding in report.findings
+        for finding in findings
     )
     return f'<ol class="card list">{items}</ol>'
 

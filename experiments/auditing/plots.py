@@ -81,7 +81,7 @@ def _draw_histogram(axes: "Axes", evidence: Histogram, colours: Sequence[str]) -
     if not len(edges):
         _say_nothing(axes)
         return
-    shares = {name: each / max(1, each.sum()) for name, each in counts.items()}
+    shares = {name: each / each.sum() for name, each in counts.items() if each.any()}
     for number, (name, each) in enumerate(shares.items()):
         colour = colours[number % len(colours)]
         axes.stairs(each, edges, color=colour, linewidth=1.6, label=_label(name))

@@ -47,6 +47,8 @@ article:target { outline: 3px solid var(--link); outline-offset: 2px; }
   border-top: 1px solid var(--line); align-items: baseline; }
 .list li:first-child { border-top: 0; }
 .list p { margin: 0; font-size: .93rem; }
+.list + details { margin: .75rem 0 0; }
+.list + details .list { margin-top: .5rem; }
 .badge { display: inline-block; min-width: 5.4rem; padding: .05rem .6rem; border-radius: 1rem; font-size: .8rem;
   font-weight: 650; text-align: center; white-space: nowrap; }
 .title { display: flex; flex-wrap: wrap; gap: .4rem .75rem; align-items: center; }
@@ -67,7 +69,7 @@ table { border-collapse: collapse; font-size: .875rem; line-height: 1.4; font-va
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top;
   max-width: 26rem; }
 thead th { color: var(--faint); font-weight: 600; border-bottom-width: 2px; }
-tbody th { font-weight: 600; }
+tbody th { font-weight: 600; min-width: 7.5rem; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 table.groups tbody + tbody tr:first-child > * { border-top: 2px solid var(--faint); }
 .examples tbody th { white-space: nowrap; }

@@ -11,6 +11,8 @@ from diagnostics.finding import Measure
 # Values from which on a number is written without digits after the point.
 _LARGE = 1000
 _LEAST_P_VALUE = 1e-4
+# What is left of sums that ought to be 0.
+_ZERO = 1e-12
 # Control characters (Cc), lone halves of surrogate pairs (Cs) and what turns the direction of writing (in Cf).
 _REPLACED = ("Cc", "Cs")
 _DIRECTIONS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u061c")
@@ -53,6 +55,7 @@ def number(value: float, kind: str = "number") -> str:
         return f"{100 * value:.3g} %"
     if kind == "p-value":
         return f"below {_LEAST_P_VALUE:.4f}" if value < _LEAST_P_VALUE else f"{value:.2g}"
+    value = 0.0 if abs(value) < _ZERO else value
     return f"{value:,.0f}" if value.is_integer() or abs(value) >= _LARGE else f"{value:.4g}"
 
 

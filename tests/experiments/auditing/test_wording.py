@@ -17,6 +17,7 @@ from experiments.auditing import wording
         (0.12345, "number", "0.1235"),
         (123456.7, "number", "123,457"),
         (3.0, "number", "3"),
+        (-1.11e-16, "number", "0"),
         (np.nan, "count", "-"),
         (np.inf, "number", "no limit"),
     ],
