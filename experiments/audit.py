@@ -1,0 +1,223 @@
+"""Audits a config's data, and what is trained on them: is the data sound, is there enough, is the fit right?
+
+    python -m experiments.audit --config=configs/digits_mlp.py --workdir=runs/audit
+    python -m experiments.audit --config=configs/digits_mlp.py --workdir=runs/audit_data --data-only
+
+Flags:
+    --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
+    --workdir=DIR              new, empty, or that of an earlier start of this command, which it goes on with
+    --reference=SOURCE         none by default; a set like that of data.source (csv:PATH, say), which the rows that are
+                               trained on ought to be like: rows met in use, for example
+    --folds=K                  5 by default; folds of the cross-validation
+    --seeds=S                  3 by default; trainings of each fold, size and control
+    --sizes=N                  6 by default; subsets of the learning curve
+    --wanted=VALUE             none by default; how much data would this accuracy (for a regression this mean squared
+                               error) take?
+    --data-only                off by default; train nothing, look at the data alone
+    --overwrite                off by default; delete what this command left in DIR, and begin anew
+
+Prints the findings, the worst first, and remedies as flags to copy. Writes audit.html, which shows all of them with
+their evidence and opens without a network; findings.json and plots/, the same for programs and papers; findings.npz,
+rows to drop and weights of examples.
+
+A diagnostic that cannot judge says so as a finding, and stops none of the others. The data in files are never changed.
+
+Exit codes: 0 done, whatever was found, 2 an error you can mend, 42 preempted (run the same command again).
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import pathlib
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import command, workplace
+from experiments.auditing import files, screen
+from experiments.populations import population_devices
+from plumbline import UserError
+from plumbline.files import write_text
+
+if TYPE_CHECKING:
+    import ml_collections
+
+    from diagnostics.audit import Material
+    from diagnostics.examples import Examples
+    from diagnostics.finding import Finding
+    from diagnostics.quality.reference import Reference
+    from experiments.auditing.report import Report
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the results.")
+_REFERENCE = flags.DEFINE_string("reference", "", "A set to compare with.")
+_FOLDS = flags.DEFINE_integer("folds", 5, "Folds.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Trainings of each.")
+_SIZES = flags.DEFINE_integer("sizes", 6, "Subsets.")
+_WANTED = flags.DEFINE_float("wanted", None, "Accuracy, or mean squared error, asked for.")
+_DATA_ONLY = flags.DEFINE_bool("data_only", False, "Train nothing.")
+flags.DEFINE_alias("data-only", "data_only")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Begin anew.")
+
+_PAGE = "audit.html"
+_LEAST = {"folds": 2, "seeds": 1, "sizes": 4}
+
+
+def main(words: list[str]) -> None:
+    """Looks, trains, judges, writes and prints."""
+    command.refuse(words)
+    command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
+    for name, least in _LEAST.items():
+        if flags.FLAGS[name].value < least:
+            raise UserError(f"--{name}: {flags.FLAGS[name].value} given; it must be at least {least}")
+    for name in (*_LEAST, "wanted"):
+        if flags.FLAGS[name].present and _DATA_ONLY.value:
+            raise UserError(f"--{name}: --data-only trains nothing; leave one of the two out")
+    workplace.stoppable()
+    population_devices()
+    _audit(_CONFIG.value)
+
+
+def _audit(config: "ml_collections.ConfigDict") -> None:
+    from diagnostics import audit
+    from diagnostics.examples import open_examples
+    from experiments.auditing.report import Report
+    from trainers import compilation, transfer
+
+    with workplace.held(_WORKDIR.value, _question(config), overwrite=_OVERWRITE.value) as place:
+        config = transfer.resolved(config)
+        examples = open_examples(config.data, seed=config.seed)
+        reference, fingerprint = _read_reference(config, examples)
+        _check_unchanged(place.path, {"data": examples.fingerprint, "reference": fingerprint})
+        compilation.keep_programs(config.execution.compilation_cache, config.data.cache_dir)
+        material = audit.Material(config=config, examples=examples, reference=reference, wanted=_WANTED.value)
+        if _DATA_ONLY.value:
+            place.begin()
+            trainings = None
+        else:
+            material, trainings = _train(material, place)
+        findings, seconds = _ask(material, place.path)
+        report = Report(
+            directory=str(place.path),
+            source=config.data.source,
+            examples=examples,
+            findings=tuple(findings),
+            reference=_REFERENCE.value,
+            reference_fingerprint=fingerprint,
+            trainings=trainings,
+            seconds=seconds,
+        )
+        place.answer()
+        _write(report, place.path)
+        screen.show(report)
+        print(f"{place.path}/{_PAGE}, {files.FINDINGS}, {files.LISTS}, {files.PLOTS}/")
+
+
+def _question(config: "ml_collections.ConfigDict") -> workplace.Question:
+    from trainers.run_directory import compared
+
+    # Trainings remember the config themselves; the data are looked at without any.
+    asked: dict[str, str | int] = {
+        name: str(value) for name, value in compared(config.to_dict()).items() if name.startswith("data.")
+    }
+    asked |= {"seed": config.seed, "reference": _REFERENCE.value or "none"}
+    if not _DATA_ONLY.value:
+        asked |= {"folds": _FOLDS.value, "sizes": _SIZES.value}
+    if _WANTED.value is not None:
+        asked["wanted"] = str(_WANTED.value)
+    return workplace.Question(
+        command="audit",
+        asked=asked,
+        seeds=0 if _DATA_ONLY.value else _SEEDS.value,
+        results=(files.FINDINGS, files.LISTS, _PAGE),
+    )
+
+
+def _check_unchanged(path: pathlib.Path, fingerprints: dict[str, str]) -> None:
+    """Checks that an audit that is there is of the same data.
+
+    Raises:
+      UserError: it is of other data, or cannot be read.
+    """
+    file = path / files.FINDINGS
+    if _OVERWRITE.value or not file.exists():
+        return
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))["data"]
+        before = {"data": about["fingerprint"], "reference": (about["reference"] or {"fingerprint": ""})["fingerprint"]}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"--workdir: '{file}' is damaged; give another --workdir, or --overwrite") from None
+    for what, name in (("data", "data.source"), ("reference", "--reference")):
+        if before[what] != fingerprints[what]:
+            raise UserError(
+                f"{name}: the {what} changed since the audit in '{path}'; give another --workdir, or --overwrite"
+            )
+
+
+def _read_reference(config: "ml_collections.ConfigDict", examples: "Examples") -> "tuple[Reference | None, str]":
+    """The set that --reference names, and its fingerprint; None and "" for none."""
+    if not _REFERENCE.value:
+        return None, ""
+    from diagnostics.quality.reference import read_reference
+
+    reference = read_reference(examples.features, config.data, _REFERENCE.value, seed=config.seed)
+    digest = hashlib.sha256(f"{reference.total} {reference.names}".encode())
+    digest.update(reference.inputs.tobytes())
+    digest.update(b"" if reference.labels is None else reference.labels.tobytes())
+    return reference, digest.hexdigest()
+
+
+def _train(material: "Material", place: workplace.Workplace) -> "tuple[Material, dict[str, Any]]":
+    """The material with what became of the trainings, and what they took."""
+    from data.pool import load_pool
+    from diagnostics import trainings
+    from trainers.population import Population
+
+    config = material.config
+    try:
+        pool = load_pool(config.data, seed=config.seed)
+        plan = trainings.plan(config, pool, folds=_FOLDS.value, seeds=_SEEDS.value, sizes=_SIZES.value)
+    except UserError as error:
+        raise UserError(f"{error}; or look at the data alone, with --data-only") from None
+    most = 1 if pool.features.task == "classification" else math.inf
+    if _WANTED.value is not None and not 0 < _WANTED.value < most:
+        raise UserError(
+            f"--wanted: {_WANTED.value} given; an accuracy lies between 0 and 1, a mean squared error above 0"
+        )
+    place.begin()
+    population = Population(config, plan.pool, directory=place.path)
+    outcomes = population.train(plan.members, predict=True)
+    trained = plan.gather(outcomes)
+    return dataclasses.replace(material, pool=pool, trained=trained), dict(population.summary)
+
+
+def _ask(material: "Material", path: pathlib.Path) -> "tuple[list[Finding], dict[str, float]]":
+    """All findings, and the seconds that each diagnostic took."""
+    from diagnostics import audit
+
+    seconds: dict[str, float] = {}
+
+    def show(title: str, took: float) -> None:
+        seconds[title] = round(took, 3)
+        print(f"{title}  {took:.1f} s", file=sys.stderr, flush=True)
+
+    shutil.rmtree(path / "tracebacks", ignore_errors=True)
+    return audit.run(material, path, show=show), seconds
+
+
+def _write(report: "Report", path: pathlib.Path) -> None:
+    from experiments.auditing import page, plots
+
+    pictures = plots.draw_all(report.findings)
+    files.write_plots(path / files.PLOTS, pictures)
+    files.write_lists(path / files.LISTS, report)
+    files.write_findings(path / files.FINDINGS, report)
+    write_text(path / _PAGE, page.page(report, pictures))
+
+
+if __name__ == "__main__":
+    command.run(main)

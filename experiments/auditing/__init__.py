@@ -1,0 +1,1 @@
+"""What an audit leaves behind: figures, rows, plots and a page to read."""

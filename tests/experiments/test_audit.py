@@ -1,0 +1,94 @@
+"""The command: what it writes, prints and refuses. Its report is tested on findings made by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from diagnostics import audit
+
+HEADER = "length,colour,kind\n"
+
+
+def rows(first=1.5):
+    colours = ("red", "green", "blue")
+    lines = (f"{first + number * 0.37:.2f},{colours[number % 3]},{'ab'[number % 2]}\n" for number in range(60))
+    return HEADER + "".join(lines)
+
+
+@pytest.fixture(scope="module")
+def audited(command, tmp_path_factory):
+    """A table, the words that audit its data, and what came of it."""
+    folder = tmp_path_factory.mktemp("audit")
+    table = folder / "table.csv"
+    table.write_text(rows())
+    words = (f"--config=configs/table.py:{table},target=kind", f"--workdir={folder / 'out'}", "--data-only")
+    return table, words, command("audit", *words)
+
+
+def test_the_data_alone_are_audited_and_all_files_written(audited):
+    table, _, finished = audited
+    out = table.parent / "out"
+    found = json.loads((out / "findings.json").read_text())
+    asked = [name for each in audit.DIAGNOSTICS if not each.needs_trainings for name in each.names]
+    assert sorted(finding["name"] for finding in found["findings"]) == sorted(asked)
+    assert found["data"]["source"] == f"csv:{table}"
+    assert found["data"]["splits"] == {"train": 43, "validation": 5, "test": 12}
+    assert found["trainings"] is None
+    assert set(found["seconds"]) == {each.title for each in audit.DIAGNOSTICS if not each.needs_trainings}
+    for finding in found["findings"]:
+        assert f"{finding['severity']:<8} {finding['name']}: {finding['message']}" in finished.stdout.splitlines()
+    assert finished.stdout.splitlines()[-1] == f"{out}/audit.html, findings.json, findings.npz, plots/"
+    with np.load(out / "findings.npz") as arrays:
+        assert len(arrays["parts"]) == 1
+    assert (out / "audit.html").read_text().startswith("<!doctype html>")
+    assert not (out / "population.npz").exists()
+
+
+def test_changed_data_are_refused_and_audited_again_when_told(audited, command, fails):
+    table, words, _ = audited
+    out = table.parent / "out"
+    kept = (out / "findings.json").read_bytes()
+    table.write_text(rows(first=2.5))
+    message = f"data.source: the data changed since the audit in '{out}'; give another --workdir, or --overwrite"
+    assert fails("audit", *words) == message
+    assert (out / "findings.json").read_bytes() == kept
+    command("audit", *words, "--overwrite")
+    before, after = (json.loads(text)["data"] for text in (kept, (out / "findings.json").read_bytes()))
+    assert before.pop("fingerprint") != after.pop("fingerprint")
+    assert before == after
+
+
+def test_other_splits_are_refused_where_an_audit_is(audited, fails):
+    _, words, _ = audited
+    refused = fails("audit", *words, "--config.data.test=40 percent")
+    assert "holds results that would be lost (data.test is auto there, 40 percent here)" in refused
+
+
+def test_a_damaged_audit_is_told_in_a_line(audited, fails):
+    table, words, _ = audited
+    file = table.parent / "out" / "findings.json"
+    before = file.read_bytes()
+    file.write_text('{"data": {"fingerprint": "a"}}')
+    assert fails("audit", *words) == f"--workdir: '{file}' is damaged; give another --workdir, or --overwrite"
+    file.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--sizes=3",), "--sizes: 3 given; it must be at least 4"),
+        (("--data-only", "--folds=3"), "--folds: --data-only trains nothing; leave one of the two out"),
+    ],
+)
+def test_flags_that_do_not_fit_are_told_before_anything_is_read(words, message, fails, tmp_path):
+    words = ("--config=configs/digits_mlp.py", f"--workdir={tmp_path / 'out'}", *words)
+    assert fails("audit", *words) == message
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_text_has_no_rows_to_audit(fails, tmp_path):
+    (tmp_path / "poem.txt").write_text("Tyger Tyger, burning bright,\n" * 400)
+    words = f"--config=configs/gpt_tinyshakespeare.py:{tmp_path / 'poem.txt'}"
+    message = fails("audit", words, f"--workdir={tmp_path / 'out'}", "--data-only")
+    assert "has no rows to audit; name texts with labels" in message
