@@ -16,6 +16,8 @@ from plumbline import counted
 
 _CHALLENGE = "data quality"
 _BLOCK = 8192
+# Share of the other rows that have a value which training never showed, from which on it matters.
+_MET = 0.01
 # Correlation that leaves less than half a percent of a deviation between two columns, as rounding to three figures.
 _SAME = 1 - 1e-5
 # Distinct values up to which a column is compared as one of categories, whatever it holds.
@@ -58,13 +60,11 @@ def _nothing(name: str, what: str) -> Finding:
 def _constant(examples: Examples) -> tuple[Finding, np.ndarray]:
     """The finding, and which columns (F,) vary in training."""
     columns = examples.features.columns
-    ranges = {
-        "training": _range(examples, examples.positions("train")),
-        "all": _range(examples, np.arange(len(examples))),
-    }
+    low, high = _range(examples, examples.positions("train"))
     # A gap is a value like any other: a column of one value and gaps has something to say.
-    varies, varies_anywhere = (low < high for low, high in ranges.values())
+    varies = low < high
     found = np.flatnonzero(~varies)
+    outside = int((examples.split != "train").sum())
     measure = Measure(name="constant columns", value=float(len(found)), kind="count")
     if not len(found):
         message = f"None of {counted(len(columns), 'column')} is constant in training."
@@ -72,7 +72,8 @@ def _constant(examples: Examples) -> tuple[Finding, np.ndarray]:
             name="constant_columns", challenge=_CHALLENGE, severity="none", message=message, measures=(measure,)
         )
         return finding, varies
-    later = np.flatnonzero(~varies & varies_anywhere)
+    elsewhere = _differing(examples, found, low[found])
+    later = found[elsewhere > 0]
     names = [columns[index].name for index in found.tolist()]
     message = (
         f"{counted(len(found), 'column')} of {len(columns)} {'has' if len(found) == 1 else 'have'} one value in all "
@@ -80,22 +81,22 @@ def _constant(examples: Examples) -> tuple[Finding, np.ndarray]:
     )
     if len(later):
         message += (
-            f" {_listed([columns[index].name for index in later.tolist()])}: other values come in validation or test, "
-            "which the model meets unprepared."
+            f" Of {_listed([columns[index].name for index in later.tolist()])} other values come in validation or "
+            f"test, in up to {counted(int(elsewhere.max()), 'row')} of {outside}, which the model meets unprepared."
         )
     finding = Finding(
         name="constant_columns",
         challenge=_CHALLENGE,
-        severity="medium" if len(later) else "low",
+        severity="medium" if elsewhere.max() >= _MET * outside and len(later) else "low",
         message=message,
         measures=(measure, Measure(name="of them varying in other splits", value=float(len(later)), kind="count")),
         evidence=(
             Table(
                 title="Columns that are constant in training",
-                header=("column", "value", "elsewhere"),
+                header=("column", "value", "validation and test rows with another"),
                 rows=tuple(
-                    (columns[index].name, _shown(examples, index, ranges), "varies" if index in later else "the same")
-                    for index in found.tolist()
+                    (columns[index].name, _shown(examples, index, float(low[index])), int(others))
+                    for index, others in zip(found.tolist(), elsewhere.tolist(), strict=True)
                 ),
             ),
         ),
@@ -104,9 +105,18 @@ def _constant(examples: Examples) -> tuple[Finding, np.ndarray]:
     return finding, varies
 
 
-def _shown(examples: Examples, index: int, ranges: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
-    """The one value of a column."""
-    column, value = examples.features.columns[index], float(ranges["training"][0][index])
+def _differing(examples: Examples, columns: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Rows (n,) outside training that have another value of columns (n,) than the one given (n,)."""
+    others = np.zeros(len(columns), np.int64)
+    for _, inputs in examples.blocks(np.flatnonzero(examples.split != "train"), _BLOCK):
+        inputs = np.where(is_missing(inputs, examples.features), -np.inf, inputs)[:, columns]
+        others += (inputs != values[None, :]).sum(axis=0)
+    return others
+
+
+def _shown(examples: Examples, index: int, value: float) -> str:
+    """A value of a column in words."""
+    column = examples.features.columns[index]
     if column.kind != "categorical":
         return f"{value:.6g}"
     return column.categories[int(value) - FIRST_CATEGORY] if value >= FIRST_CATEGORY else "missing"

@@ -21,10 +21,10 @@ _NINES = frozenset(
 )
 _ENDS = frozenset({-32768.0, 32767.0, 65535.0, -(2.0**31), 2.0**31, 2.0**32})
 _CODES = _NINES | _ENDS | {-1.0, -9.0}
-# No quantity is as large: a fill value.
-_FILL = 1e20
+# No quantity is as large, where the others are not nearly so: a fill value.
+_FILL, _FILL_TIMES = 1e20, 1000
 # A value stands alone if it is further from the next one than so much of the range of all others: a code, or any value.
-_ALONE_CODE, _ALONE_ANY = 0.5, 3.0
+_ALONE_CODE, _ALONE_ANY = 0.5, 9.0
 # Distinct values that the rest of a column must have for its range to mean something, and for a cap to show.
 _FEWEST_DISTINCT, _FEWEST_UNDER_CAP = 5, 20
 # A value is repeated at the edge of the range if so many rows have it, and so many times as many as have each of the
@@ -32,7 +32,10 @@ _FEWEST_DISTINCT, _FEWEST_UNDER_CAP = 5, 20
 _REPEATED_ROWS, _REPEATED_TIMES, _NEXT = 10, 5, 5
 # Share of rows up to which values below zero are taken for slips in a column that otherwise counts.
 _SLIPS = 0.01
-_MOST_SENTINELS = 4
+# Rows at 0 and 1 for each row below zero, from which on that is where the counting begins.
+_IN_FORCE = 20
+# Codes of one column that are told apart, and those of one family.
+_MOST_SENTINELS, _FAMILY = 4, 3
 # Bytes of a table's columns that are held at once.
 _HELD = 256 * 2**20
 
@@ -153,26 +156,27 @@ def _strange_values(column: Column, values: np.ndarray) -> list[_Strange]:
 
 
 def _standing_alone(distinct: np.ndarray, counts: np.ndarray) -> tuple[int, str, str] | None:
-    """The first value at an edge that stands alone: its index, why, and how grave that is."""
-    for index in (len(distinct) - 1, 0):
-        if len(distinct) < 2:
-            return None
-        value, rest = distinct[index], np.delete(distinct, index)
-        if abs(value) >= _FILL:
+    """The outermost value of a few that stand alone at an edge: its index, why, and how grave that is."""
+    for upper in (True, False):
+        values = distinct[::-1] if upper else distinct
+        index = len(distinct) - 1 if upper else 0
+        # Codes come in families, such as 998 and 999.
+        for family in range(1, _FAMILY + 1):
+            edge, rest = values[:family], values[family:]
+            if len(rest) < _FEWEST_DISTINCT:
+                break
+            gap, span = float(np.abs(rest[0] - edge[-1])), float(np.abs(rest[-1] - rest[0]))
+            codes = np.isin(edge, list(_CODES)).any()
+            # Below zero, where nothing else is, -1 and -9 are codes even next to the others.
+            if codes and edge.max() < 0 <= rest.min() and counts[index] > 1:
+                return index, "a customary code, and no other value is below zero", "medium"
+            if codes and np.abs(edge).max() > 9 and gap >= _ALONE_CODE * span:
+                return index, f"a customary code, {gap:.6g} away from the other values", "medium"
+            if family == 1 and gap >= _ALONE_ANY * span:
+                severity = "medium" if counts[index] > 1 else "low"
+                return index, f"{gap / span:.1f} times the range of all others away from them", severity
+        if len(values) > 1 and abs(values[0]) >= max(_FILL, _FILL_TIMES * abs(values[1])):
             return index, "no quantity is as large; a value that fills gaps", "medium"
-        if len(rest) < _FEWEST_DISTINCT:
-            continue
-        gap = float(np.abs(rest - value).min())
-        span = float(rest[-1] - rest[0])
-        # Below zero, where nothing else is, -1 and -9 are codes even next to the others.
-        negative_code = value in _CODES and value < 0 <= rest[0]
-        if negative_code and (value < -1 or _counts_only(rest)) and counts[index] > 1:
-            return index, "a customary code, and the only value below zero", "medium"
-        if value in _CODES and abs(value) > 9 and gap >= _ALONE_CODE * span:
-            return index, f"a customary code, {gap:.6g} away from the nearest other value", "medium"
-        if gap >= _ALONE_ANY * span:
-            severity = "medium" if counts[index] > 1 else "low"
-            return index, f"{gap / span:.1f} times the range of all others away from them", severity
     return None
 
 
@@ -184,10 +188,9 @@ def _below_zero(distinct: np.ndarray, counts: np.ndarray) -> _Strange | None:
     if not below.any() or share > _SLIPS or len(rest) < _FEWEST_DISTINCT or not _counts_only(distinct):
         return None
     # Of a quantity with a sign, the values thin out towards the last one below zero; counts begin at 0 or 1 in force.
-    at_start = counts[~below][rest <= 1].sum() / counts.sum()
-    if at_start < _SLIPS:
-        return None
     rows = int(counts[below].sum())
+    if counts[~below][rest <= 1].sum() < _IN_FORCE * rows:
+        return None
     why = "below zero in a column that otherwise counts"
     return _Strange(column="", values=tuple(distinct[below].tolist()), rows=rows, why=why, severity="low")
 

@@ -14,7 +14,7 @@ from plumbline import counted
 _CHALLENGE = "data quality"
 # Up to this share of a column's values hardly matters, whatever is put in their place (Schafer 1999, section 1).
 _FEW = 0.05
-# From this share on most of what a model reads of the column was never measured.
+# From this share on most of what a model reads, of a column or of the table, was never measured.
 _MOST = 0.5
 # Difference of class shares from which missing values tell a good deal of the label, and nearly all of it.
 _INFORMATIVE, _TELLING = 0.2, 0.5
@@ -84,7 +84,9 @@ def _missing_values(examples: Examples, by_split: dict[str, np.ndarray], by_row:
     # Without a gap in training a number gets no indicator: the model cannot tell a filled value from a measured one.
     only_later = [index for index in gaps.tolist() if not by_split["train"][index]]
     empty = np.flatnonzero(shares >= _MOST)
-    severity = "high" if len(empty) else "medium" if shares.max() > _FEW or only_later else "low"
+    severity = "medium" if shares.max() > _FEW or only_later else "low"
+    if shares.mean() >= _MOST:
+        severity = "high"
     by_name = ", ".join(f"{name} {rows[name]} of {len(split)}" for name, split in examples.splits.items())
     message = (
         f"{counted(total, 'row')} of {len(examples)} ({total / len(examples):.1%}; {by_name}) "
@@ -261,7 +263,7 @@ def _compare_classes(
         p_value = stats.chi2_contingency(counts).pvalue
     else:
         method = stats.MonteCarloMethod(rng=np.random.default_rng(0))
-        p_value = stats.chi2_contingency(counts, method=method).pvalue
+        p_value = stats.chi2_contingency(counts, correction=False, method=method).pvalue
     shares = counts / counts.sum(axis=1, keepdims=True)
     if counts.shape[1] == 2:
         # Either of two classes tells it all: the second is the one that is asked about, as a rule.

@@ -20,11 +20,15 @@ _REFERENCE, _SCORED = 4000, 50_000
 # The fifth nearest, so that a handful of far rows alike do not hide each other (Ramaswamy et al. 2000).
 _NEIGHBOUR = 5
 _COMPONENTS, _SIDE = 32, 16
+# Largest distance between nearly all values of a column that most rows have the same value of.
+_RARE_UNITS = 10.0
 # Distances are no less, so that they have a logarithm.
 _LEAST = 1e-6
+# Share of normally spread rows that are nearer than any row that is far, and how many of them are drawn at least.
+_NORMAL, _DRAWN = 0.999, 4000
 # Robust deviations of the logarithm of the distance, and times the usual distance, of a row that is far; and times the
 # usual distance from which on it bends the scaling of a column for all others.
-_FAR, _FAR_TIMES, _BENDING_TIMES = 5.0, 2.0, 20.0
+_FAR, _FAR_TIMES, _BENDING_TIMES = 4.0, 2.0, 50.0
 
 
 def find(examples: Examples, sound: np.ndarray) -> Finding:
@@ -45,9 +49,15 @@ def find(examples: Examples, sound: np.ndarray) -> Finding:
     # A set of few distinct rows has distances of 0, and no usual one.
     if distances[ours].min() == np.median(distances[ours]):
         return cannot_judge(name, _CHALLENGE, "most rows are the same as others, so that none has a usual distance")
-    threshold = _far_from(log[ours])
+    normal = _normal_distances(place.points)
+    # No nearer than nearly all normally spread rows are: on a line, say, those at the ends are far by nature.
+    threshold = centre + max(
+        _FAR * float(stats.median_abs_deviation(log[ours], scale="normal")),
+        float(np.log(_FAR_TIMES)),
+        float(np.quantile(normal, _NORMAL, method="higher")),
+    )
     far = np.flatnonzero(log > threshold)
-    expected = _expected_share(place.points)
+    expected = float((normal > threshold - centre).mean())
     times = np.exp(log - centre)
     order = far[np.argsort(-times[far], kind="stable")]
     share = wilson_interval(len(far), len(scored))
@@ -63,7 +73,7 @@ def find(examples: Examples, sound: np.ndarray) -> Finding:
         marks={"far": float(np.exp(threshold - centre))},
     )
     looked = f"{counted(len(scored), 'row')}" + (f" drawn of {len(examples)}" if len(scored) < len(positions) else "")
-    expectation = f"{expected:.2%}" if expected else f"less than {1 / len(place.points):.2%}"
+    expectation = f"{expected:.2%}" if expected else f"less than {1 / len(normal):.2%}"
     if not len(far):
         return Finding(
             name=name,
@@ -75,6 +85,11 @@ def find(examples: Examples, sound: np.ndarray) -> Finding:
             evidence=(histogram,),
         )
     found = scored[far]
+    drop = found[examples.split[found] == "train"]
+    remedies = [Remedy(text="Look at them one by one, and mend what is wrong.")]
+    if len(drop):
+        text = "See if training does better without them."
+        remedies.append(Remedy(text=text, overrides={"data.drop": f"findings:{name}"}))
     return Finding(
         name=name,
         challenge=_CHALLENGE,
@@ -90,11 +105,8 @@ def find(examples: Examples, sound: np.ndarray) -> Finding:
             ),
             histogram,
         ),
-        remedies=(
-            Remedy(text="Look at them one by one, and mend what is wrong."),
-            Remedy(text="See if training does better without them.", overrides={"data.drop": f"findings:{name}"}),
-        ),
-        drop=np.sort(found[examples.split[found] == "train"]),
+        remedies=tuple(remedies),
+        drop=drop if len(drop) else None,
     )
 
 
@@ -121,12 +133,13 @@ class _Places:
         there = np.isfinite(numbers).any(axis=0)
         numbers[:, ~there] = 0
         self._centre = np.nanmedian(numbers, axis=0)
-        low, high, *spread = np.nanquantile(numbers, [0.25, 0.75, 0.01, 0.99], axis=0)
-        scale = (high - low) / 1.349
-        # Where most values are the same, by those that are not.
-        scale = np.where(scale > 0, scale, (spread[1] - spread[0]) / 2)
-        scale = np.where(scale > 0, scale, np.nanstd(numbers, axis=0))
-        self._scale = np.where(scale > 0, scale, 1.0)
+        low, high, least, most = (np.nanquantile(numbers, share, axis=0) for share in (0.25, 0.75, 0.01, 0.99))
+        # By the quartiles; where they lie close together for most values being the same, by where nearly all are.
+        scale = np.maximum((high - low) / 1.349, (most - least) / _RARE_UNITS)
+        # Where most values are the same, those that are not are rare, not far: none is more than ten units off.
+        scale = np.where(scale > 0, scale, (np.nanmax(numbers, axis=0) - np.nanmin(numbers, axis=0)) / _RARE_UNITS)
+        # What is constant in training has no distances; `constant_columns` tells of it.
+        self._scale = np.where(scale > 0, scale, np.inf)
         self._rarity = [
             -np.log((np.bincount(codes, minlength=slots) + 1) / (len(raw) + slots))
             for codes, slots in zip(raw[:, self._numeric :].astype(np.int64).T, self._features.categories, strict=True)
@@ -170,18 +183,18 @@ def _distances(place: _Places, examples: Examples, reference: np.ndarray, scored
     return np.concatenate(found)
 
 
-def _expected_share(points: np.ndarray) -> float:
-    """The share that the same rule calls far of as many rows spread normally, as the inner ones are."""
+def _normal_distances(points: np.ndarray) -> np.ndarray:
+    """Logarithms of the distance (m,), less their median, of rows spread normally as the inner ones of (n, D) are.
+
+    As many rows at a time as there are, since the distances hang on that.
+    """
     reach = np.abs(points).max(axis=1)
     covariance = np.atleast_2d(np.cov(points[reach <= np.quantile(reach, 0.99)].T))
     rng = np.random.default_rng(0)
-    drawn = rng.multivariate_normal(np.zeros(len(covariance)), covariance, len(points), method="eigh")
-    neighbours = NearestNeighbors(n_neighbors=_NEIGHBOUR + 1).fit(drawn)
-    log = np.log(np.maximum(neighbours.kneighbors(drawn)[0][:, _NEIGHBOUR], _LEAST))
-    return float((log > _far_from(log)).mean())
-
-
-def _far_from(log: np.ndarray) -> float:
-    """From which logarithm of the distance on a row is far, by those (n,) of the reference."""
-    spread = float(stats.median_abs_deviation(log, scale="normal"))
-    return float(np.median(log)) + max(_FAR * spread, float(np.log(_FAR_TIMES)))
+    logs = []
+    for _ in range(-(-_DRAWN // len(points))):
+        drawn = rng.multivariate_normal(np.zeros(len(covariance)), covariance, len(points), method="eigh")
+        neighbours = NearestNeighbors(n_neighbors=_NEIGHBOUR + 1).fit(drawn)
+        logs.append(np.log(np.maximum(neighbours.kneighbors(drawn)[0][:, _NEIGHBOUR], _LEAST)))
+    log = np.concatenate(logs)
+    return log - np.median(log)
