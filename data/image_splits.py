@@ -11,6 +11,7 @@ import numpy as np
 
 from data import cache, images
 from data.images import CorruptImageError, ImageFormat
+from data.sources.folder import FileRecords
 from data.sources.source import Part, Records
 from data.split import ArrayReader, Split, too_many_corrupt
 from plumbline import UserError
@@ -58,7 +59,31 @@ def make_split(part: Part, rows: np.ndarray, image_format: ImageFormat, config: 
     decoded, corrupt = _cached(part, image_format, config)
     weights = part.weights.copy()
     weights[corrupt] = 0
-    return split(weights=weights[rows], reader=ArrayReader(decoded, rows))
+    # Rows of a prepared set have no names of their own, and are all that its users know them by.
+    reader = FilesReader(decoded, rows, part.records) if isinstance(part.records, FileRecords) else None
+    return split(weights=weights[rows], reader=reader or ArrayReader(decoded, rows))
+
+
+class FilesReader(ArrayReader):
+    """Decoded images, and the files that they came from.
+
+    Args:
+      decoded: (N, H, W, C) uint8 of the whole part.
+      rows: (n,) of the part that belong to the split.
+      records: encoded images of the whole part.
+    """
+
+    def __init__(self, decoded: np.ndarray, rows: np.ndarray, records: Records):
+        super().__init__(decoded, rows)
+        self._records = records
+
+    def name(self, position: int) -> str:
+        """What the user knows the image by."""
+        return self._records.name(int(self._indices[position]))
+
+    def encoded(self, position: int) -> bytes:
+        """The image file."""
+        return self._records.encoded(int(self._indices[position]))
 
 
 class DecodingReader:
@@ -86,6 +111,10 @@ class DecodingReader:
     def name(self, position: int) -> str:
         """What the user knows the image by."""
         return self._records.name(int(self._rows[position]))
+
+    def encoded(self, position: int) -> bytes:
+        """The image file."""
+        return self._records.encoded(int(self._rows[position]))
 
 
 def _cached(part: Part, image_format: ImageFormat, config: ml_collections.ConfigDict) -> tuple[np.ndarray, np.ndarray]:

@@ -86,6 +86,12 @@ class Examples:
         (split, _, own) = next(self._by_split(np.array([position])))
         return split.reader.text(int(own[0]))
 
+    def encoded(self, position: int) -> bytes | None:
+        """The image file of an example, before it is brought to the set's size; None where it is not at hand."""
+        (split, _, own) = next(self._by_split(np.array([position])))
+        encoded = getattr(split.reader, "encoded", None)
+        return encoded(int(own[0])) if encoded else None
+
     def name(self, position: int) -> str:
         """What the user knows an example by: its split, and its file or row there."""
         (split, _, own) = next(self._by_split(np.array([position])))
