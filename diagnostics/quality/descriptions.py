@@ -112,5 +112,7 @@ def _of_texts(features: Features, inputs: np.ndarray) -> tuple[np.ndarray, list[
     dense = counts[:, commonest]
     for place, token in enumerate(commonest[:_TOKEN_COLUMNS]):
         values = dense[:, [place]].toarray()[:, 0] > 0
-        columns.append(Column(name=chosen.decode([int(token)]) or f"token {token}", values=values, categorical=True))
+        columns.append(
+            Column(name=chosen.decode([int(token)]).strip() or f"token {token}", values=values, categorical=True)
+        )
     return TfidfTransformer(sublinear_tf=True).fit_transform(dense).toarray().astype(np.float32), columns

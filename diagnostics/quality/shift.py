@@ -142,7 +142,10 @@ def _compared(name: str, examples: Examples, first: _Sample, second: _Sample, se
             ]
         ),
         measures=tuple(measures),
-        evidence=_evidence(examples, first, second, told, differing, groups),
+        evidence=(
+            *_evidence(examples, first, second, told, differing, groups),
+            *(_label_shares(examples.features, first, second) if label_severity != "none" else ()),
+        ),
         remedies=_remedies(name, worst, groups) if worst != "none" else (),
     )
 
@@ -255,9 +258,28 @@ def _labels_differ(features: Features, first: _Sample, second: _Sample, seed: in
         return (math.nan, math.nan)
     if features.task == "regression":
         return two_sample.values_differ(first.labels, second.labels)
-    # Classes that the training does not know are -1.
-    counts = [np.bincount(side.labels + 1, minlength=len(features.class_names) + 1) for side in (first, second)]
-    return two_sample.shares_differ(np.stack(counts), seed=seed)
+    return two_sample.shares_differ(_label_counts(features, first, second), seed=seed)
+
+
+def _label_counts(features: Features, first: _Sample, second: _Sample) -> np.ndarray:
+    """Rows (2, C + 1) of each class, of which the first is what the training does not know: -1."""
+    return np.stack([np.bincount(side.labels + 1, minlength=features.num_outputs + 1) for side in (first, second)])
+
+
+def _label_shares(features: Features, first: _Sample, second: _Sample) -> tuple[Table, ...]:
+    if features.task == "regression":
+        return ()
+    counts = _label_counts(features, first, second)
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    order = np.argsort(-np.abs(shares[1] - shares[0]), kind="stable")[:_SHOWN]
+    names = ("(not in training)", *features.class_names)
+    return (
+        Table(
+            title="Classes by how much their shares differ",
+            header=("class", first.name, second.name),
+            rows=tuple((names[label], float(shares[0, label]), float(shares[1, label])) for label in order),
+        ),
+    )
 
 
 def _differing(columns: list[Column], is_second: np.ndarray, seed: int) -> Table:

@@ -91,6 +91,8 @@ def test_labels_that_are_spread_otherwise_are_told(tmp_path):
     counts = [np.bincount(part, minlength=2) for part in (labels[:150], labels[150:])]
     expected = stats.chi2_contingency(np.stack(counts), correction=False).pvalue
     assert measured(finding)["p-value of the labels"].value == pytest.approx(expected)
+    shares = {name: (first, second) for name, first, second in table(finding, "Classes by how much their shares")}
+    assert shares["no"] == pytest.approx((np.mean(labels[:150] == 0), 1))
 
 
 def test_the_writers_of_the_digits_differ_as_writers_do():
@@ -218,11 +220,17 @@ def write_images(folder, *, seed, brighter=0):
         Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
-def test_images_that_are_brighter_are_said_to_be(tmp_path):
+@pytest.mark.parametrize("cache_limit_gib", [8.0, 0.0], ids=["cached", "streamed"])
+def test_images_that_are_brighter_are_said_to_be(tmp_path, cache_limit_gib):
     write_images(tmp_path / "set" / "train", seed=0)
     write_images(tmp_path / "set" / "test", seed=1)
     write_images(tmp_path / "bright", seed=2, brighter=60)
-    config = config_of(f"folder:{tmp_path / 'set'}", validation="none", cache_dir=str(tmp_path / "cache"))
+    config = config_of(
+        f"folder:{tmp_path / 'set'}",
+        validation="none",
+        cache_dir=str(tmp_path / "cache"),
+        cache_limit_gib=cache_limit_gib,
+    )
     examples = open_examples(config, seed=0)
     reference = shift.read_reference(examples.features, config, f"folder:{tmp_path / 'bright'}")
     found = shift.find(examples, reference=reference)
