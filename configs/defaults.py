@@ -286,6 +286,22 @@ def get_config() -> ml_collections.ConfigDict:
     # Factors on the learning rate of each parameter, likewise.
     optimizer.learning_rate_rules = ((r".", 1.0),)
 
+    # ---- Pruning: the smallest weights become zero, and stay so -----------------------------------------------------
+    config.prune = prune = ml_collections.ConfigDict()
+    # Share of the weights that are zero in the end, exactly; 0: nothing is pruned.
+    prune.sparsity = 0.0
+    # When the share begins to rise from 0, and when it is reached; the rest of the training is fine-tuning. In between,
+    # it rises fast at first and ever more slowly (Zhu & Gupta 2017, section 3), once in each interval `every`.
+    prune.begin = "20 percent"
+    prune.end = "70 percent"
+    prune.every = "1 percent"
+    # Whose smallest weights: of all that are pruned ("global"), or of each parameter, in each of stacked blocks, which
+    # all come to the same share ("layer").
+    prune.scope = "global"
+    # Which weights: regular expressions over the paths of trained parameters, as in `transfer.freeze`; biases, norms
+    # and embeddings of tokens and positions are no kernels.
+    prune.parameters = (r"(^|/)kernel$",)
+
     # ---- Learning-rate schedule -----------------------------------------------------------------------------------
     config.schedule = schedule = ml_collections.ConfigDict()
     # After the warmup: "constant", "cosine", "linear", "step" or "rsqrt".

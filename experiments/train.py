@@ -95,6 +95,8 @@ def _print_summary(summary: Mapping[str, Any]) -> None:
     remarks = [summary["reason"]] if summary["reason"] else []
     if skipped := summary["skipped_updates"]:
         remarks.append(f"{skipped} updates skipped, as loss or gradient was not finite")
+    if pruned := summary.get("pruning"):
+        print(f"pruned: {pruned['zeros']:,} of {pruned['weights']:,} weights are zero ({pruned['sparsity']:.2%})")
     print(_goodput(summary["goodput"]))
     print(f"done: {_WORKDIR.value}" + (f" ({'; '.join(remarks)})" if remarks else ""))
 

@@ -6,7 +6,7 @@ import ml_collections
 
 import data
 from plumbline import UserError
-from trainers import hyperparameters, objectives, schedules, settings
+from trainers import hyperparameters, objectives, pruning_schedule, schedules, settings
 from trainers.durations import Clock
 from trainers.state import Init, Program, make_program
 
@@ -15,13 +15,15 @@ def make_clock(config: ml_collections.ConfigDict, num_examples: int) -> Clock:
     """The clock of a training over `num_examples` examples.
 
     Raises:
-      UserError: the duration is none, or shorter than a step.
+      UserError: the duration is none, or shorter than a step, or pruning does not fit into it.
     """
     clock = Clock(num_examples=num_examples, batch_size=config.train.batch_size)
     total_steps = clock.steps(config.train.duration, "train.duration")
     if total_steps < 1:
         raise UserError(f"train.duration: '{config.train.duration}' is less than one step")
-    return dataclasses.replace(clock, total_steps=total_steps)
+    clock = dataclasses.replace(clock, total_steps=total_steps)
+    pruning_schedule.check(config, clock)
+    return clock
 
 
 def build_program(

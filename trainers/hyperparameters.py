@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from plumbline import UserError
-from trainers import schedules
+from trainers import pruning_schedule, schedules
 from trainers.durations import Clock
 
 # Name in the train state -> config field.
@@ -38,7 +38,7 @@ Hyperparameters = dict[str, ArrayLike]
 
 
 def from_config(config: ml_collections.ConfigDict, clock: Clock) -> Hyperparameters:
-    """The config's hyperparameters as float32 scalars, by name, and the lengths of its schedules.
+    """The config's hyperparameters as float32 scalars, by name, the lengths of its schedules, and those of pruning.
 
     Args:
       config: the whole config.
@@ -49,6 +49,7 @@ def from_config(config: ml_collections.ConfigDict, clock: Clock) -> Hyperparamet
     """
     values = {name: np.float32(attrgetter(field)(config)) for name, field in FIELDS.items()}
     times = _unfreezing(config.transfer.unfreeze, clock)
+    times |= pruning_schedule.lengths(config, clock)
     return values | schedules.lengths(config.schedule, clock, [config.transfer.head_schedule]) | times
 
 

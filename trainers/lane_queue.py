@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 
 from trainers.evaluation import overall
@@ -120,7 +121,7 @@ class Queue:
         }
         rows = {lane: positions for lane, positions in rows.items() if len(positions)}
         metrics = self._metrics(rows, best=False)
-        better = np.zeros(self._lanes.count, bool)
+        better, pruned = np.zeros(self._lanes.count, bool), self._are_pruned()
         for lane, figures in metrics.items():
             task = due[lane]
             # One that was at this very step before has noted it then.
@@ -130,11 +131,19 @@ class Queue:
                 value = figures[task.metric]
                 # Outputs that are not finite still have an accuracy.
                 finite = np.isfinite([value, figures["loss"]]).all()
-                if finite and (task.best is None or task.sign * value > task.sign * task.best[1]):
+                may_be_best = finite and pruned[lane]
+                if may_be_best and (task.best is None or task.sign * value > task.sign * task.best[1]):
                     better[lane], task.best = True, (task.step, value)
         if better.any():
             self._lanes.keep_best(better)
         return metrics
+
+    def _are_pruned(self) -> np.ndarray:
+        """Which lanes are as sparse as they shall be: before, their parameters are no answer to what was asked for."""
+        pruning = self._program.pruning
+        if pruning is None:
+            return np.ones(self._lanes.count, bool)
+        return jax.device_get(pruning.is_over(self._lanes.states.opt_state))
 
     def _end(self, ended: Mapping[int, Task], judged: Mapping[int, dict[str, float]]) -> None:
         metrics: dict[int, dict[str, float]] = {}

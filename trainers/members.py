@@ -34,7 +34,13 @@ _TRACED = frozenset(hyperparameters.FIELDS.values()) | {
     "train.best_metric",
     "schedule.warmup",
     "schedule.rsqrt_timescale",
+    "prune.sparsity",
+    "prune.begin",
+    "prune.end",
+    "prune.every",
 }
+# But what is there or not makes another program, as the state is another one.
+_THERE_OR_NOT = ("train.ema_decay", "prune.sparsity")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -153,5 +159,5 @@ def program_key(config: ml_collections.ConfigDict) -> str:
     # Its entries are data, their number is not.
     flat["schedule.step_at"] = len(config.schedule.step_at)
     flat["transfer.unfreeze"] = [pattern for pattern, _ in config.transfer.unfreeze]
-    flat["train.ema_decay"] = config.train.ema_decay != 0
-    return json.dumps({n: v for n, v in flat.items() if n not in _TRACED - {"train.ema_decay"}}, default=list)
+    flat |= {name: flat[name] != 0 for name in _THERE_OR_NOT}
+    return json.dumps({n: v for n, v in flat.items() if n not in _TRACED.difference(_THERE_OR_NOT)}, default=list)

@@ -232,6 +232,7 @@ class Run:
             "total_seconds": sum(seconds.values()),
             "goodput": self._figures(whole_call=True),
             "parameters": num_parameters(self.state.params),
+            **self._sparsity(best.state.params),
             "devices": [str(device) for device in self.mesh.devices.flat],
             "mesh": dict(self.mesh.shape),
             "processes": processes.process_count(),
@@ -442,9 +443,8 @@ class Run:
         self._write("validation", metrics, shown=(self.metric,))
         value = metrics[self.metric]
         # Outputs that are not finite still have an accuracy.
-        if np.isfinite([value, metrics["loss"]]).all() and (
-            self.best is None or self.sign * value > self.sign * self.best.value
-        ):
+        may_be_best = np.isfinite([value, metrics["loss"]]).all() and self._is_pruned()
+        if may_be_best and (self.best is None or self.sign * value > self.sign * self.best.value):
             # The next step uses up the buffers of the state; what is best must stay.
             self.best = Best(step=self.step, value=value, state=self.copy(state))
         seconds = time.perf_counter() - began
@@ -452,6 +452,19 @@ class Run:
             self.progress.leave_out(seconds)  # The first evaluation compiles, and says nothing of the rest.
         self.has_evaluated = True
         self.goodput.add("evaluation", seconds)
+
+    def _is_pruned(self) -> bool:
+        """Whether the parameters are as sparse as they shall be: before, they are no answer to what was asked for."""
+        pruning = self.program.pruning
+        return pruning is None or bool(pruning.is_over(self.state.opt_state))
+
+    def _sparsity(self, params: Any) -> dict[str, Any]:
+        """How sparse parameters are, for the summary; nothing, where nothing is pruned."""
+        pruning, partition = self.program.pruning, self.program.partition
+        if pruning is None:
+            return {}
+        count = jax.jit(lambda params: pruning.zeros(partition.trained(params)), out_shardings=replicated(self.mesh))
+        return {"pruning": pruning.reached(jax.device_get(count(params)))}
 
     def _write(self, split: str, metrics: dict[str, float], shown: Sequence[str]) -> None:
         self.directory.append_metrics(self.step, split, metrics)

@@ -39,6 +39,7 @@ _CHECKS: dict[str, _Check] = {
     "optimizer.b1": _SHARE,
     "optimizer.b2": _SHARE,
     "optimizer.clip_norm": _NOT_NEGATIVE,
+    "prune.sparsity": _SHARE,
     "transfer.layer_decay": (lambda value: 0 <= value <= 1, "at least 0 and at most 1"),
     "transfer.head_learning_rate": _NOT_NEGATIVE,
     "transfer.lora.rank": _AT_LEAST_ONE,
@@ -58,6 +59,7 @@ _CHECKS: dict[str, _Check] = {
 }
 
 _ON_DIVERGENCE = ("stop", "rollback")
+_PRUNING_SCOPES = ("global", "layer")
 
 
 def fields(config: Mapping[str, Any] | ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
@@ -81,6 +83,8 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"{field}: {value} given; it must be {wanted}")
     if config.train.on_divergence not in _ON_DIVERGENCE:
         raise unknown_name("train.on_divergence", config.train.on_divergence, _ON_DIVERGENCE)
+    if config.prune.scope not in _PRUNING_SCOPES:
+        raise unknown_name("prune.scope", config.prune.scope, _PRUNING_SCOPES)
     for pair in config.transfer.unfreeze:
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
             raise UserError(f"transfer.unfreeze: {pair!r} is no pair of a pattern and a duration, as ('.', '1 epochs')")

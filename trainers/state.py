@@ -15,11 +15,12 @@ from data import Features
 from models import lora
 from models.interface import PartitionRules
 from plumbline import UserError
-from trainers import fine_tuning, freezing, optimizers
+from trainers import fine_tuning, freezing, optimizers, pruning
 from trainers.fine_tuning import FineTuning
 from trainers.freezing import Partition
 from trainers.hyperparameters import Hyperparameters
 from trainers.objective import Objective
+from trainers.pruning import Pruning
 from trainers.schedules import Schedule
 
 # Folded into the key of the first parameters, which so are the same with adapters and without.
@@ -99,6 +100,7 @@ class Program:
       weight_decay_factors: tree like the trained part of the parameters.
       learning_rate_factors: tree like it.
       fine_tuning: how fast each of it is trained, and from when on.
+      pruning: which of it is pruned; None: nothing.
       reads_features: steps read what the head reads, (B, features) float32, in place of raw inputs.
     """
 
@@ -116,6 +118,7 @@ class Program:
     weight_decay_factors: Tree
     learning_rate_factors: Tree
     fine_tuning: FineTuning
+    pruning: Pruning | None
     reads_features: bool = False
 
     def model(self, params: Tree, model_state: Tree) -> nnx.Module:
@@ -124,7 +127,7 @@ class Program:
 
     def optimizer(self, hyperparameters: Hyperparameters, step: jax.Array) -> Any:
         """The Optax transformation that makes the update of `step`."""
-        return optimizers.build(
+        optimizer = optimizers.build(
             self.config.optimizer,
             hyperparameters,
             self.used,
@@ -132,6 +135,7 @@ class Program:
             weight_decay_factors=self.weight_decay_factors,
             learning_rate_factors=self.learning_rate_factors,
         )
+        return self.pruning.pruned(optimizer, hyperparameters, step) if self.pruning else optimizer
 
     def learning_rates(self, hyperparameters: Hyperparameters, step: jax.Array) -> Tree:
         """The learning rate of `step`, or a tree of those of the parameters where they differ."""
@@ -206,6 +210,7 @@ def make_program(
         weight_decay_factors=factors("weight_decay_rules"),
         learning_rate_factors=factors("learning_rate_rules"),
         fine_tuning=fine_tuning.build(config, model, params, trained_part),
+        pruning=pruning.build(config, model, params, trained_part),
     )
 
     def init(

@@ -61,7 +61,7 @@ def make_train_step(program: Program) -> TrainStep:
                 params=program.partition.merged(state.params, trained),
                 model_state=model_state,
                 opt_state=opt_state,
-                ema=_moving_average(program, state, trained),
+                ema=_moving_average(program, state, trained, opt_state),
             )
 
         # A branch, which on CPU costs less than a select over every array. Multiplying by zero would keep a NaN.
@@ -190,7 +190,7 @@ def _weighted_loss(
     return metrics["loss"][0], (nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)), metrics)
 
 
-def _moving_average(program: Program, state: TrainState, trained: Tree) -> Tree:
+def _moving_average(program: Program, state: TrainState, trained: Tree, opt_state: Tree) -> Tree:
     """The moving average after this step; its decay grows to the one asked, so that short runs are not held back."""
     if not state.ema:
         return state.ema
@@ -198,6 +198,8 @@ def _moving_average(program: Program, state: TrainState, trained: Tree) -> Tree:
     decay = jnp.minimum(state.hyperparameters["ema_decay"], (1 + step) / (10 + step))
     average = program.partition.trained(state.ema)
     average = jax.tree.map(lambda average, param: decay * average + (1 - decay) * param, average, trained)
+    if program.pruning:
+        average = program.pruning.zeroed(average, opt_state)
     return program.partition.merged(state.ema, average)
 
 
