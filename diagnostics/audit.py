@@ -24,6 +24,8 @@ from plumbline.files import write_text
 _QUALITY, _QUANTITY, _FIT = "data quality", "data quantity", "fit"
 # Characters of an error that a message quotes.
 _QUOTED = 300
+# Of these a remedy names what is to be added: a diagnostic of the data does not know what the config has there.
+_ADDED = ("data.ignore", "data.missing_values")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -140,7 +142,7 @@ def _ask(diagnostic: Diagnostic, material: Material, folder: pathlib.Path) -> li
     try:
         found = list(diagnostic.find(material))
         check(found, names, material.examples)
-        return found
+        return [_with_whole_overrides(finding, material.config) for finding in found]
     except Preempted:
         raise
     except UserError as error:
@@ -151,6 +153,18 @@ def _ask(diagnostic: Diagnostic, material: Material, folder: pathlib.Path) -> li
         where = _write_traceback(folder / f"{diagnostic.title}.txt", error)
         reason = f"the diagnostic failed with {type(error).__name__}{f' ({_quoted(error)})' if str(error) else ''}"
         return _unable(diagnostic, names, f"{reason}; {where}")
+
+
+def _with_whole_overrides(finding: Finding, config: ml_collections.ConfigDict) -> Finding:
+    def whole(field: str, value: Any) -> Any:
+        had = config.data[field.removeprefix("data.")] if field in _ADDED else ()
+        return (*had, *(each for each in value if each not in had)) if field in _ADDED else value
+
+    remedies = tuple(
+        dataclasses.replace(remedy, overrides={field: whole(field, value) for field, value in remedy.overrides.items()})
+        for remedy in finding.remedies
+    )
+    return dataclasses.replace(finding, remedies=remedies)
 
 
 def _unable(diagnostic: Diagnostic, names: Sequence[str], reason: str) -> list[Finding]:

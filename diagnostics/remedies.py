@@ -53,11 +53,13 @@ class Plan:
     """The trainings of some trials, which share a pool; the baseline is among those of the first plan.
 
     Attributes:
+      key: `pool_key` of their overrides of data.
       config: of the population.
       pool: of the population.
       members: of it.
     """
 
+    key: str
     config: ml_collections.ConfigDict
     pool: Pool
     members: list[Member]
@@ -133,7 +135,7 @@ def plans(
         for trial in own:
             pool, splits = _with_rows(pool, trial)
             members += _members(trial.name, pool, trial.overrides, seeds, held_out, splits)
-        found.append(Plan(config=changed, pool=pool, members=members))
+        found.append(Plan(key=key, config=changed, pool=pool, members=members))
     return found
 
 

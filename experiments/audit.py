@@ -14,11 +14,18 @@ Flags:
     --wanted=VALUE             none by default; how much data would this accuracy (for a regression this mean squared
                                error) take?
     --data-only                off by default; train nothing, look at the data alone
+    --apply                    off by default; try the remedies that are proposed: train with each and without any, on
+                               the same seeds, and keep those that make the test rows better
+    --remedies=NAME,...        with --apply: of these findings only; of all by default
+    --trials=S                 5 by default; with --apply: trainings with each remedy
     --overwrite                off by default; delete what this command left in DIR, and begin anew
 
 Prints the findings, the worst first, and remedies as flags to copy. Writes audit.html, which shows all of them with
 their evidence and opens without a network; findings.json and plots/, the same for programs and papers; findings.npz,
 rows to drop and weights of examples.
+
+Remedies are judged on the test rows that have no copy in the training rows. Those that change the test, and those of
+leaks, which no score of the test can judge, are listed as not tried.
 
 A diagnostic that cannot judge says so as a finding, and stops none of the others. The data in files are never changed.
 
@@ -61,10 +68,15 @@ _SIZES = flags.DEFINE_integer("sizes", 6, "Subsets.")
 _WANTED = flags.DEFINE_float("wanted", None, "Accuracy, or mean squared error, asked for.")
 _DATA_ONLY = flags.DEFINE_bool("data_only", False, "Train nothing.")
 flags.DEFINE_alias("data-only", "data_only")
+_APPLY = flags.DEFINE_bool("apply", False, "Try remedies.")
+_REMEDIES = flags.DEFINE_list("remedies", [], "Findings whose remedies are tried.")
+_TRIALS = flags.DEFINE_integer("trials", 5, "Trainings with each remedy.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Begin anew.")
 
 _PAGE = "audit.html"
-_LEAST = {"folds": 2, "seeds": 1, "sizes": 4}
+_LEAST = {"folds": 2, "seeds": 1, "sizes": 4, "trials": 2}
+# Of the populations of trials, each with its own inputs.
+_FOLDER_OF_TRIALS = "trials"
 
 
 def main(words: list[str]) -> None:
@@ -74,7 +86,10 @@ def main(words: list[str]) -> None:
     for name, least in _LEAST.items():
         if flags.FLAGS[name].value < least:
             raise UserError(f"--{name}: {flags.FLAGS[name].value} given; it must be at least {least}")
-    for name in (*_LEAST, "wanted"):
+    for name in ("remedies", "trials"):
+        if flags.FLAGS[name].present and not _APPLY.value:
+            raise UserError(f"--{name}: is for --apply, which is not given")
+    for name in ("folds", "seeds", "sizes", "wanted"):
         if flags.FLAGS[name].present and _DATA_ONLY.value:
             raise UserError(f"--{name}: --data-only trains nothing; leave one of the two out")
     workplace.stoppable()
@@ -96,11 +111,13 @@ def _audit(config: "ml_collections.ConfigDict") -> None:
         compilation.keep_programs(config.execution.compilation_cache, config.data.cache_dir)
         material = audit.Material(config=config, examples=examples, reference=reference, wanted=_WANTED.value)
         if _DATA_ONLY.value:
-            place.begin()
+            _begin(place)
             trainings = None
         else:
             material, trainings = _train(material, place)
         findings, seconds = _ask(material, place.path)
+        if _APPLY.value:
+            findings = [*findings, _try_remedies(config, findings, place)]
         report = Report(
             directory=str(place.path),
             source=config.data.source,
@@ -188,7 +205,7 @@ def _train(material: "Material", place: workplace.Workplace) -> "tuple[Material,
         raise UserError(
             f"--wanted: {_WANTED.value} given; an accuracy lies between 0 and 1, a mean squared error above 0"
         )
-    place.begin()
+    _begin(place)
     population = Population(config, plan.pool, directory=place.path)
     outcomes = population.train(plan.members, predict=True)
     trained = plan.gather(outcomes)
@@ -207,6 +224,23 @@ def _ask(material: "Material", path: pathlib.Path) -> "tuple[list[Finding], dict
 
     shutil.rmtree(path / "tracebacks", ignore_errors=True)
     return audit.run(material, path, show=show), seconds
+
+
+def _begin(place: workplace.Workplace) -> None:
+    from experiments.auditing import trials
+
+    place.begin()
+    if _OVERWRITE.value:
+        trials.forget(place.path)
+
+
+def _try_remedies(
+    config: "ml_collections.ConfigDict", findings: "list[Finding]", place: workplace.Workplace
+) -> "Finding":
+    from experiments.auditing import trials
+
+    trials.check(findings, _REMEDIES.value)
+    return trials.apply(config, findings, _REMEDIES.value, count=_TRIALS.value, directory=place.path)
 
 
 def _write(report: "Report", path: pathlib.Path) -> None:
