@@ -17,7 +17,7 @@ Flags:
     --apply                    off by default; try the remedies that are proposed: train with each and without any, on
                                the same seeds, and keep those that make the test rows better
     --remedies=NAME,...        with --apply: of these findings only; of all by default
-    --trials=S                 5 by default; with --apply: trainings with each remedy
+    --trials=S                 10 by default; with --apply: trainings with each remedy
     --overwrite                off by default; delete what this command left in DIR, and begin anew
 
 Prints the findings, the worst first, and remedies as flags to copy. Writes audit.html, which shows all of them with
@@ -70,7 +70,7 @@ _DATA_ONLY = flags.DEFINE_bool("data_only", False, "Train nothing.")
 flags.DEFINE_alias("data-only", "data_only")
 _APPLY = flags.DEFINE_bool("apply", False, "Try remedies.")
 _REMEDIES = flags.DEFINE_list("remedies", [], "Findings whose remedies are tried.")
-_TRIALS = flags.DEFINE_integer("trials", 5, "Trainings with each remedy.")
+_TRIALS = flags.DEFINE_integer("trials", 10, "Trainings with each remedy.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Begin anew.")
 
 _PAGE = "audit.html"
