@@ -19,7 +19,11 @@ _MEMBERS = 6
 # Pixels of an image's longer side: small ones are scaled up by a whole number, large ones down.
 _SIDE, _LARGEST = 112, 224
 _COLUMNS = 16
+# Characters of a cell, and of a text.
+_CELL = 80
 _CHARACTERS = 400
+# Characters that are shown before texts begin to differ.
+_BEFORE = 100
 
 
 def shown(rows: Rows, examples: Examples) -> str:
@@ -163,23 +167,34 @@ def _label_cell(examples: Examples, position: int) -> str:
 
 
 def _cell(words: str, marked: bool) -> str:
+    words = words if len(words) <= _CELL else f"{words[:_CELL]}..."
     return f"<td><mark>{escaped(words)}</mark></td>" if marked else f"<td>{escaped(words)}</td>"
 
 
 def _texts(clusters: list[tuple[int, ...]], notes: list[str], examples: Examples, title: str) -> str:
     parts = []
     for cluster, note in zip(clusters, notes, strict=True):
-        quotes = "".join(_quote(examples, position) for position in cluster)
+        texts = [examples.text(position) for position in cluster]
+        quotes = "".join(
+            _quote(text, _start(texts), examples, position) for text, position in zip(texts, cluster, strict=True)
+        )
         caption = f'<p class="note">{escaped(note)}</p>' if note else ""
         parts.append(f'<li class="cluster">{caption}{quotes}</li>')
     return f'<ul class="clusters texts">{"".join(parts)}</ul>'
 
 
-def _quote(examples: Examples, position: int) -> str:
-    text = examples.text(position)
-    rest = len(text) - _CHARACTERS
-    excerpt = escaped(text[:_CHARACTERS], lines=True) if text else "<i>(empty)</i>"
-    if rest > 0:
-        excerpt += f'... <span class="aside">{counted(rest, "more character")}</span>'
+def _start(texts: list[str]) -> int:
+    """Where excerpts begin: at the begin, or a little before texts that begin alike begin to differ."""
+    places = enumerate(zip(*texts, strict=False))
+    common = next((place for place, found in places if len(set(found)) > 1), min(map(len, texts)))
+    differ = any(len(text) > common for text in texts)
+    return common - _BEFORE if differ and common > _CHARACTERS - _BEFORE else 0
+
+
+def _quote(text: str, start: int, examples: Examples, position: int) -> str:
+    rest = len(text) - start - _CHARACTERS
+    excerpt = escaped(text[start : start + _CHARACTERS], lines=True) if text else "<i>(empty)</i>"
+    before = f'<span class="aside">{start} characters</span> ... ' if start else ""
+    after = f' ... <span class="aside">{counted(rest, "more character")}</span>' if rest > 0 else ""
     name = f"{escaped(examples.name(position))}, <b>{escaped(label(examples, position))}</b>"
-    return f"<figure><blockquote>{excerpt}</blockquote><figcaption>{name}</figcaption></figure>"
+    return f"<figure><blockquote>{before}{excerpt}{after}</blockquote><figcaption>{name}</figcaption></figure>"

@@ -14,7 +14,7 @@ from data.row_lists import RowLists
 from diagnostics.examples import Examples
 from diagnostics.finding import Curves, Evidence, Finding, Histogram, Measure, Rows, Table
 from experiments.auditing.bins import binned
-from experiments.auditing.plots import Picture
+from experiments.auditing.plots import Picture, has_points
 from experiments.auditing.report import Report
 from experiments.auditing.wording import as_flags
 from plumbline.files import replaced, write_text
@@ -177,7 +177,7 @@ def _evidence(evidence: Evidence, examples: Examples, plot: str) -> dict[str, An
             "counts": counts,
             "left_out": {name: int(np.size(each) - counts[name].sum()) for name, each in evidence.values.items()},
             "marks": evidence.marks,
-            "plot": plot,
+            "plot": plot if has_points(evidence) else None,
         }
     return _curves(evidence, plot)
 
@@ -190,7 +190,7 @@ def _curves(evidence: Curves, plot: str) -> dict[str, Any]:
         "y_label": evidence.y_label,
         "lines": evidence.lines,
         "log_x": evidence.log_x,
-        "plot": plot,
+        "plot": plot if has_points(evidence) else None,
     }
 
 

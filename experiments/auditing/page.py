@@ -144,7 +144,7 @@ def _remedies(finding: Finding, report: Report) -> str:
 
 def _remedy(remedy: Remedy, report: Report) -> str:
     flags = escaped(" ".join(as_flags(report.overrides(remedy))))
-    return escaped(remedy.text) + (f"<pre><code>{flags}</code></pre>" if flags else "")
+    return escaped(remedy.text) + (f'<pre tabindex="0"><code>{flags}</code></pre>' if flags else "")
 
 
 def _evidence(evidence: Evidence, report: Report, picture: Picture | None) -> str:

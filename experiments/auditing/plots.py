@@ -50,12 +50,19 @@ def draw_all(findings: Sequence[Finding]) -> dict[tuple[str, int], Picture]:
         (finding.name, number): draw(evidence)
         for finding in findings
         for number, evidence in enumerate(finding.evidence)
-        if isinstance(evidence, Histogram | Curves)
+        if isinstance(evidence, Histogram | Curves) and has_points(evidence)
     }
 
 
+def has_points(evidence: Histogram | Curves) -> bool:
+    """Whether there is anything to draw."""
+    if isinstance(evidence, Histogram):
+        return any(np.isfinite(values).any() for values in evidence.values.values())
+    return any(len(_points(line, evidence)) for line in evidence.lines.values())
+
+
 def draw(evidence: Histogram | Curves) -> Picture:
-    """The plot of a piece of evidence."""
+    """The plot of a piece of evidence, in which there is something to draw."""
     light, dark = (_draw(evidence, dark=dark) for dark in (False, True))
     return Picture(light=light, dark=dark, words=_words(evidence))
 
@@ -78,9 +85,6 @@ def _draw_histogram(axes: "Axes", evidence: Histogram, colours: Sequence[str]) -
     edges, counts = binned(evidence.values)
     axes.set_xlabel(_text(evidence.label))
     axes.set_ylabel("share of examples")
-    if not len(edges):
-        _say_nothing(axes)
-        return
     shares = {name: each / each.sum() for name, each in counts.items() if each.any()}
     for number, (name, each) in enumerate(shares.items()):
         colour = colours[number % len(colours)]
@@ -101,30 +105,24 @@ def _draw_marks(axes: "Axes", evidence: Histogram, colours: Sequence[str]) -> No
 
 
 def _draw_curves(axes: "Axes", evidence: Curves, colours: Sequence[str]) -> None:
-    drawn = 0
-    for number, (name, line) in enumerate(evidence.lines.items()):
-        line = np.asarray(line, np.float64).reshape(-1, np.shape(line)[-1])
-        line = line[np.isfinite(line[:, :2]).all(axis=1) & ((line[:, 0] > 0) | (not evidence.log_x))]
-        if not len(line):
-            continue
-        drawn += 1
-        colour = colours[number % len(colours)]
-        marker = "o" if len(line) <= _POINTS else ""
+    lines = {name: _points(line, evidence) for name, line in evidence.lines.items()}
+    lines = {name: line for name, line in lines.items() if len(line)}
+    for number, (name, line) in enumerate(lines.items()):
+        colour, marker = colours[number % len(colours)], "o" if len(line) <= _POINTS else ""
         axes.plot(line[:, 0], line[:, 1], color=colour, marker=marker, markersize=3, linewidth=1.6, label=_label(name))
         if line.shape[1] == 4:
             axes.fill_between(line[:, 0], line[:, 2], line[:, 3], color=colour, alpha=0.18, linewidth=0)
     axes.set_xlabel(_text(evidence.x_label))
     axes.set_ylabel(_text(evidence.y_label))
-    if not drawn:
-        _say_nothing(axes)
-        return
     if evidence.log_x:
         axes.set_xscale("log")
-    _legend(axes, drawn)
+    _legend(axes, len(lines))
 
 
-def _say_nothing(axes: "Axes") -> None:
-    axes.text(0.5, 0.5, "no value is finite", transform=axes.transAxes, ha="center", va="center")
+def _points(line: np.ndarray, evidence: Curves) -> np.ndarray:
+    """Those of a line that can be drawn."""
+    line = np.asarray(line, np.float64)
+    return line[np.isfinite(line[:, :2]).all(axis=1) & ((line[:, 0] > 0) | (not evidence.log_x))]
 
 
 def _legend(axes: "Axes", count: int) -> None:

@@ -63,7 +63,7 @@ article:target { outline: 3px solid var(--link); outline-offset: 2px; }
 .at-low { border-left-color: var(--low); } .at-none { border-left-color: var(--none); }
 .at-unknown { border-left-color: var(--unknown); }
 .scroll { overflow-x: auto; margin: .5rem 0; }
-.scroll:focus-visible, summary:focus-visible, a:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
+.scroll:focus-visible, pre:focus-visible, summary:focus-visible, a:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 table { border-collapse: collapse; font-size: .875rem; line-height: 1.4; font-variant-numeric: tabular-nums;
   overflow-wrap: normal; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top;
@@ -72,13 +72,12 @@ thead th { color: var(--faint); font-weight: 600; border-bottom-width: 2px; }
 tbody th { font-weight: 600; min-width: 7.5rem; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 table.groups tbody + tbody tr:first-child > * { border-top: 2px solid var(--faint); }
-.examples tbody th { white-space: nowrap; }
+.examples tbody th, .examples td { white-space: nowrap; }
 .examples tr.note th { white-space: normal; color: var(--faint); font-weight: 400; font-style: italic; }
 mark { background: var(--mark); color: var(--mark-ink); padding: 0 .2rem; border-radius: .2rem; }
 code { font: .85em/1.5 ui-monospace, "SFMono-Regular", Menlo, Consolas, "DejaVu Sans Mono", monospace;
   background: var(--code); padding: .1rem .3rem; border-radius: .25rem; }
-pre { background: var(--code); border-radius: .5rem; padding: .6rem .8rem; margin: .35rem 0 .6rem; overflow-x: auto;
-  white-space: pre-wrap; }
+pre { background: var(--code); border-radius: .5rem; padding: .6rem .8rem; margin: .35rem 0 .6rem; overflow-x: auto; }
 pre code { background: none; padding: 0; }
 .remedies { margin: .25rem 0; padding-left: 1.1rem; }
 .clusters { list-style: none; margin: .5rem 0; padding: 0; display: flex; flex-wrap: wrap; gap: .75rem; }

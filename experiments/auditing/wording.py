@@ -84,4 +84,11 @@ def is_number(value: object) -> bool:
 
 def as_flags(overrides: Mapping[str, Any]) -> list[str]:
     """Overrides of a config as words of a command line, quoted for a shell where they must be."""
-    return [plain(shlex.quote(f"--config.{path}={value}")) for path, value in overrides.items()]
+    return [plain(_quoted(f"--config.{path}={value}")) for path, value in overrides.items()]
+
+
+def _quoted(word: str) -> str:
+    """As `shlex.quote`, but with double quotes around single ones, where that is the same to a shell."""
+    if "'" in word and not set(word) & set('"$`\\!'):
+        return f'"{word}"'
+    return shlex.quote(word)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diagnostics.finding import Curves, Histogram
+from diagnostics.finding import Curves, Finding, Histogram
 from experiments.auditing import plots
 from experiments.auditing.bins import binned
 
@@ -64,15 +64,34 @@ def test_a_histogram_is_drawn_for_light_and_for_dark_pages_with_its_marks():
 @pytest.mark.parametrize(
     "evidence",
     [
-        Histogram(title="a", label="b", values={"c": np.full(3, np.nan)}, marks={"d": np.nan}),
         Histogram(title="a", label="$\\frac{", values={"_c": np.ones(2), "\u65e5\u672c": np.ones(2)}),
-        Histogram(title="a", label="b", values={}),
-        Curves(title="a", x_label="b", y_label="c", lines={}),
-        Curves(title="a", x_label="b", y_label="c", lines={"d": np.zeros((0, 2))}),
-        Curves(title="a", x_label="b", y_label="c", lines={"d": np.array([[0.0, 1.0]])}, log_x=True),
+        Histogram(title="a", label="b", values={"c": np.zeros(0), "d": np.array([1.0, np.nan])}, marks={"e": np.nan}),
         Curves(title="a", x_label="b", y_label="c", lines={"x" * 99: np.array([[1.0, 1.0, np.nan, np.nan]])}),
+        Curves(
+            title="a",
+            x_label="b",
+            y_label="c",
+            lines={"d": np.array([[0.0, 1.0], [np.nan, 1.0]]), "e": np.array([[0.0, 1.0], [1.0, 2.0]])},
+            log_x=True,
+        ),
     ],
 )
 def test_odd_evidence_is_drawn_without_a_warning(evidence):
+    assert plots.has_points(evidence)
     picture = plots.draw(evidence)
     assert min(pixels(picture.light).shape[:2]) > 200
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        Histogram(title="a", label="b", values={}),
+        Histogram(title="a", label="b", values={"c": np.full(3, np.nan)}, marks={"d": 1.0}),
+        Curves(title="a", x_label="b", y_label="c", lines={}),
+        Curves(title="a", x_label="b", y_label="c", lines={"d": np.zeros((0, 2))}),
+        Curves(title="a", x_label="b", y_label="c", lines={"d": np.array([[0.0, 1.0]])}, log_x=True),
+    ],
+)
+def test_nothing_is_not_drawn(evidence):
+    finding = Finding(name="it", challenge="fit", severity="low", message="So it is.", evidence=(evidence,))
+    assert plots.draw_all([finding]) == {}

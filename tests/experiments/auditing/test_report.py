@@ -214,6 +214,21 @@ def test_texts_are_excerpts(tmp_path):
     assert "alike" in Page(text).text
 
 
+def test_excerpts_of_texts_that_begin_alike_are_of_where_they_differ(tmp_path):
+    for number in range(24):
+        folder = tmp_path / "train" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number:02}.txt").write_text("burning " * 90 + f"bright {number}")
+    config = defaults.get_config().data
+    config.source, config.tokenizer, config.text_length = f"folder:{tmp_path}", "characters", 8
+    examples = open_examples(config, seed=0)
+    together = page_of(examples, finding(Rows(title="texts", clusters=((0, 1),), total=1)))
+    assert together.count('<span class="aside">627 characters</span> ... ') == 2
+    assert f"bright {examples.text(0).split()[-1]}</blockquote>" in together
+    alone = page_of(examples, finding(Rows(title="texts", clusters=((0,),), total=1)))
+    assert "<blockquote>burning" in alone
+
+
 def test_more_rows_than_a_page_takes_are_counted(digits):
     clusters = tuple((2 * n, 2 * n + 1) for n in range(40))
     many = finding(

@@ -1,3 +1,5 @@
+import subprocess
+
 import numpy as np
 import pytest
 
@@ -37,13 +39,21 @@ def test_cells_are_texts_and_numbers_in_few_digits():
 
 
 def test_overrides_are_flags_that_a_shell_takes_as_they_are():
-    overrides = {"data.drop": "findings:a", "train.duration": "60 epochs", "model.x": (1, "it's"), "a": 0.1}
-    assert wording.as_flags(overrides) == [
+    overrides = {
+        "data.drop": "findings:a",
+        "train.duration": "60 epochs",
+        "a.b": ("99", "x y"),
+        "c": (1, "it's $HOME!"),
+    }
+    flags = wording.as_flags(overrides)
+    assert flags[:3] == [
         "--config.data.drop=findings:a",
         "'--config.train.duration=60 epochs'",
-        """'--config.model.x=(1, "it'"'"'s")'""",
-        "--config.a=0.1",
+        "\"--config.a.b=('99', 'x y')\"",
     ]
+    command = f"printf '%s\\n' {' '.join(flags)}"
+    output = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout
+    assert output.splitlines() == [f"--config.{path}={value}" for path, value in overrides.items()]
 
 
 def test_characters_that_would_do_something_are_made_visible():
