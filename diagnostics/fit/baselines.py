@@ -176,7 +176,7 @@ def _strengths(thresholds: np.ndarray) -> np.ndarray:
     """
     thresholds = np.unique(np.maximum(thresholds, 0.0))
     between = np.sqrt(thresholds[:-1] * thresholds[1:])[::-1]
-    places = 2 ** np.arange(np.ceil(np.log2(len(between))) if len(between) else 0).astype(int) - 1
+    places = 2 ** np.arange(int(np.log2(len(between))) + 1 if len(between) else 0) - 1
     return np.unique([0.0, *between[places]])
 
 
