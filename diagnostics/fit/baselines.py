@@ -33,8 +33,6 @@ _MOST_JUDGED = 10_000
 # Words and pairs of words of texts, and columns that a single tree chooses from.
 _MOST_WORDS, _MOST_COLUMNS = 5_000, 256
 _FOLDS, _TREES, _MOST_ITERATIONS = 3, 200, 300
-# Strengths of pruning that are tried.
-_PRUNINGS = 8
 Inputs = Any
 """(n, d) float32, dense or sparse."""
 
@@ -144,10 +142,9 @@ def pruned_tree(inputs: Inputs, labels: np.ndarray, seed: int, *, classification
         warnings.simplefilter("ignore")
         chosen = steps[0][1].fit_transform(inputs, labels) if steps else inputs
         path = kind(random_state=seed).cost_complexity_pruning_path(chosen, labels)
-        strengths = np.unique(np.maximum(np.quantile(path.ccp_alphas, np.linspace(0, 1, _PRUNINGS)), 0.0))
         pipeline = Pipeline([*steps, ("model", kind(random_state=seed))])
         dealt = _dealt(labels, classification, seed)
-        return _search(pipeline, {"model__ccp_alpha": strengths}, dealt, inputs, labels)
+        return _search(pipeline, {"model__ccp_alpha": _strengths(path.ccp_alphas)}, dealt, inputs, labels)
 
 
 def forest(inputs: Inputs, labels: np.ndarray, seed: int, *, classification: bool) -> Predictor:
@@ -170,6 +167,17 @@ _MODELS: dict[str, dict[str, Callable[[Inputs, np.ndarray, int], Predictor]]] = 
         "random forest": lambda *own: forest(*own, classification=False),
     },
 }
+
+
+def _strengths(thresholds: np.ndarray) -> np.ndarray:
+    """Strengths of pruning that are tried: none, and those that leave about 1, 2, 4, 8, ... splits of the whole tree.
+
+    Between two thresholds the tree is the same: their geometric mean stands for what lies between (Breiman et al.).
+    """
+    thresholds = np.unique(np.maximum(thresholds, 0.0))
+    between = np.sqrt(thresholds[:-1] * thresholds[1:])[::-1]
+    places = 2 ** np.arange(int(np.log2(len(between))) + 1 if len(between) else 0) - 1
+    return np.unique([0.0, *between[places]])
 
 
 def _constant(labels: np.ndarray, classification: bool) -> Predictor:

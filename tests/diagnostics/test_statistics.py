@@ -89,3 +89,15 @@ def test_an_interval_goes_no_further_than_the_values_do():
 
 def test_without_rows_there_is_no_interval_of_clusters():
     assert np.isnan(statistics.clustered_interval([], np.zeros(0), [])).all()
+
+
+def test_a_difference_of_shares_has_the_interval_that_newcombe_published():
+    # Newcombe 1998, table II, case (a): 56/70 less 48/80, method 10.
+    first, second = statistics.wilson_interval(56, 70), statistics.wilson_interval(48, 80)
+    found = statistics.difference_interval(first, second)
+    assert found == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+
+
+def test_a_difference_of_means_has_the_interval_of_the_normal_law():
+    found = statistics.difference_interval((3.0, 2.0, 4.0), (1.0, 0.0, 2.0))
+    assert found == pytest.approx((2.0, 2 - 2**0.5, 2 + 2**0.5))

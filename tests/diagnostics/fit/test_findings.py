@@ -1,0 +1,252 @@
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from configs import breast_cancer_mlp, defaults, digits_mlp
+from data.pool import load_pool
+from diagnostics import fit, trainings
+from diagnostics.trainings import Control
+from plumbline import UserError
+from trainers import settings
+from trainers.members import overridden
+from trainers.population import Population
+
+NAMES = ["fit", "control", "baselines", "calibration", "optimisation"]
+SMALL = {
+    "data.validation": "none",
+    "train.batch_size": 32,
+    "train.duration": "300 steps",
+    "train.evaluate_every": "50 steps",
+    "model.name": "mlp",
+    "model.mlp.hidden_sizes": (32,),
+    "optimizer.learning_rate": 1e-2,
+    "optimizer.weight_decay": 0.05,
+    "population.mode": "map",
+}
+
+
+def audited(config, pool, *, folds=3, seeds=2, sizes=4):
+    """What of the trainings came, and the findings by name."""
+    plan = trainings.plan(config, pool, folds=folds, seeds=seeds, sizes=sizes)
+    population = Population(config, plan.pool, devices=jax.devices()[:2], progress=False)
+    trained = plan.gather(population.train(plan.members, predict=True))
+    findings = fit.find(config, pool, trained)
+    assert [finding.name for finding in findings] == NAMES
+    for finding in findings:
+        for remedy in finding.remedies:
+            settings.check(overridden(config, remedy.overrides))
+    return trained, {finding.name: finding for finding in findings}
+
+
+def make(directory, inputs, labels, **changes):
+    """Config and pool of a table."""
+    header = ",".join(f"x{n}" for n in range(inputs.shape[1]))
+    rows = [",".join(map(str, (*row, label))) for row, label in zip(inputs.tolist(), labels, strict=True)]
+    (directory / "set.csv").write_text("\n".join([f"{header},label", *rows, ""]))
+    changes = {name.replace("__", "."): value for name, value in changes.items()}
+    table = {"data.source": f"csv:{directory}/set.csv", "data.target": "label"}
+    config = overridden(defaults.get_config(), {**SMALL, **table, **changes})
+    return config, load_pool(config.data, seed=0)
+
+
+def board(count=900):
+    """Two numbers, and whether they lie on a black or a white square: what no linear model tells."""
+    inputs = np.random.default_rng(0).uniform(0, 3, (count, 2)).round(4)
+    return inputs, np.where(np.floor(inputs).sum(axis=1) % 2, "white", "black")
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """A wide model on 200 examples of 40 numbers, of which few count and a tenth of the labels is wrong."""
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(250, 40)).round(4)
+    labels = np.where(inputs[:, :5].sum(axis=1) > 0, "yes", "no")
+    labels = np.where(random.random(250) < 0.1, np.where(labels == "yes", "no", "yes"), labels)
+    config, pool = make(
+        tmp_path_factory.mktemp("wide"), inputs, labels, model__mlp__hidden_sizes=(512,), optimizer__weight_decay=0.0
+    )
+    assert len(pool.splits["train"]) == 200
+    return config, pool, *audited(config, pool)
+
+
+def test_a_linear_model_on_a_hard_task_underfits(tmp_path):
+    config, pool = make(tmp_path, *board(), model__name="linear")
+    _, findings = audited(config, pool)
+    finding = findings["fit"]
+    assert finding.message.startswith("It underfits: accuracy ")
+    assert "while a " in finding.message
+    assert finding.severity == "high"
+    assert {"model.name": "mlp"} in [dict(remedy.overrides) for remedy in finding.remedies]
+    # It cannot learn labels at random by heart either, and a tree does better.
+    assert findings["control"].measures[1].value < 0.7
+    assert findings["baselines"].severity == "high"
+
+
+def test_a_wide_model_on_200_examples_overfits(wide):
+    *_, findings = wide
+    finding = findings["fit"]
+    assert finding.message.startswith("It overfits: accuracy 100.0%")
+    gap = finding.measures[0]
+    assert gap.low > 0.05
+    assert "It can learn labels at random by heart (100.0% of them)" in finding.message
+    changes = functools.reduce(lambda all_, remedy: all_ | dict(remedy.overrides), finding.remedies, {})
+    assert {"model.dropout", "optimizer.weight_decay", "model.mlp.hidden_sizes"} <= set(changes)
+    assert changes["model.mlp.hidden_sizes"] == (256,)
+    # Without a validation split there is nothing to stop by.
+    assert "train.patience" not in changes
+
+
+def test_the_control_is_at_chance_and_says_what_was_learned_by_heart(wide):
+    *_, findings = wide
+    finding = findings["control"]
+    assert finding.severity == "none"
+    excess, by_heart = finding.measures
+    assert excess.low <= 0 <= excess.high
+    assert by_heart.value == 1.0
+    assert "That is as it must be." in finding.message
+
+
+def test_a_control_that_tells_true_labels_is_a_grave_finding(wide):
+    config, pool, trained, _ = wide
+    rows = trained.control.rows
+    told = np.stack([np.eye(2, dtype=np.float32)[pool.labels[rows]]] * 2)
+    told[0, :5], told[1, 5:10] = told[0, :5, ::-1].copy(), told[1, 5:10, ::-1].copy()
+    leaking = dataclasses.replace(trained.control, predictions=told)
+    findings = {each.name: each for each in fit.find(config, pool, dataclasses.replace(trained, control=leaking))}
+    assert findings["control"].severity == "high"
+    assert "the trainings or their evaluation see what they must not" in findings["control"].message
+
+
+def test_a_wide_model_is_too_sure_of_itself(wide):
+    *_, findings = wide
+    assert findings["calibration"].severity in ("low", "medium")
+    assert "it is surer than it is right" in findings["calibration"].message
+    assert {"objective.label_smoothing": 0.05} in [
+        dict(remedy.overrides) for remedy in findings["calibration"].remedies
+    ]
+
+
+def test_one_training_on_labels_at_random_is_no_control(wide):
+    config, pool, trained, _ = wide
+    own = trained.control
+    one = Control(labels=own.labels[:1], own=own.own[:1], rows=own.rows, predictions=own.predictions[:1])
+    finding = fit.find(config, pool, dataclasses.replace(trained, control=one))[1]
+    assert finding.message.startswith("Cannot judge: it takes two trainings on labels at random")
+
+
+@pytest.mark.slow
+def test_shuffled_labels_are_memorised(tmp_path):
+    inputs, labels = board(600)
+    labels = np.random.default_rng(1).permutation(labels)
+    inputs = np.concatenate([inputs, np.random.default_rng(2).normal(size=(600, 30)).round(4)], axis=1)
+    config, pool = make(
+        tmp_path,
+        inputs,
+        labels,
+        model__mlp__hidden_sizes=(256,),
+        train__duration="800 steps",
+        optimizer__weight_decay=0.0,
+    )
+    _, findings = audited(config, pool)
+    assert findings["fit"].message.startswith("It overfits: ")
+    assert "It memorises: held out, it is no better than chance" in findings["fit"].message
+    assert findings["fit"].severity == "high"
+
+
+@pytest.mark.slow
+def test_a_regression_is_judged_by_the_variance_it_explains():
+    source = {"data.source": "sklearn:diabetes", "model.mlp.hidden_sizes": (8,), "train.duration": "150 steps"}
+    config = overridden(defaults.get_config(), {**SMALL, **source, "optimizer.weight_decay": 1.0})
+    pool = load_pool(config.data, seed=0)
+    trained, findings = audited(config, pool, folds=5)
+    gap, train, held_out = findings["fit"].measures[:3]
+    assert held_out.name == "R2 out of fold"
+    squared = trained.out_of_fold.scores(pool).mean()
+    assert held_out.value == pytest.approx(1 - squared / pool.labels[pool.splits["train"]].var(), rel=1e-3)
+    assert gap.value == pytest.approx(train.value - held_out.value)
+    assert findings["calibration"].message == "Cannot judge: a regression gives no probabilities."
+    assert findings["control"].measures[0].low <= 0 <= findings["control"].measures[0].high
+    assert "values that correlate with the true ones by" in findings["control"].message
+
+
+@pytest.mark.slow
+def test_where_all_diverges_each_finding_says_so():
+    config = overridden(
+        defaults.get_config(),
+        {**SMALL, "data.source": "sklearn:wine", "optimizer.name": "sgd", "optimizer.learning_rate": 1e30},
+    )
+    pool = load_pool(config.data, seed=0)
+    _, findings = audited(config, pool)
+    for name in ("fit", "baselines", "calibration"):
+        assert findings[name].message == "Cannot judge: all trainings on the training split diverged."
+    assert findings["optimisation"].severity == "high"
+    assert "The training diverged" in findings["optimisation"].message
+
+
+@pytest.mark.slow
+def test_a_sound_training_is_called_sound():
+    config = overridden(breast_cancer_mlp.get_config(), {"population.mode": "map"})
+    pool = load_pool(config.data, seed=0)
+    _, findings = audited(config, pool)
+    assert findings["fit"].message.startswith("It is sound: accuracy ")
+    assert findings["fit"].remedies == ()
+    assert findings["optimisation"].severity == "none"
+
+
+@pytest.mark.slow
+def test_the_multilayer_perceptron_on_the_digits_is_sound():
+    config = digits_mlp.get_config()
+    pool = load_pool(config.data, seed=0)
+    trained, findings = audited(config, pool, folds=5, seeds=3, sizes=6)
+    assert findings["fit"].message.startswith("It is sound: accuracy 100.0%")
+    assert findings["control"].severity == "none"
+    assert findings["baselines"].severity == "low"
+    assert 0.96 < trained.out_of_fold.share(pool)[0] < 0.985
+    scored = {name: value for name, _, value, _, _ in findings["fit"].evidence[0].rows}
+    # Whole groups held out are told worse, as the test split, of other writers, is.
+    assert scored["out of folds of whole groups"] < scored["out of fold"] - 0.02
+    assert scored["test split"] < scored["out of fold"] - 0.02
+
+
+def test_a_run_is_judged_by_its_validation_and_test_split(quick_run, command):
+    findings = fit.of_run(quick_run)
+    assert [finding.name for finding in findings] == NAMES
+    by_name = {finding.name: finding for finding in findings}
+    scored = {name: value for name, _, value, _, _ in by_name["fit"].evidence[0].rows}
+    printed = command("evaluate", f"--workdir={quick_run}", "--split=test").stdout
+    assert f"{scored['test split']:.4f}"[:5] in printed
+    assert by_name["control"].message == ("Cannot judge: a run has no trainings on labels at random, as an audit has.")
+    # Thirty steps: far below what a forest does on other writers.
+    assert by_name["fit"].message.startswith("It underfits: ")
+    assert {"train.duration": "60 steps"} in [dict(remedy.overrides) for remedy in by_name["fit"].remedies]
+    assert "there are 3 points of the training loss, and it takes 5; set train.log_every to less" in (
+        by_name["optimisation"].message
+    )
+
+
+@pytest.mark.slow
+def test_a_sound_run_is_called_sound(command, tmp_path):
+    words = ("--config=configs/breast_cancer_mlp.py", "--config.train.tensorboard=False")
+    command("train", *words, f"--workdir={tmp_path}/run")
+    findings = {finding.name: finding for finding in fit.of_run(tmp_path / "run")}
+    assert findings["fit"].message.startswith("It is sound: accuracy ")
+    assert findings["calibration"].severity in ("none", "low")
+    assert findings["optimisation"].severity == "none"
+
+
+@pytest.mark.slow
+def test_a_run_of_a_regression_is_judged(command, tmp_path):
+    words = ("--config=configs/diabetes_mlp.py", "--config.train.tensorboard=False")
+    command("train", *words, f"--workdir={tmp_path}/run")
+    findings = {finding.name: finding for finding in fit.of_run(tmp_path / "run")}
+    assert findings["fit"].measures[1].name == "R2 on training rows"
+    assert findings["calibration"].message == "Cannot judge: a regression gives no probabilities."
+    assert "a ridge regression" in findings["baselines"].message or "a random forest" in findings["baselines"].message
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"--workdir: no config.json"):
+        fit.of_run(tmp_path)

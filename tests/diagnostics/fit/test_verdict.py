@@ -1,0 +1,91 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from diagnostics.fit.verdict import Figures, judge
+
+SOUND = Figures(
+    score="accuracy",
+    train=(0.95, 0.94, 0.96),
+    held_out=(0.94, 0.93, 0.95),
+    held_out_name="out of fold",
+    chance=0.1,
+    baseline="random forest",
+    baseline_score=(0.93, 0.92, 0.94),
+    behind=(-0.01, -0.02, 0.0),
+)
+
+
+def with_(**changes):
+    return judge(dataclasses.replace(SOUND, **changes))
+
+
+def test_alike_on_both_sides_and_no_worse_than_baselines_is_sound():
+    verdict = judge(SOUND)
+    assert (verdict.kind, verdict.severity) == ("sound", "none")
+    assert "a gap of 1.0% (-0.4% to 2.4%), within 5%" in verdict.why
+    assert "no baseline does clearly better (the best, a random forest, 93.0%" in verdict.why
+
+
+def test_what_a_baseline_beats_on_the_rows_it_was_trained_on_underfits():
+    verdict = with_(train=(0.6, 0.58, 0.62), held_out=(0.58, 0.55, 0.61))
+    assert (verdict.kind, verdict.severity) == ("underfits", "high")
+    assert "it does not even fit the rows it was trained on, while a random forest has 93.0%" in verdict.why
+
+
+def test_noise_that_no_baseline_sees_through_is_not_underfitting():
+    noisy = {"train": (0.7, 0.68, 0.72), "held_out": (0.69, 0.67, 0.71), "baseline_score": (0.7, 0.68, 0.72)}
+    assert with_(**noisy).kind == "sound"
+    # Without any baseline, nobody knows.
+    verdict = with_(**noisy, baseline="")
+    assert verdict.kind == "cannot tell"
+    assert "no baseline says whether better is possible" in verdict.why
+
+
+def test_a_gap_beyond_the_margin_with_its_whole_interval_overfits():
+    verdict = with_(
+        train=(1.0, 0.99, 1.0), held_out=(0.8, 0.77, 0.83), by_heart=0.99, gain=(0.03, 0.02, 0.04), turned=0.5
+    )
+    assert (verdict.kind, verdict.severity) == ("overfits", "high")
+    assert "a gap of 20.0% (16.8% to 23.0%)" in verdict.why
+    assert "It can learn labels at random by heart (99.0% of them)" in verdict.why
+    assert "its validation loss was 50% above its best" in verdict.why
+    assert "Twice the data would add 3.0% (2.0% to 4.0%)." in verdict.why
+
+
+def test_no_better_than_chance_on_rows_held_out_is_memorising():
+    verdict = with_(train=(1.0, 0.99, 1.0), held_out=(0.1, 0.08, 0.13), baseline_score=(0.1, 0.08, 0.12))
+    assert verdict.kind == "overfits"
+    assert "It memorises: held out, it is no better than chance, 10.0%." in verdict.why
+
+
+def test_a_small_gap_overfits_where_a_baseline_does_better():
+    gap = {"train": (0.98, 0.97, 0.99), "held_out": (0.94, 0.93, 0.95)}
+    assert with_(**gap).kind == "sound"
+    assert with_(**gap, behind=(0.03, 0.02, 0.04)).kind == "overfits"
+
+
+def test_few_rows_held_out_allow_no_verdict():
+    assert with_(held_out=(0.94, 0.6, 0.99)).kind == "cannot tell"
+    assert "an interval too wide for a verdict" in with_(held_out=(0.88, 0.8, 0.94)).why
+    assert "all are of one group" in with_(held_out=(0.94, np.nan, np.nan)).why
+
+
+def test_nothing_learned_by_anybody_allows_no_verdict():
+    chance = (0.1, 0.08, 0.12)
+    verdict = with_(train=chance, held_out=chance, baseline_score=chance)
+    assert verdict.kind == "cannot tell"
+    assert "it has learned nothing, and so has no baseline" in verdict.why
+
+
+def test_a_regression_is_judged_by_the_variance_it_explains():
+    wide = {"score": "R2", "train": (0.9, 0.88, 0.92), "baseline_score": (0.7, 0.65, 0.75)}
+    assert with_(**wide, held_out=(0.84, 0.82, 0.86)).kind == "sound"
+    assert with_(**wide, held_out=(0.6, 0.5, 0.7)).kind == "overfits"
+
+
+@pytest.mark.parametrize("shift", [-0.2, 0.0])
+def test_the_gap_is_that_of_two_independent_intervals(shift):
+    figures = dataclasses.replace(SOUND, held_out=(0.94 + shift, 0.93 + shift, 0.95 + shift))
+    assert figures.gap == pytest.approx((0.01 - shift, 0.01 - shift - 0.02**0.5 / 10, 0.01 - shift + 0.02**0.5 / 10))

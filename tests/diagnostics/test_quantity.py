@@ -1,0 +1,161 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from configs import defaults
+from data.features import Features
+from data.pool import Pool
+from diagnostics import quantity
+from diagnostics.cross_validation import Deal, OutOfFold
+from diagnostics.trainings import Control, Trained
+
+SIZES = (100, 200, 400, 800, 1600)
+
+
+def make(law, *, counts=(400, 400, 400, 400), right=(0.9, 0.9, 0.9, 0.9), groups=None):
+    """A pool, and trainings whose errors follow the law and that tell classes as said; no model takes part."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
+    count = len(labels)
+    features = Features(
+        kind="table",
+        shape=(1,),
+        dtype="float32",
+        task="classification",
+        class_names=tuple("abcd"),
+        group_names=("north", "south", "east"),
+    )
+    pool = Pool(
+        features=features,
+        inputs=np.zeros((count, 1), np.float32),
+        labels=labels,
+        weights=np.ones(count, np.float32),
+        groups=groups,
+        rows=np.arange(count),
+        splits={"train": np.arange(count), "test": np.zeros(0, np.int64)},
+        fingerprint="",
+    )
+    told = labels.copy()
+    for label, (rows, share) in enumerate(zip(counts, right, strict=True)):
+        own = np.flatnonzero(labels == label)
+        told[own[: round(rows * (1 - share))]] = (label + 1) % len(counts)
+    predictions = np.eye(4, dtype=np.float32)[told][None]
+    folds = OutOfFold(
+        deal=Deal(kind="stratified", count=5, seeds=(0,)),
+        rows=np.arange(count),
+        fold=np.zeros((1, count), np.int32),
+        predictions=predictions,
+        metrics=[[]],
+        diverged=[],
+    )
+    points = [(size, law(size) * (1 + 0.02 * random.normal())) for size in SIZES for _ in range(3)]
+    nothing = np.zeros(0)
+    trained = Trained(
+        config=defaults.get_config(),
+        seeds=(0,),
+        out_of_fold=folds,
+        grouped=None,
+        points=np.array(points),
+        why_no_curve="",
+        predictions=predictions,
+        histories=[],
+        training_history=[],
+        control=Control(labels=nothing, own=nothing, rows=nothing, predictions=nothing),
+        diverged=[],
+    )
+    return pool, trained
+
+
+def found(pool, trained, **asked):
+    findings = {finding.name: finding for finding in quantity.find(pool, trained, **asked)}
+    assert set(findings) == {"more_data", "short_classes", "enough_data"}
+    return findings
+
+
+def steep(size):
+    return 2.0 * size**-0.4
+
+
+def test_of_a_steep_curve_more_data_are_asked_for_and_what_they_bring_is_right():
+    finding = found(*make(steep), wanted=0.92)["more_data"]
+    assert finding.severity == "medium"
+    gain, twice, needed = finding.measures
+    assert gain.low < steep(1600) - steep(3200) < gain.high
+    assert twice.low < 1 - steep(3200) < twice.high
+    # 2 n^-0.4 = 0.08 at n = 25^2.5 = 3125.
+    assert needed.low < 3125 < needed.high
+    assert "accuracy 0.92: about " in finding.message
+    assert "Twice the data, 3,200 examples" in finding.message
+    assert finding.remedies[0].overrides == {}
+    assert list(finding.evidence[0].lines["measured, mean over seeds"][:, 0]) == list(SIZES)
+
+
+def test_half_of_the_data_is_not_enough_on_a_steep_curve_and_is_on_a_level_one():
+    assert found(*make(steep))["enough_data"].severity == "none"
+    finding = found(*make(lambda size: 0.05 + 20 / size**1.5))["enough_data"]
+    assert finding.severity == "low"
+    assert finding.measures[0].value <= 400
+    each = finding.remedies[0].overrides["data.examples_per_class"]
+    assert each == -(-finding.measures[0].value // 4)
+
+
+def test_a_level_curve_says_that_more_data_are_not_what_is_missing():
+    finding = found(*make(lambda size: 0.05 + 20 / size**1.5))["more_data"]
+    assert finding.severity == "none"
+    assert "More of the same data is not what is missing." in finding.message
+
+
+def test_errors_that_do_not_fall_are_no_ground_for_a_prediction():
+    finding = found(*make(lambda size: 0.1 + size / 20_000), wanted=0.9)["more_data"]
+    assert finding.severity == "unknown"
+    assert "Cannot judge: the error does not clearly fall with data" in finding.message
+    assert "accuracy 0.9: cannot say: " in finding.message
+
+
+def test_without_a_curve_it_cannot_judge_and_says_why():
+    pool, trained = make(steep)
+    findings = found(pool, dataclasses.replace(trained, why_no_curve="of 20 training rows no 4 subsets can be made"))
+    for name in ("more_data", "enough_data"):
+        assert findings[name].message == "Cannot judge: of 20 training rows no 4 subsets can be made."
+
+
+def test_a_class_that_does_worst_and_has_few_rows_is_short():
+    finding = found(*make(steep, counts=(600, 600, 600, 60), right=(0.95, 0.95, 0.95, 0.5)))["short_classes"]
+    assert finding.severity == "medium"
+    assert "'d' (0.5 of 60 rows) does worse than the others" in finding.message
+    assert finding.remedies[0].text == "Collect more examples of class 'd' (60 rows)."
+    assert finding.remedies[1].overrides == {"data.class_weights": "balanced"}
+    assert finding.evidence[0].rows[0][:2] == ("d", 60)
+
+
+def test_a_class_that_does_worst_with_many_rows_is_hard_and_not_short():
+    finding = found(*make(steep, counts=(300, 400, 500, 900), right=(0.95, 0.95, 0.95, 0.5)))["short_classes"]
+    assert finding.severity == "low"
+    assert "they are hard, not short" in finding.message
+    assert finding.remedies == ()
+
+
+def test_classes_that_do_alike_are_none_of_them_short():
+    finding = found(*make(steep, counts=(600, 600, 600, 60), right=(0.9, 0.9, 0.9, 0.85)))["short_classes"]
+    assert finding.severity == "none"
+    assert finding.message == "None of the 4 classes does worse than the others by more than chance."
+
+
+def test_groups_are_looked_at_as_classes_are():
+    # Of each class the first rows are told wrongly: those are put into one group.
+    groups = np.repeat(np.tile([0, 1, 2], 4), np.tile([40, 160, 200], 4)).astype(np.int32)
+    finding = found(*make(steep, groups=groups))["short_classes"]
+    assert "Of the 3 groups 'north' (0 of 160 rows) does worse than the others." in finding.message
+    assert finding.severity == "medium"
+
+
+@pytest.mark.parametrize("wanted", [None, 0.9])
+def test_a_regression_without_groups_has_no_classes(wanted):
+    pool, trained = make(steep)
+    features = dataclasses.replace(pool.features, task="regression", class_names=())
+    labels = np.random.default_rng(0).normal(size=len(pool.labels)).astype(np.float32)
+    pool = dataclasses.replace(pool, features=features, labels=labels)
+    findings = found(pool, trained, wanted=wanted)
+    assert findings["short_classes"].message == ("Cannot judge: a regression has no classes, and this one no groups.")
+    assert "mean squared error" in findings["more_data"].measures[0].name
