@@ -30,6 +30,7 @@ NAMES = (
     "pretrained",
     "frozen_step",
     "linear_probe",
+    "near_duplicates",
 )
 
 
@@ -43,6 +44,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(NAMES)}; all, if none is given")
     parser.add_argument("--images", metavar="FOLDER", help="images as train/<class>/*.jpg, for input_streamed")
     parser.add_argument("--torch-python", metavar="PATH", help="a Python that has torch, for input_streamed")
+    parser.add_argument("--rows", type=int, default=0, metavar="N", help="images, for near_duplicates (60,000)")
     options = parser.parse_args(arguments)
     results: list[Result] = []
     try:

@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import jax
 import ml_collections
@@ -74,10 +75,10 @@ def prolong(config: ml_collections.ConfigDict, epochs: int, num_examples: int) -
     config.train.duration = f"{epochs} epochs"
 
 
-def in_fresh_process(function: Callable[[str], float], config: str) -> float:
-    """As a user would run it: what one training leaves in a process must not burden the next."""
+def in_fresh_process(function: Callable[[Any], Any], argument: Any) -> Any:
+    """As a user would run it: what one measurement leaves in a process must not burden the next."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, config).result()
+        return pool.submit(function, argument).result()
 
 
 def steps_per_second(config: str) -> float:

@@ -1,0 +1,153 @@
+"""near_duplicates: near duplicates among 60,000 images of 32x32x3, against scikit-learn's brute-force neighbours.
+
+The images are smooth random fields of all sizes of blobs, such as photographs have, and one in a hundred is another
+one's copy, shifted by a pixel. Two things of ours are timed. "pairs" is `neighbours.pairs_within` on the vectors by
+which candidates are sought: it gives the pairs that scikit-learn gives. "images" is all of `image_duplicates.find`: it
+makes those vectors from pixels, also of every image shifted by a pixel each way, finds the pairs, aligns the images and
+confirms them; so it does more than what it is compared with.
+
+The other is `NearestNeighbors(algorithm="brute").radius_neighbors` of scikit-learn on the same vectors with the same
+radius. It is asked for `--rows` of the rows (a sixth of them, if not given) and its time is scaled up, as each row of a
+brute-force search costs the same. Each measurement has a process of its own, and all cores. Peak memory is that of the
+process that does "images", with the images themselves and all of Python and JAX.
+"""
+
+import argparse
+import resource
+import statistics
+import time
+
+import numpy as np
+
+from benchmarks.measure import Result, in_turns
+from benchmarks.step_rate import in_fresh_process
+
+IMAGES, RADIUS = 60_000, 0.25
+
+_SIDE, _CHANNELS = 32, 3
+_COPIES = 100
+_ROUNDS = 3
+_GIB = 2**30
+
+
+def run(options: argparse.Namespace) -> list[Result]:
+    """Three results: two ratios of rates, and the peak memory."""
+    count = options.rows or IMAGES
+    peaks = []
+
+    def whole() -> float:
+        rate, peak = in_fresh_process(search_images, count)
+        peaks.append(peak / _GIB)
+        return rate
+
+    results = []
+    for name, ours, what in (
+        ("pairs", lambda: in_fresh_process(search_pairs, count), "pairs of vectors within a distance"),
+        ("images", whole, "near duplicates from pixels to confirmed pairs"),
+    ):
+        ratios, own, others = in_turns(ours, lambda: in_fresh_process(search_brute_force, count), _ROUNDS)
+        results.append(
+            Result(
+                name=f"near_duplicates/{name}",
+                ratios=ratios,
+                target=5.0,
+                at_least=True,
+                divided=f"images/s of {count}: {what} / scikit-learn's brute-force radius_neighbors on the vectors",
+                figures=f"{statistics.median(own):.4g} / {statistics.median(others):.4g} images/s",
+            )
+        )
+    results.append(
+        Result(
+            name="near_duplicates/memory",
+            ratios=peaks,
+            target=4.0,
+            at_least=False,
+            divided=f"GiB at the peak of the process that finds the near duplicates of {count} images",
+            figures=f"{max(peaks):.3g} GiB",
+        )
+    )
+    return results
+
+
+def search_pairs(count: int) -> float:
+    """Images a second."""
+    from diagnostics.quality import neighbours
+
+    vectors = _vectors(count)
+    neighbours.pairs_within(vectors[:2048], RADIUS)
+    began = time.perf_counter()
+    neighbours.pairs_within(vectors, RADIUS)
+    return count / (time.perf_counter() - began)
+
+
+def search_brute_force(count: int) -> float:
+    """Images a second."""
+    from sklearn.neighbors import NearestNeighbors
+
+    vectors = _vectors(count)
+    asked = vectors[: max(1, count // 6)]
+    fitted = NearestNeighbors(radius=RADIUS, algorithm="brute").fit(vectors)
+    fitted.radius_neighbors(asked[:256])
+    began = time.perf_counter()
+    fitted.radius_neighbors(asked)
+    return len(asked) / (time.perf_counter() - began)
+
+
+def search_images(count: int) -> tuple[float, int]:
+    """Images a second, and bytes of memory at the peak. Compiling is part of it."""
+    from diagnostics.quality import image_duplicates
+
+    images = _images(count)
+    began = time.perf_counter()
+    found = image_duplicates.find(_Held(images), np.arange(count))
+    seconds = time.perf_counter() - began
+    copies = {(int(copy) - len(images) // _COPIES, int(copy)) for copy in _copies(count)}
+    if len(copies & set(map(tuple, found.pairs.tolist()))) < 0.95 * len(copies):
+        raise RuntimeError("copies were missed")
+    return count / seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class _Held:
+    """Images in memory, read as `diagnostics.examples.Examples` are."""
+
+    def __init__(self, images: np.ndarray):
+        self._images = images
+
+    def read(self, positions: np.ndarray) -> np.ndarray:
+        return self._images[positions]
+
+    def blocks(self, positions: np.ndarray, size: int = 1024):
+        for start in range(0, len(positions), size):
+            own = positions[start : start + size]
+            yield own, self.read(own)
+
+
+def _vectors(count: int) -> np.ndarray:
+    from diagnostics.quality import image_duplicates
+
+    return image_duplicates.averages(_Held(_images(count)), np.arange(count))[0][0]
+
+
+def _copies(count: int) -> np.ndarray:
+    """Images that are copies: the last ones, each of the one a hundredth of the set before it."""
+    return np.arange(count - count // _COPIES, count)
+
+
+def _images(count: int) -> np.ndarray:
+    """Images whose amplitudes fall with the frequency, as those of photographs do (Field 1987)."""
+    generator = np.random.default_rng(0)
+    across, down = np.meshgrid(np.fft.rfftfreq(_SIDE), np.fft.fftfreq(_SIDE))
+    fall = (1 / np.maximum(np.hypot(across, down), 1 / _SIDE)).astype(np.float32)[None, :, :, None]
+    images = np.empty((count, _SIDE, _SIDE, _CHANNELS), np.uint8)
+    for start in range(0, count, 1024):
+        own = images[start : start + 1024]
+        noise = generator.standard_normal(own.shape, np.float32)
+        # What the channels have in common is most of it.
+        noise = noise + 2 * noise.mean(axis=3, keepdims=True) * _CHANNELS**0.5
+        field = np.fft.irfft2(np.fft.rfft2(noise, axes=(1, 2)) * fall, s=(_SIDE, _SIDE), axes=(1, 2))
+        field = field / field.std(axis=(1, 2, 3), keepdims=True)
+        own[:] = np.clip(128 + 50 * field, 0, 255)
+    copies = _copies(count)
+    if len(copies):
+        images[copies] = np.roll(images[copies - count // _COPIES], 1, axis=1)
+    return images
