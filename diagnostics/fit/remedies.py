@@ -31,6 +31,7 @@ def against_overfitting(config: ml_collections.ConfigDict, features: Features) -
         *_early_stopping(config),
         *_more_regularisation(config, features),
         *_capacity(config, larger=False),
+        *_pruning(config),
     )
 
 
@@ -123,6 +124,12 @@ def _another_model(config: ml_collections.ConfigDict, features: Features) -> lis
     if config.model.name != "linear":
         return []
     return [Remedy(text="Take a model with hidden layers.", overrides={"model.name": "mlp"})]
+
+
+def _pruning(config: ml_collections.ConfigDict) -> list[Remedy]:
+    if config.prune.sparsity:
+        return []
+    return [Remedy(text="Prune four weights of five.", overrides={"prune.sparsity": 0.8})]
 
 
 def _capacity(config: ml_collections.ConfigDict, *, larger: bool) -> list[Remedy]:

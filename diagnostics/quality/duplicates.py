@@ -254,6 +254,7 @@ def _leaked(
         ),
         remedies=_drop(name, drop, "Train without the copies of what is tested on, so that the figures hold."),
         drop=drop,
+        spoiled=np.unique([stays for _, stays, _ in leaks if examples.split[stays] == "test"]).astype(np.int64),
     )
 
 
