@@ -113,8 +113,8 @@ def _exact(examples: Examples, copies: list[np.ndarray]) -> Finding:
     share, where, table = _shares(examples, redundant)
     message = (
         f"{_of_split(examples, redundant, where)} {_is(int((examples.split[redundant] == where).sum()))} equal to an "
-        f"earlier one. Over all splits {counted(len(redundant), 'example')} {_is(len(redundant))}, {len(agreeing):,} "
-        "with the label of the earlier one as well. Such copies count again without telling anything new."
+        f"earlier one. In all splits together {counted(len(redundant), 'example')} {_is(len(redundant))} equal to an "
+        f"earlier one of the same split, {len(agreeing):,} in the label as well. Such copies count again without telling anything new."
     )
     return Finding(
         name=name,
@@ -230,7 +230,7 @@ def _leaked(
     return Finding(
         name=name,
         challenge=_QUALITY,
-        severity="high",
+        severity="high" if len(most) > _MANY_LEAKS * total else "medium",
         message=message,
         measures=(
             Measure.of(
