@@ -104,14 +104,17 @@ def _png(image: np.ndarray) -> tuple[bytes, int, int]:
 def _table(clusters: list[tuple[int, ...]], notes: list[str], examples: Examples, title: str) -> str:
     inputs = [examples.read(np.array(cluster, np.int64)) for cluster in clusters]
     columns, chosen = examples.features.columns, _chosen_columns(inputs)
-    names = "".join(f'<th scope="col">{escaped(columns[index].name)}</th>' for index in chosen)
-    head = f'<tr><th scope="col">row</th><th scope="col">{escaped(examples.features.target)}</th>{names}</tr>'
+    grouped = any(len(cluster) > 1 for cluster in clusters)
+    # Notes on single rows have a column of their own, those on groups a line.
+    noted = any(notes) and not grouped
+    names = ["row", *(["note"] if noted else []), examples.features.target, *(columns[index].name for index in chosen)]
+    head = "".join(f'<th scope="col">{escaped(name)}</th>' for name in names)
     bodies = []
     for cluster, note, rows in zip(clusters, notes, inputs, strict=True):
-        differs = _differs(rows)[chosen]
-        labels = [_label_cell(examples, position) for position in cluster]
+        differs, labels = _differs(rows)[chosen], [_label_cell(examples, position) for position in cluster]
         lines = [
             f'<tr><th scope="row">{escaped(examples.name(position))}</th>'
+            + (_cell(note, False) if noted else "")
             + _cell(words, len(set(labels)) > 1)
             + "".join(
                 _cell(value(columns[index], row[index]), marked) for index, marked in zip(chosen, differs, strict=True)
@@ -119,14 +122,17 @@ def _table(clusters: list[tuple[int, ...]], notes: list[str], examples: Examples
             + "</tr>"
             for position, words, row in zip(cluster, labels, rows, strict=True)
         ]
-        about = f'<tr class="note"><th colspan="{len(chosen) + 2}" scope="rowgroup">{escaped(note)}</th></tr>'
-        bodies.append(f"<tbody>{about if note else ''}{''.join(lines)}</tbody>")
-    style = "examples groups" if any(len(cluster) > 1 for cluster in clusters) else "examples"
+        if note and grouped:
+            about = f'<th colspan="{len(names)}" scope="rowgroup">{escaped(note)}</th>'
+            lines.insert(0, f'<tr class="note">{about}</tr>')
+        bodies.append(f"<tbody>{''.join(lines)}</tbody>")
+    style = "examples groups" if grouped else "examples"
     left_out = len(columns) - len(chosen)
     aside = (
         f'<p class="aside">{len(chosen)} of {len(columns)} columns, those that differ first.</p>' if left_out else ""
     )
-    return aside + scrolling(f'<table class="{style}"><thead>{head}</thead>{"".join(bodies)}</table>', title)
+    content = f'<table class="{style}"><thead><tr>{head}</tr></thead>{"".join(bodies)}</table>'
+    return aside + scrolling(content, title)
 
 
 def value(column: Column, raw: float) -> str:

@@ -21,6 +21,8 @@ _MEANINGS = {
     "unknown": "cannot be judged",
 }
 _TABLE_ROWS = 60
+# Characters up to which a cell stands in one line.
+_UNBROKEN, _SHORT = 24, ' class="short"'
 # Even a mistake in escaping could neither run nor fetch anything.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -166,7 +168,10 @@ def _table(table: Table) -> str:
     rows = []
     for row in table.rows[:_TABLE_ROWS]:
         first, *rest = (escaped(cell(each)) for each in row)
-        cells = "".join(f"<td{each}>{words}</td>" for words, each in zip(rest, classes[1:], strict=True))
+        cells = "".join(
+            f"<td{each or (_SHORT if len(words) <= _UNBROKEN else '')}>{words}</td>"
+            for words, each in zip(rest, classes[1:], strict=True)
+        )
         rows.append(f'<tr><th scope="row"{classes[0]}>{first}</th>{cells}</tr>')
     more = len(table.rows) - _TABLE_ROWS
     aside = f'<p class="aside">{more:,} more in findings.json.</p>' if more > 0 else ""

@@ -63,14 +63,16 @@ article:target { outline: 3px solid var(--link); outline-offset: 2px; }
 .at-low { border-left-color: var(--low); } .at-none { border-left-color: var(--none); }
 .at-unknown { border-left-color: var(--unknown); }
 .scroll { overflow-x: auto; margin: .5rem 0; }
-.scroll:focus-visible, pre:focus-visible, summary:focus-visible, a:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
+.scroll:focus-visible, pre:focus-visible, summary:focus-visible, a:focus-visible {
+  outline: 2px solid var(--link); outline-offset: 2px; }
 table { border-collapse: collapse; font-size: .875rem; line-height: 1.4; font-variant-numeric: tabular-nums;
   overflow-wrap: normal; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top;
   max-width: 26rem; }
 thead th { color: var(--faint); font-weight: 600; border-bottom-width: 2px; }
 tbody th { font-weight: 600; min-width: 7.5rem; }
-td.number, th.number { text-align: right; white-space: nowrap; }
+td.number, th.number { text-align: right; }
+td.number, th.number, td.short { white-space: nowrap; }
 table.groups tbody + tbody tr:first-child > * { border-top: 2px solid var(--faint); }
 .examples tbody th, .examples td { white-space: nowrap; }
 .examples tr.note th { white-space: normal; color: var(--faint); font-weight: 400; font-style: italic; }

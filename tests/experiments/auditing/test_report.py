@@ -167,6 +167,15 @@ def test_cells_that_differ_within_a_cluster_are_marked_and_no_others(iris):
     assert f"{inputs[0, 0]:.7g}" in other.text
 
 
+def test_notes_on_rows_are_a_column_and_those_on_groups_a_line(iris):
+    single = Page(page_of(iris, finding(Rows(title="a", clusters=((0,), (1,)), notes=("far", "near"), total=2))))
+    assert [attributes for attributes in single.of("tr") if attributes.get("class") == "note"] == []
+    assert "rownote" in single.text
+    group = Page(page_of(iris, finding(Rows(title="a", clusters=((0, 1), (2,)), notes=("far", "near"), total=2))))
+    assert len([attributes for attributes in group.of("tr") if attributes.get("class") == "note"]) == 2
+    assert "rownote" not in group.text
+
+
 def test_gaps_and_categories_are_shown_as_they_stand_in_the_file(tmp_path):
     lines = "".join(f"{'' if n == 5 else n / 4},{'' if n == 6 else 'ab'[n % 2]},{n % 3}\n" for n in range(50))
     (tmp_path / "t.csv").write_text("size,kind,target\n" + lines)
