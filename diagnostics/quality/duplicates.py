@@ -21,6 +21,8 @@ _MEDIUM, _HIGH = 0.01, 0.1
 _LISTED = 50
 # The distance of what is equal; that of what is shifted and nothing else is 0.
 _EXACTLY = -1.0
+# A share of a split that is in another as well from which on its figures cannot be trusted.
+_MANY_LEAKS = 0.01
 # Splits by what a copy in them spoils: the copy in the earlier one goes.
 _ORDER = ("train", "validation", "test")
 # Targets of a regression that are no farther apart than this share of their deviation are the same.
@@ -114,7 +116,8 @@ def _exact(examples: Examples, copies: list[np.ndarray]) -> Finding:
     message = (
         f"{_of_split(examples, redundant, where)} {_is(int((examples.split[redundant] == where).sum()))} equal to an "
         f"earlier one. In all splits together {counted(len(redundant), 'example')} {_is(len(redundant))} equal to an "
-        f"earlier one of the same split, {len(agreeing):,} in the label as well. Such copies count again without telling anything new."
+        f"earlier one of the same split, {len(agreeing):,} in the label as well. Such copies count "
+        "again without telling anything new."
     )
     return Finding(
         name=name,
@@ -215,7 +218,11 @@ def _leaked(
         same = {stays for (_, stays, _), agrees in own if agrees}
         spoiled[first, second] = exact | nearly
         rows.append((second, first, len(exact), len(nearly), len(same)))
-    (first, second), most = max(spoiled.items(), key=lambda item: len(item[1]) / len(examples.splits[item[0][1]]))
+    # Of the test first: it is what figures are reported on.
+    (first, second), most = max(
+        spoiled.items(),
+        key=lambda item: (item[0][1] == "test" and bool(item[1]), len(item[1]) / len(examples.splits[item[0][1]])),
+    )
     total = len(examples.splits[second])
     message = (
         f"{len(most):,} of {counted(total, f'{second} example')} ({len(most) / total:.2%}) {_is(len(most))} in the "
@@ -276,9 +283,11 @@ def _conflicting(
     involved = np.sort(np.concatenate([np.zeros(0, np.int64), *exact]))
     drop = np.sort(np.concatenate([np.zeros(0, np.int64), *(_outvoted(examples, own) for own in exact)]))
     share = len(involved) / len(examples)
+    stand = "stands" if len(exact) == 1 else "stand"
+    told = [f"{counted(len(exact), 'input')} {stand} with different labels ({counted(len(involved), 'example')})"]
+    told += [f"{counted(len(nearly), 'pair')} of nearly the same inputs with different labels"]
     message = (
-        f"{counted(len(exact), 'input')} {'stands' if len(exact) == 1 else 'stand'} with different labels "
-        f"({counted(len(involved), 'example')}), and {counted(len(nearly), 'pair')} of nearly the same inputs. "
+        f"{', and '.join(each for each, some in zip(told, (exact, nearly), strict=True) if some)}. "
         "Not all of these labels can be right, or the inputs do not tell the classes apart."
     )
     evidence = []

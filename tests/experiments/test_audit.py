@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from diagnostics import audit
 
@@ -43,6 +44,7 @@ def test_the_data_alone_are_audited_and_all_files_written(audited):
         assert len(arrays["parts"]) == 1
     assert (out / "audit.html").read_text().startswith("<!doctype html>")
     assert not (out / "population.npz").exists()
+    assert not (out / "tracebacks").exists()
 
 
 def test_changed_data_are_refused_and_audited_again_when_told(audited, command, fails):
@@ -92,3 +94,36 @@ def test_one_text_has_no_rows_to_audit(fails, tmp_path):
     words = f"--config=configs/gpt_tinyshakespeare.py:{tmp_path / 'poem.txt'}"
     message = fails("audit", words, f"--workdir={tmp_path / 'out'}", "--data-only")
     assert "has no rows to audit; name texts with labels" in message
+
+
+@pytest.mark.slow
+def test_remedies_against_wrong_labels_are_kept_and_useless_ones_rejected(command, fails, tmp_path):
+    inputs, labels = load_digits(return_X_y=True)
+    generator = np.random.default_rng(0)
+    train, wrong = np.arange(1415), generator.choice(1415, 283, replace=False)
+    given = labels.copy()
+    given[wrong] = (labels[wrong] + generator.integers(1, 10, len(wrong))) % 10
+    header = ",".join([*(f"p{number}" for number in range(64)), "label"])
+    for name, chosen in (("train", train), ("test", np.arange(1415, 1797))):
+        table = np.column_stack([inputs[chosen], given[chosen]]).astype(int)
+        np.savetxt(tmp_path / f"{name}.csv", table, fmt="%d", delimiter=",", header=header, comments="")
+    words = [
+        "--config=configs/digits_mlp.py",
+        f"--config.data.source=csv:{tmp_path / 'train.csv'}",
+        f"--config.data.test={tmp_path / 'test.csv'}",
+        "--config.data.target=label",
+        "--config.data.task=classification",
+        "--config.augment.shift=0",
+        f"--workdir={tmp_path / 'out'}",
+        "--sizes=4",
+        "--apply",
+    ]
+    assert fails("audit", *words, "--remedies=label_error").startswith("--remedies: unknown name 'label_error'; did")
+    command("audit", *words, "--remedies=label_errors,outliers")
+    found = {each["name"]: each for each in json.loads((tmp_path / "out" / "findings.json").read_text())["findings"]}
+    verdicts = {row[0]: row[-1] for row in found["tried_remedies"]["evidence"][0]["rows"]}
+    assert verdicts["data.drop = 'findings:label_errors'"] == "kept"
+    assert verdicts["data.drop = 'findings:outliers'"].startswith("rejected")
+    dropped = found["label_errors"]["drop"]
+    rows = np.concatenate([split["rows"] for split in dropped.values()])
+    assert len(np.intersect1d(rows, wrong)) > 0.9 * len(rows)
