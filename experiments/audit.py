@@ -47,7 +47,7 @@ from ml_collections import config_flags
 from experiments import command, workplace
 from experiments.auditing import files, screen
 from experiments.populations import population_devices
-from plumbline import UserError
+from plumbline import UserError, unknown_name
 from plumbline.files import write_text
 
 if TYPE_CHECKING:
@@ -103,6 +103,10 @@ def _audit(config: "ml_collections.ConfigDict") -> None:
     from experiments.auditing.report import Report
     from trainers import compilation, transfer
 
+    names = {name for each in audit.DIAGNOSTICS for name in (*each.names, *each.with_reference)}
+    for name in _REMEDIES.value:
+        if name not in names:
+            raise unknown_name("--remedies", name, names)
     with workplace.held(_WORKDIR.value, _question(config), overwrite=_OVERWRITE.value) as place:
         config = transfer.resolved(config)
         examples = open_examples(config.data, seed=config.seed)
@@ -239,7 +243,6 @@ def _try_remedies(
 ) -> "Finding":
     from experiments.auditing import trials
 
-    trials.check(findings, _REMEDIES.value)
     return trials.apply(config, findings, _REMEDIES.value, count=_TRIALS.value, directory=place.path)
 
 

@@ -10,24 +10,11 @@ import ml_collections
 from data.pool import load_pool
 from diagnostics import remedies
 from diagnostics.finding import Finding
-from plumbline import unknown_name
 from trainers import objectives
 from trainers.members import overridden
 from trainers.population import Population
 
 _FOLDER = "trials"
-
-
-def check(findings: Sequence[Finding], names: Collection[str]) -> None:
-    """Checks that findings of these names are there.
-
-    Raises:
-      UserError: one is not.
-    """
-    known = [finding.name for finding in findings]
-    for name in names:
-        if name not in known:
-            raise unknown_name("--remedies", name, known)
 
 
 def apply(
