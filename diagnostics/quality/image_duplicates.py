@@ -167,6 +167,8 @@ def _confirmed(examples: Examples, pairs: np.ndarray, shifts: np.ndarray, thresh
     # What is far from alike at the shift it was found at is not aligned any further.
     likely = np.zeros(len(pairs), bool)
     for shift in np.unique(shifts, axis=0):
+        if not _enough_left(one, shift):
+            continue
         own = np.flatnonzero((shifts == shift).all(axis=1))
         likely[own] = _unlike(*_overlaps(one[own], other[own], *shift)) <= max(2 * threshold, FARTHEST)
     for shift in np.unique(shifts[likely], axis=0):
@@ -197,12 +199,17 @@ def _overlaps(one: np.ndarray, other: np.ndarray, down: int, right: int) -> tupl
     return cut(one, down, right), cut(other, -down, -right)
 
 
+def _enough_left(images: np.ndarray, shift: np.ndarray) -> bool:
+    """Whether images (n, h, w) that are shifted share at least three quarters of each side, and so tell anything."""
+    return bool((4 * np.abs(shift) <= images.shape[1:3]).all())
+
+
 def _aligned(one: np.ndarray, other: np.ndarray, around: np.ndarray = (0, 0)) -> tuple[np.ndarray, np.ndarray]:
     """Distances (n,) of images (n, h, w) at the best of the nine shifts around one, and that shift (n, 2)."""
     best, at = np.full(len(one), np.inf, np.float32), np.zeros((len(one), 2), np.int64)
     for shift in itertools.product((-1, 0, 1), repeat=2):
         shift = np.add(around, shift)
-        if (np.abs(shift) >= one.shape[1:3]).any():
+        if not _enough_left(one, shift):
             continue
         distances = _unlike(*_overlaps(one, other, *shift))
         better = distances < best

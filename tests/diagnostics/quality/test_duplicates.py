@@ -349,6 +349,24 @@ def test_texts_are_equal_but_for_white_space_and_near_by_their_shingles():
     assert "1 example left out, which are too short" in findings["near_duplicates"].message
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 3, 1), (1, 64, 3), (40, 9, 3)])
+def test_noise_of_any_shape_has_no_near_duplicates(shape):
+    noise = np.random.default_rng(0).integers(0, 256, (60, *shape), dtype=np.uint8)
+    assert found(image_set({"train": noise}, {"train": np.zeros(60, np.int32)}))["near_duplicates"].severity == "none"
+
+
+def test_large_photographs_are_found_again_as_files_of_another_compression():
+    photographs = sklearn.datasets.load_sample_images().images
+    large = np.stack(
+        [each[y : y + 120, x : x + 160] for each in photographs for y in (0, 60, 120) for x in range(0, 480, 60)]
+    )
+    again = recompressed(large[::4], np.random.default_rng(0))
+    finding = found(
+        image_set({"train": large, "test": again}, {"train": np.zeros(48, np.int32), "test": np.zeros(12, np.int32)})
+    )
+    assert pairs(finding["leaked_duplicates"]) == {(4 * place, 48 + place) for place in range(12)}
+
+
 def test_a_single_example_has_no_duplicates():
     inputs, labels = digits()
     for finding in found(image_set({"train": inputs[:1]}, {"train": labels[:1]})).values():
