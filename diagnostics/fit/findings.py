@@ -115,12 +115,14 @@ def of_run(workdir: str | os.PathLike) -> list[Finding]:
     rows = np.concatenate([pool.splits[name] for name in held_out])
     known = baselines.fit(config, pool, pool.splits["train"], rows, seed=config.seed)
     comparison = _Comparison(pool, scale, known, rows, np.concatenate([each[n][0][chosen[n]] for n in held_out]))
+    # What died may have died after the best step.
+    last = FinishedRun(workdir, checkpoint="last")
     course = optimisation.of_lines(
         directory.metrics(),
         total_steps=make_clock(config, len(dataset.splits["train"])).total_steps,
         chance=_chance_loss(config, pool),
         diverged=directory.status().get("status") == "diverged",
-        dead=optimisation.dead_units(run.program, run.state, pool.inputs[pool.splits["train"][:_EXAMPLES]]),
+        dead=optimisation.dead_units(last.program, last.state, pool.inputs[pool.splits["train"][:_EXAMPLES]]),
     )
     intervals = {name: scale.mean(values, weights, groups) for name, (values, weights, groups) in each.items()}
     values, weights, groups = (

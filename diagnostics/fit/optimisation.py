@@ -29,6 +29,8 @@ _LAST_PART, _STILL_FALLING = 0.3, 0.10
 _FLAT_SHARE, _FLAT_FALL = 0.25, 0.01
 # A layer with this share of dead units has lost some of its width.
 _DEAD_SHARE = 0.2
+# And with this one, it was no accident of its initial parameters.
+_MOST_DEAD = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,8 +80,9 @@ class Trouble:
 def troubles(course: Course, config: ml_collections.ConfigDict) -> list[Trouble]:
     """The troubles of a training, the gravest first.
 
-    - Learning rate too high: updates were skipped; or the loss was above that of a model which looks at no inputs in
-      half of the last half; or it rose by half or more again and again; or it ended far above its least value.
+    - Learning rate too high: updates were skipped; or a layer has lost more than half of its units; or the loss was
+      above that of a model which looks at no inputs in half of the last half; or it rose by half or more again and
+      again; or it ended far above its least value.
     - Stopped too early: the last 30 % of the training, counted in sums of learning rates, still brought a tenth of the
       whole fall of the validation loss (without one, of the training loss), with a slope that is no chance.
     - Plateau: the loss never left that of a model which looks at no inputs; or it stood still for a quarter of the
@@ -214,6 +217,10 @@ def _rate_too_high(course: Course, config: ml_collections.ConfigDict) -> Trouble
         if course.diverged:
             text = "The training diverged: loss or gradient were not finite for many steps in a row."
         return Trouble(name=name, text=text, severity="high", remedies=remedy)
+    lost, layer = max(((share, layer) for layer, share in course.dead.items()), default=(0.0, ""))
+    if lost > _MOST_DEAD:
+        text = f"{lost:.0%} of the units of {layer} are zero for all examples, as steps that are too large leave them."
+        return Trouble(name=name, text=text, severity="high", remedies=remedy)
     if len(course.train) < LEAST_POINTS:
         return None
     values = course.train[:, 1]
@@ -327,7 +334,7 @@ def _dead(course: Course, config: ml_collections.ConfigDict) -> Trouble | None:
     if not worst:
         return None
     listed = ", ".join(f"{share:.0%} of {name}" for name, share in worst.items())
-    severity = "medium" if max(worst.values()) > 0.5 else "low"
+    severity = "medium" if max(worst.values()) > _MOST_DEAD else "low"
     text = f"Units are zero for all examples: {listed}. They learn nothing any more."
     found = list(remedies.lower_rate(config))
     if config.model.name == "mlp" and config.model.mlp.activation == "relu":

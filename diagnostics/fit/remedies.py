@@ -42,6 +42,7 @@ def against_underfitting(config: ml_collections.ConfigDict, features: Features) 
         *_another_model(config, features),
         *longer(config),
         *_higher_rate(config),
+        *lower_rate(config)[:1],
         *_less_regularisation(config),
     )
 

@@ -12,6 +12,8 @@ from diagnostics.quality.alike import Alike
 
 FARTHEST = 0.25
 """Greatest part of an image's contrast that may differ (as a ratio of standard deviations), in whatever set."""
+ALWAYS = 0.05
+"""What is no farther apart counts, in whatever set: where most images have a copy, chance is hidden by them."""
 FLAT = 3.0
 """Grey levels of standard deviation below which an image shows too little to be told from others."""
 
@@ -25,6 +27,8 @@ _CELLS, _NEAR = 8, 0.25
 _SLACK = 1.5
 # Of pairs of shifts by s and -s one is enough, as a pair has two sides.
 _SHIFTS = ((0, 0), (0, 1), (1, -1), (1, 0), (1, 1))
+# Neighbours by an embedding, and, as that says nothing of it, the shifts each way that are tried.
+_NEAREST_BY_EMBEDDING, _FAR_SHIFTS = 2, (-2, -1, 0, 1, 2)
 # Examples and neighbours of each, from which it is told how much alike different images of the set are.
 _SAMPLE, _NEIGHBOURS = 1000, 5
 # Low frequencies a side that a hash is made of, and how many of its 63 bits may differ.
@@ -39,7 +43,8 @@ def find(examples: Examples, positions: np.ndarray, embed: Callable[[np.ndarray]
     The distance of two images is what is left of one when the other, shifted by up to two pixels each way and with its
     best brightness and contrast, is taken away: a root mean square, as a ratio to the image's standard deviation. Pairs
     below a threshold count, if the signs of their low frequencies agree as well. The threshold is the distance at which
-    the nearest of so many different images would be expected (`neighbours.chance_distance`), and at most `FARTHEST`.
+    the nearest of so many different images would be expected (`neighbours.chance_distance`), and lies between `ALWAYS`
+    and `FARTHEST`.
 
     Candidates are pairs that are near by 8 x 8 averages of the window inside the outermost pixels, without its mean and
     contrast, the window of one shifted by up to one pixel.
@@ -52,7 +57,7 @@ def find(examples: Examples, positions: np.ndarray, embed: Callable[[np.ndarray]
     cells, contrast = averages(examples, positions)
     clear = contrast >= FLAT
     positions, cells, left_out = positions[clear], cells[:, clear], int((~clear).sum())
-    threshold = min(FARTHEST, _chance(examples, positions, cells[0]))
+    threshold = max(ALWAYS, min(FARTHEST, _chance(examples, positions, cells[0])))
     near = min(_NEAR, _SLACK * threshold)
     candidates = [_with_shift(neighbours.pairs_within(cells[0], near, most=_MOST)[0], (0, 0))]
     shifted, count = np.concatenate(cells[1:]), len(positions)
@@ -62,10 +67,11 @@ def find(examples: Examples, positions: np.ndarray, embed: Callable[[np.ndarray]
     candidates.append(found[found[:, 0] != found[:, 1]])
     if embed is not None and len(positions) > 1:
         vectors = np.asarray(embed(positions))
-        k = min(_NEIGHBOURS, len(positions) - 1)
-        _, indices = neighbours.nearest(vectors, vectors, k, metric="cosine", own=np.arange(len(positions)))
-        found = np.stack([np.repeat(np.arange(len(positions)), k), indices.ravel()], axis=1)
-        candidates.append(_with_shift(found, (0, 0)))
+        k = min(_NEAREST_BY_EMBEDDING, count - 1)
+        _, indices = neighbours.nearest(vectors, vectors, k, metric="cosine", own=np.arange(count))
+        found = np.sort(np.stack([np.repeat(np.arange(count), k), indices.ravel()], axis=1), axis=1)
+        found = np.unique(found, axis=0)
+        candidates += [_with_shift(found, shift) for shift in itertools.product(_FAR_SHIFTS, repeat=2)]
     candidates = np.concatenate(candidates)
     pairs, distances = positions[candidates[:, :2]], np.ones(len(candidates), np.float32)
     for start in range(0, len(pairs), _BLOCK):
@@ -161,6 +167,8 @@ def _confirmed(examples: Examples, pairs: np.ndarray, shifts: np.ndarray, thresh
     # What is far from alike at the shift it was found at is not aligned any further.
     likely = np.zeros(len(pairs), bool)
     for shift in np.unique(shifts, axis=0):
+        if not _enough_left(one, shift):
+            continue
         own = np.flatnonzero((shifts == shift).all(axis=1))
         likely[own] = _unlike(*_overlaps(one[own], other[own], *shift)) <= max(2 * threshold, FARTHEST)
     for shift in np.unique(shifts[likely], axis=0):
@@ -191,12 +199,17 @@ def _overlaps(one: np.ndarray, other: np.ndarray, down: int, right: int) -> tupl
     return cut(one, down, right), cut(other, -down, -right)
 
 
+def _enough_left(images: np.ndarray, shift: np.ndarray) -> bool:
+    """Whether images (n, h, w) that are shifted share at least three quarters of each side, and so tell anything."""
+    return bool((4 * np.abs(shift) <= images.shape[1:3]).all())
+
+
 def _aligned(one: np.ndarray, other: np.ndarray, around: np.ndarray = (0, 0)) -> tuple[np.ndarray, np.ndarray]:
     """Distances (n,) of images (n, h, w) at the best of the nine shifts around one, and that shift (n, 2)."""
     best, at = np.full(len(one), np.inf, np.float32), np.zeros((len(one), 2), np.int64)
     for shift in itertools.product((-1, 0, 1), repeat=2):
         shift = np.add(around, shift)
-        if (np.abs(shift) >= one.shape[1:3]).any():
+        if not _enough_left(one, shift):
             continue
         distances = _unlike(*_overlaps(one, other, *shift))
         better = distances < best

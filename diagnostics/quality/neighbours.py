@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+import threadpoolctl
 
 METRICS = ("euclidean", "cosine")
 
@@ -154,22 +155,24 @@ def pairs_within(
         near = _rows_with_pairs(*blocks, np.float32(threshold), np.int32(shift))
         return lambda: (first, second, np.flatnonzero(near))
 
-    for first, second, near in _spread(look, left.near(right, threshold, alone), devices):
-        if not len(near):
-            continue
-        one, other = left.leaves[first][near], right.leaves[second]
-        i, j = _near_by_product(vectors[one], others[other], threshold)
-        apart = np.linalg.norm(vectors[one[i]] - others[other[j]], axis=1)
-        close = apart <= threshold
-        if alone and first == second:
-            close &= one[i] < other[j]
-        i, j, apart = i[close], j[close], apart[close]
-        found = np.stack([one[i], other[j]], axis=1)
-        pairs.append(np.sort(found, axis=1) if alone else found)
-        distances.append(apart)
-        if sum(map(len, pairs)) > 2 * most:
-            pairs, distances = ([part] for part in _closest(pairs, distances, most))
-            threshold = min(threshold, float(distances[0][-1]))
+    # What is left for the host is small: to share it among threads costs more than it saves.
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        for first, second, near in _spread(look, left.near(right, threshold, alone), devices):
+            if not len(near):
+                continue
+            one, other = left.leaves[first][near], right.leaves[second]
+            i, j = _near_by_product(vectors[one], others[other], threshold)
+            apart = np.linalg.norm(vectors[one[i]] - others[other[j]], axis=1)
+            close = apart <= threshold
+            if alone and first == second:
+                close &= one[i] < other[j]
+            i, j, apart = i[close], j[close], apart[close]
+            found = np.stack([one[i], other[j]], axis=1)
+            pairs.append(np.sort(found, axis=1) if alone else found)
+            distances.append(apart)
+            if sum(map(len, pairs)) > 2 * most:
+                pairs, distances = ([part] for part in _closest(pairs, distances, most))
+                threshold = min(threshold, float(distances[0][-1]))
     return _closest(pairs, distances, most)
 
 
@@ -364,12 +367,13 @@ class _Tree:
 
     def near(self, other: "_Tree", threshold: float, alone: bool) -> Iterator[tuple[int, int]]:
         """Pairs of leaves whose boxes are near enough; if they are of one tree, each pair once."""
+        threshold = threshold + _ROUNDING * float(np.abs(other.boxes).max())
         for first, (low, high) in enumerate(self.boxes):
             start = first if alone else 0
             gaps = np.maximum(
                 np.maximum(other.boxes[start:, 0] - high[None, :], low[None, :] - other.boxes[start:, 1]), 0
             )
-            near = np.flatnonzero(np.sqrt(np.square(gaps).sum(axis=1)) <= threshold + _ROUNDING)
+            near = np.flatnonzero(np.sqrt(np.square(gaps).sum(axis=1)) <= threshold)
             yield from ((first, start + int(second)) for second in near)
 
 

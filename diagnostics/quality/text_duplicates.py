@@ -17,7 +17,7 @@ _SHINGLE = 3
 # So many texts are read at a time.
 _BLOCK = 256
 # Of a signature the bands, and the minima in each: two texts that share half of their shingles have a band in common
-# with a probability of 0.9998, and two that share a tenth of them with one of 0.05.
+# with a probability of 0.9998, and two that share a tenth of them with one of 0.06.
 _BANDS, _ROWS = 64, 3
 # A bucket of more texts than this is compared with its first and along its order, instead of each with each.
 _CROWD = 30

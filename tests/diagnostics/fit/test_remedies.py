@@ -29,7 +29,7 @@ CASES = [
 
 def offered(config, features):
     found = (*remedies.against_overfitting(config, features), *remedies.against_underfitting(config, features))
-    return (*found, *remedies.lower_rate(config))
+    return (*found, *remedies.lower_rate(config)[1:])
 
 
 def check(config, features):

@@ -125,6 +125,19 @@ def test_changed_copies_of_images_are_found_and_hardly_anything_else(images, cha
     assert finding.remedies[0].overrides == {"data.drop": "findings:near_duplicates"}
 
 
+@pytest.mark.parametrize("share", [0.03, 0.5])
+def test_few_copies_or_many_do_not_move_the_threshold_too_far(share):
+    inputs, labels = digits()
+    generator = np.random.default_rng(5)
+    chosen = generator.permutation(len(inputs))[: int(share * len(inputs))]
+    parts = zip(CHANGES.values(), np.array_split(chosen, 3), strict=True)
+    whole = {"train": np.concatenate([inputs, *(change(inputs[own], generator) for change, own in parts)])}
+    got = pairs(found(image_set(whole, {"train": np.concatenate([labels, labels[chosen]])}))["near_duplicates"])
+    truth = {(int(row), len(inputs) + place) for place, row in enumerate(chosen)}
+    assert len(got & truth) >= 0.95 * len(truth)
+    assert len(got & truth) >= 0.95 * len(got)
+
+
 @pytest.mark.parametrize("images", [digits, crops])
 def test_copies_in_the_test_are_leaks_and_their_training_rows_go(images):
     inputs, labels = images()
@@ -198,14 +211,16 @@ def test_images_that_show_nothing_are_left_out_of_near_ones():
 
 def test_embeddings_bring_candidates_that_averages_miss():
     inputs, labels = crops()
-    # By three pixels: too far for the averages, and two pixels are what is aligned; by two both ways it takes a hint.
-    padded = np.pad(inputs[:20], ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")[:, 4:, 4:]
-    parts, own = {"train": np.concatenate([inputs, padded])}, {"train": np.concatenate([labels, labels[:20]])}
-    number = np.concatenate([np.arange(len(inputs)), np.arange(20)])
-    angles = np.random.default_rng(0).normal(size=(len(inputs), 16))
-    without = pairs(found(image_set(parts, own))["near_duplicates"])
-    told = pairs(found(image_set(parts, own), embed=lambda positions: angles[number[positions]])["near_duplicates"])
-    assert without <= told
+    count = len(inputs)
+    # By two pixels, down and to the right, which is more than candidates are shifted by.
+    moved = np.pad(inputs, ((0, 0), (2, 0), (2, 0), (0, 0)), mode="edge")[:, :-2, :-2]
+    examples = image_set({"train": np.concatenate([inputs, moved])}, {"train": np.concatenate([labels, labels])})
+    directions = np.random.default_rng(0).normal(size=(count, 16))
+    truth = {(row, count + row) for row in range(count)}
+    without = pairs(found(examples)["near_duplicates"])
+    told = pairs(found(examples, embed=lambda positions: directions[positions % count])["near_duplicates"])
+    assert without < told
+    assert told == truth
 
 
 def table_set(parts, labels, task="classification", categories=3):
@@ -332,6 +347,24 @@ def test_texts_are_equal_but_for_white_space_and_near_by_their_shingles():
     assert pairs(findings["leaked_duplicates"]) == {(300, 650), (301, 651)}
     assert findings["conflicting_labels"].evidence[0].clusters == ((301, 651),)
     assert "1 example left out, which are too short" in findings["near_duplicates"].message
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 3, 1), (1, 64, 3), (40, 9, 3)])
+def test_noise_of_any_shape_has_no_near_duplicates(shape):
+    noise = np.random.default_rng(0).integers(0, 256, (60, *shape), dtype=np.uint8)
+    assert found(image_set({"train": noise}, {"train": np.zeros(60, np.int32)}))["near_duplicates"].severity == "none"
+
+
+def test_large_photographs_are_found_again_as_files_of_another_compression():
+    photographs = sklearn.datasets.load_sample_images().images
+    large = np.stack(
+        [each[y : y + 120, x : x + 160] for each in photographs for y in (0, 60, 120) for x in range(0, 480, 60)]
+    )
+    again = recompressed(large[::4], np.random.default_rng(0))
+    finding = found(
+        image_set({"train": large, "test": again}, {"train": np.zeros(48, np.int32), "test": np.zeros(12, np.int32)})
+    )
+    assert pairs(finding["leaked_duplicates"]) == {(4 * place, 48 + place) for place in range(12)}
 
 
 def test_a_single_example_has_no_duplicates():
