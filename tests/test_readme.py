@@ -41,7 +41,7 @@ def test_the_commands_of_the_readme_run_on_a_bare_copy(tmp_path):
 
 
 def test_the_readme_has_its_commands():
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
     assert {"make train", "make test"} <= set(README.splitlines())
 
 
