@@ -24,7 +24,7 @@ _LEAF = 1024
 # Directions that leaves are cut across.
 _CUT = 2
 # Directions that hold this share of the variance tell most rows apart.
-_ENOUGH = 0.9
+_ENOUGH = 0.8
 # Of `chance_distance`: most rounds, and fewest rows to tell anything from.
 _ROUNDS, _FEWEST = 20, 20
 # Relative error of a squared distance by way of a product in float32.
@@ -142,7 +142,6 @@ def pairs_within(
     pairs, distances = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)]
     if not len(vectors) or not len(others):
         return pairs[0], distances[0]
-    left, right = _Tree.of(vectors, others, leaf, alone)
 
     @functools.cache
     def placed(device: jax.Device, tree: _Tree, number: int) -> jax.Array:
@@ -157,6 +156,7 @@ def pairs_within(
 
     # What is left for the host is small: to share it among threads costs more than it saves.
     with threadpoolctl.threadpool_limits(1, "blas"):
+        left, right = _Tree.of(vectors, others, leaf, alone)
         for first, second, near in _spread(look, left.near(right, threshold, alone), devices):
             if not len(near):
                 continue
@@ -348,10 +348,11 @@ class _Tree:
     def of(cls, vectors: np.ndarray, others: np.ndarray, most: int, alone: bool) -> tuple["_Tree", "_Tree"]:
         """Trees of two sets of rows in the same directions: their principal ones, the first first."""
         centre = others.mean(axis=0, keepdims=True)
-        variances, directions = np.linalg.eigh((others - centre).T @ (others - centre))
+        others = others - centre
+        variances, directions = np.linalg.eigh(others.T @ others)
         share = np.cumsum(variances[::-1]) / max(variances.sum(), np.finfo(np.float32).tiny)
         enough = _rounded(int(np.searchsorted(share, _ENOUGH)) + 1, _GROUP // 4)
-        right = cls._of((others - centre) @ directions[:, ::-1], enough, most)
+        right = cls._of(others @ directions[:, ::-1], enough, most)
         return (right if alone else cls._of((vectors - centre) @ directions[:, ::-1], enough, most)), right
 
     @classmethod
@@ -384,8 +385,8 @@ def _leaves(vectors: np.ndarray, rows: np.ndarray, most: int) -> list[np.ndarray
     """
     if len(rows) <= most:
         return [rows]
-    own = vectors[rows]
-    widest = int(np.argmax(own[:, :_CUT].std(axis=0)))
+    own = vectors[rows, :_CUT]
+    widest = int(np.argmax(own.std(axis=0)))
     halves = np.split(rows[np.argpartition(own[:, widest], len(rows) // 2)], [len(rows) // 2])
     return [leaf for half in halves for leaf in _leaves(vectors, np.sort(half), most)]
 
