@@ -3,7 +3,6 @@
 import collections
 from collections.abc import Mapping
 
-import jax
 import numpy as np
 
 from trainers.evaluation import overall
@@ -143,7 +142,7 @@ class Queue:
         pruning = self._program.pruning
         if pruning is None:
             return np.ones(self._lanes.count, bool)
-        return jax.device_get(pruning.is_over(self._lanes.states.opt_state))
+        return pruning.is_over(self._lanes.states.opt_state)
 
     def _end(self, ended: Mapping[int, Task], judged: Mapping[int, dict[str, float]]) -> None:
         metrics: dict[int, dict[str, float]] = {}

@@ -118,9 +118,9 @@ class Pruning:
         """A tree like the trained part of the parameters, with zeros where weights are pruned."""
         return _zeroed(tree, state.kept)
 
-    def is_over(self, state: PruningState) -> jax.Array:
-        """Whether the final sparsity is reached; bool, of stacked states one for each."""
-        return state.share >= 1
+    def is_over(self, state: PruningState) -> np.ndarray:
+        """Whether the final sparsity is reached; bool (), of stacked states one for each. Waits for the state."""
+        return np.asarray(jax.device_get(state.share) >= 1)
 
     def zeros(self, trained: Tree) -> Tree:
         """How many of the weights that may be pruned are zero, by parameter: uint32, as `Weights.chosen` is shaped.

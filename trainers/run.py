@@ -232,7 +232,7 @@ class Run:
             "total_seconds": sum(seconds.values()),
             "goodput": self._figures(whole_call=True),
             "parameters": num_parameters(self.state.params),
-            **self._sparsity(best.state.params),
+            **(self._sparsity(best.state.params) if status == "done" else {}),
             "devices": [str(device) for device in self.mesh.devices.flat],
             "mesh": dict(self.mesh.shape),
             "processes": processes.process_count(),

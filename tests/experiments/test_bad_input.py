@@ -57,6 +57,11 @@ def images(folder, classes=("cat", "dog"), splits=("train", "test"), count=12):
         ([MLP, "--config.transfer.freeze=('.',)"], "transfer.freeze: ('.',) are found in all parameters, so"),
         ([MLP, "--config.transfer.layer_decay=1.5"], "transfer.layer_decay: 1.5 given; it must be at least 0"),
         ([MLP, "--config.transfer.unfreeze=('head',)"], "transfer.unfreeze: 'head' is no pair of a"),
+        ([MLP, "--config.prune.sparsity=1.0"], "prune.sparsity: 1.0 given; it must be at least 0 and less than 1"),
+        (
+            [MLP, "--config.prune.sparsity=0.8", "--config.prune.end=101 epochs"],
+            "prune.end: '101 epochs' is 2014 steps",
+        ),
         ([MLP, "--config.mesh.data=3"], "mesh: data=3 x fsdp=1 x tensor=1 does not multiply to the 1 device there"),
         ([MLP, "--config.model.remat=some"], "model.remat: unknown name 'some'; "),
         ([MLP, "--config.parallel.mode=pmep"], "parallel.mode: unknown name 'pmep'; did you mean 'pmap'?"),
