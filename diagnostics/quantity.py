@@ -8,7 +8,7 @@ from data.pool import Pool
 from diagnostics.finding import Curves, Evidence, Finding, Measure, Remedy, Table, cannot_judge
 from diagnostics.learning_curve import LearningCurve
 from diagnostics.scores import Score, mean_of_rows
-from diagnostics.statistics import mean_interval
+from diagnostics.statistics import Interval, mean_interval
 from diagnostics.trainings import Trained
 from plumbline import counted
 
@@ -17,6 +17,8 @@ _CHALLENGE = "data quantity"
 _POINT = 0.01
 # Sizes at which a curve is drawn, and looked at for the smallest that does.
 _DRAWN = 60
+# A class has few rows if they are less than this share of those of the median other class.
+_FEW = 2 / 3
 
 
 def find(pool: Pool, trained: Trained, *, wanted: float | None = None) -> list[Finding]:
@@ -119,12 +121,15 @@ def _enough(pool: Pool, trained: Trained, score: Score) -> Finding:
                 overrides={"data.examples_per_class": each},
             )
         )
-    few = f"the least that was measured, {found:,}" if found == least else f"{found:,} of the {full:,}"
+    tried = " (the fewest that were tried)" if found == least else ""
     return Finding(
         name=name,
         challenge=_CHALLENGE,
         severity="low",
-        message=f"Fewer would do: with {few} training examples the {score.name} is within {point} of that with all.",
+        message=(
+            f"Fewer would do: with {found:,} of the {full:,} training examples{tried} the {score.name} is within "
+            f"{point} of that with all."
+        ),
         measures=measures,
         evidence=evidence,
         remedies=tuple(remedies),
@@ -174,12 +179,12 @@ def _short(pool: Pool, trained: Trained) -> Finding:
 class _Found:
     """A class or group among others."""
 
-    def __init__(self, name: str, rows: int, interval: tuple, others: float, typical: float, better: int):
+    def __init__(self, name: str, rows: int, interval: Interval, others: float, typical: float, better: int):
         self.name, self.rows, self.interval = name, rows, interval
         # Worse than the others by more than chance, whichever direction is the better one.
         bound = interval[2] if better > 0 else interval[1]
         self.is_worse = bool(better * (others - bound) > 0)
-        self.is_few = rows < typical
+        self.is_few = rows < _FEW * typical
 
 
 class _Part:
@@ -204,7 +209,8 @@ class _Part:
             )
             rest = self._weights[~own].sum()
             others = np.average(self._scores[~own], weights=self._weights[~own]) if rest else np.nan
-            found.append(_Found(name, count, interval, float(others), float(np.median(counts)), better))
+            typical = float(np.median(counts[np.array(self._present) != number])) if len(counts) > 1 else 0.0
+            found.append(_Found(name, count, interval, float(others), typical, better))
         return sorted(found, key=lambda each: better * each.interval[0])
 
     def table(self, confidence: float) -> Table:
@@ -224,8 +230,12 @@ class _Part:
         more = f" and {len(worse) - 5} more" if len(worse) > 5 else ""
         sentence = f"Of {whole} {listed}{more} {'does' if len(worse) == 1 else 'do'} worse than the others."
         if few:
-            return f"{sentence} {len(few)} of these {len(worse)} {'has' if len(few) == 1 else 'have'} few rows."
-        return f"{sentence} None of these has fewer rows than most: they are hard, not short." + self._ranks()
+            which = "It has" if len(worse) == 1 else f"{len(few)} of these {len(worse)} have"
+            return f"{sentence} {which} few rows, too."
+        which = (
+            "It has no fewer rows than the others: it is" if len(worse) == 1 else "They have no fewer rows: they are"
+        )
+        return f"{sentence} {which} hard, not short." + self._ranks()
 
     def _ranks(self) -> str:
         looked = self.looked(0.95)

@@ -134,6 +134,7 @@ def of_run(workdir: str | os.PathLike) -> list[Finding]:
         train=scale.mean(*each["train"][:2]),
         held_out=scale.mean(values, weights, groups),
         held_out_name=f"on the {' and '.join(held_out)} split{'s' if len(held_out) > 1 else ''}",
+        other_groups=groups is not None,
         turned=optimisation.turned(course.validation),
     )
     table = [("training rows", len(each["train"][0]), *figures.train)]
@@ -388,6 +389,10 @@ def _calibration(
             offered.append(
                 Remedy(text="Choose the checkpoint by its validation loss.", overrides={"train.best_metric": "loss"})
             )
+    if severity != "none" and sure < 0:
+        if config.objective.label_smoothing:
+            offered.append(Remedy(text="Do not smooth the labels.", overrides={"objective.label_smoothing": 0.0}))
+        offered += remedies.longer(config)
     table = Table(
         title="Confidence against accuracy, by bin of confidence",
         header=("confidence", "accuracy", "rows"),

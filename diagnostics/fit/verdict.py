@@ -24,6 +24,7 @@ class Figures:
       train: score on the training rows.
       held_out: score on rows that took no part in training.
       held_out_name: what these are, such as "out of fold".
+      other_groups: whether these are of other groups than the training rows, which cost something by themselves.
       chance: score without looking at the inputs.
       baseline: name of the baseline that does best on rows held out; "" where none was fitted.
       baseline_score: its score there.
@@ -38,6 +39,7 @@ class Figures:
     held_out: Interval
     held_out_name: str
     chance: float
+    other_groups: bool = False
     baseline: str = ""
     baseline_score: Interval = (np.nan, np.nan, np.nan)
     behind: Interval = (np.nan, np.nan, np.nan)
@@ -76,8 +78,9 @@ def judge(figures: Figures) -> Verdict:
 
     - Underfits: a baseline does better on rows it has not seen than the model does on those it was trained on, by
       more than a point and beyond both intervals.
-    - Overfits: the gap is more than 5 points of accuracy (10 of R2) with its whole interval; or it is above a point,
-      and a baseline does better than the model on the same rows held out, both with the whole interval.
+    - Overfits: the gap is more than 5 points of accuracy (10 of R2), and its whole interval more than half of that, or
+      of rows of other groups all of it; or the gap is above a point, and a baseline does better than the model on the
+      same rows held out, both with the whole interval.
     - Sound: neither, the gap is within that margin, and its interval within twice the margin.
     - Cannot tell: otherwise; or where nothing was learned that a baseline could have learned either.
     """
@@ -97,7 +100,7 @@ def judge(figures: Figures) -> Verdict:
             f"{_percent(figures, figures.baseline_score)} on rows it has not seen."
         )
         return Verdict(kind="underfits", why=why, severity="high" if lead > 2 * figures.margin else "medium")
-    if gap[1] > figures.margin:
+    if gap[0] > figures.margin and gap[1] > figures.margin * (1.0 if figures.other_groups else 0.5):
         return Verdict(
             kind="overfits",
             why=f"{both}: a gap of {_percent(figures, gap)}.{_reasons(figures)}",
@@ -117,10 +120,11 @@ def judge(figures: Figures) -> Verdict:
     if not known and figures.train[2] < 1 - figures.margin:
         return _cannot_tell(f"{both}, and no baseline says whether better is possible")
     if gap[0] > figures.margin or gap[2] > 2 * figures.margin:
-        return _cannot_tell(
-            f"{both}: a gap of {_percent(figures, gap)}, an interval too wide for a verdict; there are too few rows "
-            "held out, or too few groups of them"
-        )
+        reason = "there are too few rows held out"
+        if figures.other_groups:
+            reason = "the rows held out are of a few other groups, and part of it may be what these cost: an audit "
+            reason += "tells these apart"
+        return _cannot_tell(f"{both}: a gap of {_percent(figures, gap)}, an interval too wide for a verdict; {reason}")
     why = f"{both}: a gap of {_percent(figures, gap)}, within {figures.margin:.0%}"
     if known:
         why += f"; no baseline does clearly better (the best, a {figures.baseline}, "

@@ -123,7 +123,7 @@ def test_without_a_curve_it_cannot_judge_and_says_why():
 def test_a_class_that_does_worst_and_has_few_rows_is_short():
     finding = found(*make(steep, counts=(600, 600, 600, 60), right=(0.95, 0.95, 0.95, 0.5)))["short_classes"]
     assert finding.severity == "medium"
-    assert "'d' (0.5 of 60 rows) does worse than the others" in finding.message
+    assert "'d' (0.5 of 60 rows) does worse than the others. It has few rows, too." in finding.message
     assert finding.remedies[0].text == "Collect more examples of class 'd' (60 rows)."
     assert finding.remedies[1].overrides == {"data.class_weights": "balanced"}
     assert finding.evidence[0].rows[0][:2] == ("d", 60)
@@ -132,7 +132,7 @@ def test_a_class_that_does_worst_and_has_few_rows_is_short():
 def test_a_class_that_does_worst_with_many_rows_is_hard_and_not_short():
     finding = found(*make(steep, counts=(300, 400, 500, 900), right=(0.95, 0.95, 0.95, 0.5)))["short_classes"]
     assert finding.severity == "low"
-    assert "they are hard, not short" in finding.message
+    assert "It has no fewer rows than the others: it is hard, not short" in finding.message
     assert finding.remedies == ()
 
 

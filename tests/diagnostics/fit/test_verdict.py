@@ -66,6 +66,15 @@ def test_a_small_gap_overfits_where_a_baseline_does_better():
     assert with_(**gap, behind=(0.03, 0.02, 0.04)).kind == "overfits"
 
 
+def test_a_gap_that_is_likely_beyond_the_margin_overfits_unless_other_groups_may_be_what_it_costs():
+    likely = {"train": (1.0, 0.98, 1.0), "held_out": (0.93, 0.9, 0.96)}
+    assert with_(**likely).kind == "overfits"
+    verdict = with_(**likely, other_groups=True)
+    assert verdict.kind == "cannot tell"
+    assert "the rows held out are of a few other groups, and part of it may be what these cost" in verdict.why
+    assert with_(train=(1.0, 0.98, 1.0), held_out=(0.8, 0.77, 0.83), other_groups=True).kind == "overfits"
+
+
 def test_few_rows_held_out_allow_no_verdict():
     assert with_(held_out=(0.94, 0.6, 0.99)).kind == "cannot tell"
     assert "an interval too wide for a verdict" in with_(held_out=(0.88, 0.8, 0.94)).why
