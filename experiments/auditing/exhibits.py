@@ -114,7 +114,7 @@ def _table(clusters: list[tuple[int, ...]], notes: list[str], examples: Examples
         differs, labels = _differs(rows)[chosen], [_label_cell(examples, position) for position in cluster]
         lines = [
             f'<tr><th scope="row">{escaped(examples.name(position))}</th>'
-            + (_cell(note, False) if noted else "")
+            + (f'<td class="words">{escaped(note)}</td>' if noted else "")
             + _cell(words, len(set(labels)) > 1)
             + "".join(
                 _cell(value(columns[index], row[index]), marked) for index, marked in zip(chosen, differs, strict=True)
@@ -128,9 +128,8 @@ def _table(clusters: list[tuple[int, ...]], notes: list[str], examples: Examples
         bodies.append(f"<tbody>{''.join(lines)}</tbody>")
     style = "examples groups" if grouped else "examples"
     left_out = len(columns) - len(chosen)
-    aside = (
-        f'<p class="aside">{len(chosen)} of {len(columns)} columns, those that differ first.</p>' if left_out else ""
-    )
+    order = ", those that differ first" if grouped else ""
+    aside = f'<p class="aside">{len(chosen)} of {len(columns)} columns{order}.</p>' if left_out else ""
     content = f'<table class="{style}"><thead><tr>{head}</tr></thead>{"".join(bodies)}</table>'
     return aside + scrolling(content, title)
 

@@ -75,6 +75,7 @@ td.number, th.number { text-align: right; }
 td.number, th.number, td.short { white-space: nowrap; }
 table.groups tbody + tbody tr:first-child > * { border-top: 2px solid var(--faint); }
 .examples tbody th, .examples td { white-space: nowrap; }
+.examples td.words { white-space: normal; min-width: 18rem; }
 .examples tr.note th { white-space: normal; color: var(--faint); font-weight: 400; font-style: italic; }
 mark { background: var(--mark); color: var(--mark-ink); padding: 0 .2rem; border-radius: .2rem; }
 code { font: .85em/1.5 ui-monospace, "SFMono-Regular", Menlo, Consolas, "DejaVu Sans Mono", monospace;

@@ -206,6 +206,11 @@ def test_of_a_wide_table_the_columns_that_differ_are_shown(tmp_path):
     assert columns == ["column27", *(f"column{n}" for n in range(15))]
     assert text.count("<mark>") == 4  # The column, and the target, in both rows.
 
+    note = "labelled 'a', the models say 'b'; " * 4
+    text = page_of(examples, finding(Rows(title="alone", clusters=((0,), (1,)), notes=(note, "short"), total=2)))
+    assert "16 of 30 columns." in text  # A row by itself does not differ from another one.
+    assert f'<td class="words">{html.escape(note)}</td>' in text
+
 
 def test_texts_are_excerpts(tmp_path):
     texts = {"a": "Tyger <b>\nburning", "b": "burning " * 100}
