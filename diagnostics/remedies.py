@@ -182,23 +182,32 @@ def finding(
         rows=tuple(_cells(row, proposed_by.get(row.name, "")) for row in rows),
     )
     untried = Table(title="Not tried", header=("remedy", "why"), rows=tuple(refused.items()))
-    gains = [Measure.of(f"{row.changes}: change of {metric}", row.difference) for row in rows[1:]]
-    message = (
-        f"{len(trials)} remed{'y' if len(trials) == 1 else 'ies'} tried: {len(kept)} kept, as {metric} is better with "
-        f"{'it' if len(kept) == 1 else 'them'}, and {len(trials) - len(kept)} rejected"
-        f"{f', {worse} of which did harm' if worse else ''}."
-        if trials
-        else "No remedy can be tried."
-    )
+    # Without bounds, which are of another width than those of all other measures; the table has them.
+    gains = [
+        Measure(name=f"{row.changes}: change of {metric}", value=row.difference[0] if row.difference else np.nan)
+        for row in rows[1:]
+    ]
     return Finding(
         name=NAME,
         challenge="remedies",
         severity="medium" if kept else "none",
-        message=message,
+        message=_message(len(trials), len(kept), worse, metric),
         measures=(Measure(name="remedies kept", value=len(kept), kind="count"), *gains),
         evidence=(table, untried) if refused else (table,),
         remedies=tuple(Remedy(text=trial.remedy.text, overrides=trial.remedy.overrides) for trial in kept),
     )
+
+
+def _message(tried: int, kept: int, worse: int, metric: str) -> str:
+    if not tried:
+        return "No remedy can be tried."
+    begin = f"{tried} remed{'y' if tried == 1 else 'ies'} tried"
+    if not kept:
+        did_harm = f"; {worse} did harm" if worse else ""
+        return f"{begin}: none kept, as none was shown to make {metric} better{did_harm}."
+    harm = f", {worse} of which did harm" if worse else ""
+    them = "it" if kept == 1 else "them"
+    return f"{begin}: {kept} kept, as {metric} is better with {them}, and {tried - kept} rejected{harm}."
 
 
 def _trial(name: str, finding: Finding, remedy: Remedy, config: ml_collections.ConfigDict) -> Trial:
