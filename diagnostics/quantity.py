@@ -226,7 +226,9 @@ class _Part:
         whole = f"the {len(self.names)} {'classes' if self.kind == 'class' else 'groups'}"
         if not worse:
             return f"None of {whole} does worse than the others by more than chance."
-        listed = ", ".join(f"'{found.name}' ({found.interval[0]:.3g} of {found.rows} rows)" for found in worse[:5])
+        listed = ", ".join(
+            f"'{found.name}' ({self.score} {found.interval[0]:.3g} on {found.rows} rows)" for found in worse[:5]
+        )
         more = f" and {len(worse) - 5} more" if len(worse) > 5 else ""
         sentence = f"Of {whole} {listed}{more} {'does' if len(worse) == 1 else 'do'} worse than the others."
         if few:

@@ -328,7 +328,7 @@ def _control(pool: Pool, control: Control) -> Finding:
         chance = np.array([(np.bincount(each, minlength=classes) / len(rows)) @ shares for each in chosen])
         told = (chosen == labels).mean(axis=1)
         excess, least = mean_interval(told - chance), _POINT
-        seen = f"{told.mean():.1%} of the rows held out, where chance is {chance.mean():.1%}"
+        seen = f"gets {told.mean():.1%} of the rows held out right, where chance is {chance.mean():.1%}"
         learned = f"Of these labels themselves, it learned {own.mean():.1%} by heart."
         measures = [
             Measure.of("accuracy above chance, trained on labels at random", excess),
@@ -337,15 +337,13 @@ def _control(pool: Pool, control: Control) -> Finding:
     else:
         values = predictions[..., 0].astype(np.float64)
         excess, least = mean_interval([_correlation(each, labels) for each in values]), _CORRELATION
-        seen = f"values that correlate with the true ones by {excess[0]:.3f}, where chance is 0"
+        seen = f"tells values that correlate with the true ones by {excess[0]:.3f}, where chance is 0"
         learned = f"Of the variance of these labels themselves, it learned {own.mean():.3f} by heart."
         measures = [
             Measure.of("correlation with true values, trained on labels at random", excess),
             Measure(name="R2 on labels at random that it was trained on", value=float(own.mean())),
         ]
-    message = f"Trained on labels at random, it gives {seen}."
-    if not _is_classification(pool):
-        message = message.replace("it gives", "it tells")
+    message = f"Trained on labels at random, it {seen}."
     if excess[1] > 0 and excess[0] > least:
         message += " That is more than chance: the trainings or their evaluation see what they must not."
         severity = "high"

@@ -12,6 +12,8 @@ from plumbline import counted
 
 _CHALLENGE = "data quality"
 _SHOWN = 20
+# Further values that the message names.
+_NAMED = 3
 # Codes that stand for "missing" or "not applicable" by custom: all nines; and the ends of whole numbers of 16 and 32
 # bits, with and without sign. In float32 more than seven nines are a power of ten.
 _NINES = frozenset(
@@ -77,7 +79,7 @@ def find(examples: Examples) -> Finding:
     order = sorted(range(len(found)), key=lambda index: (found[index].severity != "medium", -found[index].rows))
     first = found[order[0]]
     message = f"'{first.column}' is {_values_text(first)} in {counted(first.rows, 'row')}: {first.why}." + (
-        f" {counted(len(found) - 1, 'more value')} of this kind in the table." if len(found) > 1 else ""
+        f" Strange too: {_others([found[index] for index in order[1:]])}." if len(found) > 1 else ""
     )
     if grave:
         message += " Read as a number, a code shifts the column's mean and deviation for all rows."
@@ -107,6 +109,12 @@ def find(examples: Examples) -> Finding:
         ),
         remedies=_impossible_remedies(grave),
     )
+
+
+def _others(found: list[_Strange]) -> str:
+    named = [f"{_values_text(each)} in '{each.column}'" for each in found[:_NAMED]]
+    more = len(found) - len(named)
+    return ", ".join([*named, f"{more} more"] if more else named)
 
 
 def _impossible_remedies(grave: list[_Strange]) -> tuple[Remedy, ...]:

@@ -123,7 +123,7 @@ def test_without_a_curve_it_cannot_judge_and_says_why():
 def test_a_class_that_does_worst_and_has_few_rows_is_short():
     finding = found(*make(steep, counts=(600, 600, 600, 60), right=(0.95, 0.95, 0.95, 0.5)))["short_classes"]
     assert finding.severity == "medium"
-    assert "'d' (0.5 of 60 rows) does worse than the others. It has few rows, too." in finding.message
+    assert "'d' (accuracy 0.5 on 60 rows) does worse than the others. It has few rows, too." in finding.message
     assert finding.remedies[0].text == "Collect more examples of class 'd' (60 rows)."
     assert finding.remedies[1].overrides == {"data.class_weights": "balanced"}
     assert finding.evidence[0].rows[0][:2] == ("d", 60)
@@ -146,7 +146,7 @@ def test_groups_are_looked_at_as_classes_are():
     # Of each class the first rows are told wrongly: those are put into one group.
     groups = np.repeat(np.tile([0, 1, 2], 4), np.tile([40, 160, 200], 4)).astype(np.int32)
     finding = found(*make(steep, groups=groups))["short_classes"]
-    assert "Of the 3 groups 'north' (0 of 160 rows) does worse than the others." in finding.message
+    assert "Of the 3 groups 'north' (accuracy 0 on 160 rows) does worse than the others." in finding.message
     assert finding.severity == "medium"
 
 

@@ -1,4 +1,5 @@
 import pathlib
+import re
 
 import numpy as np
 import PIL.Image
@@ -252,6 +253,9 @@ def test_codes_of_a_family_and_fill_values_are_all_found(tmp_path):
     rows = {row[1]: row[2] for row in finding.evidence[0].rows}
     assert rows.pop("-999") == rows.pop("-998") == 8
     assert list(rows.values()) == [1]
+    assert re.search(
+        r"^'x' is -99[89] in 8 rows: .* Strange too: -99[89] in 'x', 5.*e\+20 in 'x'\. Read as", finding.message
+    )
 
 
 def test_slips_below_zero_are_told_of_counts_and_not_of_numbers_with_a_sign(tmp_path):
