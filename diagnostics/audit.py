@@ -39,6 +39,7 @@ class Material:
       pool: of the set; None where nothing was trained.
       trained: what became of the trainings that `diagnostics.trainings` planned; None where nothing was trained.
       wanted: accuracy, or mean squared error, of which is asked how much data it takes; None for none.
+      run: directory of a finished run whose fit is judged; "" for none.
     """
 
     config: ml_collections.ConfigDict
@@ -47,6 +48,7 @@ class Material:
     pool: Pool | None = None
     trained: Any = None
     wanted: float | None = None
+    run: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,6 +62,7 @@ class Diagnostic:
       with_reference: names of further ones that it gives where there is a reference.
       find: takes the material, and gives them.
       needs_trainings: whether it is left out where nothing was trained.
+      of_run: whether a finished run will do instead.
     """
 
     title: str
@@ -68,6 +71,11 @@ class Diagnostic:
     find: Callable[[Material], list[Finding]]
     with_reference: tuple[str, ...] = ()
     needs_trainings: bool = False
+    of_run: bool = False
+
+    def applies(self, material: Material) -> bool:
+        """Whether there is what it looks at."""
+        return not self.needs_trainings or material.trained is not None or (self.of_run and bool(material.run))
 
     def asked(self, material: Material) -> tuple[str, ...]:
         """The names of all findings that it gives on this material."""
@@ -97,7 +105,7 @@ def run(
     """
     findings: list[Finding] = []
     for diagnostic in DIAGNOSTICS if diagnostics is None else diagnostics:
-        if diagnostic.needs_trainings and material.trained is None:
+        if not diagnostic.applies(material):
             continue
         began = time.monotonic()
         findings += _ask(diagnostic, material, pathlib.Path(directory) / "tracebacks")
@@ -212,6 +220,14 @@ def _of_examples(module: str) -> Callable[[Material], list[Finding]]:
     return lambda material: _call(module, examples=material.examples)
 
 
+def _fit(material: Material) -> list[Finding]:
+    from diagnostics.fit import findings
+
+    if material.run:
+        return findings.of_run(material.run)
+    return findings.find(material.config, material.pool, material.trained)
+
+
 DIAGNOSTICS: tuple[Diagnostic, ...] = (
     Diagnostic(
         title="duplicates",
@@ -293,13 +309,9 @@ DIAGNOSTICS: tuple[Diagnostic, ...] = (
         title="fit",
         challenge=_FIT,
         names=("fit", "control", "baselines", "calibration", "optimisation"),
-        find=lambda material: _call(
-            "diagnostics.fit.findings",
-            config=material.config,
-            pool=material.pool,
-            trained=material.trained,
-        ),
+        find=_fit,
         needs_trainings=True,
+        of_run=True,
     ),
 )
 """All that an audit asks, in this order."""
