@@ -164,9 +164,15 @@ def _ask(diagnostic: Diagnostic, material: Material, folder: pathlib.Path) -> li
 
 
 def _with_whole_overrides(finding: Finding, config: ml_collections.ConfigDict) -> Finding:
+    """The finding, whose remedies name the whole value of each field, and not what is added to it alone."""
+    if not any(field in _ADDED for remedy in finding.remedies for field in remedy.overrides):
+        return finding
+
     def whole(field: str, value: Any) -> Any:
-        had = config.data[field.removeprefix("data.")] if field in _ADDED else ()
-        return (*had, *(each for each in value if each not in had)) if field in _ADDED else value
+        if field not in _ADDED:
+            return value
+        had = config.data[field.removeprefix("data.")]
+        return (*had, *(each for each in value if each not in had))
 
     remedies = tuple(
         dataclasses.replace(remedy, overrides={field: whole(field, value) for field, value in remedy.overrides.items()})
