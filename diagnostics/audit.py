@@ -20,6 +20,7 @@ from diagnostics.examples import Examples
 from diagnostics.finding import Finding, Rows, Table, cannot_judge, worst_first
 from plumbline import Preempted, UserError
 from plumbline.files import write_text
+from trainers.inference import FinishedRun
 
 _QUALITY, _QUANTITY, _FIT = "data quality", "data quantity", "fit"
 # Characters of an error that a message quotes.
@@ -226,6 +227,16 @@ def _of_examples(module: str) -> Callable[[Material], list[Finding]]:
     return lambda material: _call(module, examples=material.examples)
 
 
+def _duplicates(material: Material) -> list[Finding]:
+    from diagnostics.quality import duplicates
+
+    if not material.run or material.examples.features.kind == "table":
+        return duplicates.find(material.examples)
+    run = FinishedRun(material.run)
+    vectors = np.concatenate([run.embed(split) for split in material.examples.splits.values()])
+    return duplicates.find(material.examples, embed=lambda positions: vectors[positions])
+
+
 def _fit(material: Material) -> list[Finding]:
     from diagnostics.fit import findings
 
@@ -239,7 +250,7 @@ DIAGNOSTICS: tuple[Diagnostic, ...] = (
         title="duplicates",
         challenge=_QUALITY,
         names=("exact_duplicates", "near_duplicates", "leaked_duplicates", "conflicting_labels"),
-        find=_of_examples("diagnostics.quality.duplicates"),
+        find=_duplicates,
     ),
     Diagnostic(
         title="missing",
