@@ -107,7 +107,7 @@ def clean_rows(pool: Pool, findings: Sequence[Finding]) -> np.ndarray:
     spoiled = [finding.spoiled for finding in findings if finding.spoiled is not None]
     rows = np.setdiff1d(pool.splits["test"], np.concatenate([np.zeros(0, np.int64), *spoiled]))
     if not len(rows):
-        raise UserError("--apply: no test row is without a copy in the training rows; there is nothing to judge by")
+        raise UserError("no test row is without a copy in the training rows, so there is nothing to judge by")
     return rows
 
 

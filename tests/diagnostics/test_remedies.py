@@ -79,7 +79,7 @@ def test_rows_are_left_out_or_weighed_and_judged_where_no_copy_is_trained_on(con
 
 
 def test_a_test_that_is_known_from_training_judges_nothing(pool):
-    with pytest.raises(UserError, match=r"--apply: no test row is without a copy in the training rows"):
+    with pytest.raises(UserError, match=r"no test row is without a copy in the training rows"):
         remedies.clean_rows(pool, [found("leaked", spoiled=pool.splits["test"])])
 
 

@@ -96,6 +96,35 @@ def test_one_text_has_no_rows_to_audit(fails, tmp_path):
     assert "has no rows to audit; name texts with labels" in message
 
 
+def trials(table, out, *more):
+    short = ("--data-only", "--apply", "--trials=2", "--config.train.duration=4 epochs", "--config.schedule.warmup=")
+    return (f"--config=configs/table.py:{table},target=kind", f"--workdir={out}", *short, *more)
+
+
+def test_a_remedy_that_leaves_no_column_is_not_tried_and_the_audit_is_written(command, tmp_path):
+    lines = (f"{number % 2}.{number:03d},{number * 7 % 60},{'ab'[number % 2]}\n" for number in range(80))
+    (tmp_path / "told.csv").write_text("answer,number,kind\n" + "".join(lines))
+    command("audit", *trials(tmp_path / "told.csv", tmp_path / "out", "--config.data.ignore=('number',)"))
+    found = {each["name"]: each for each in json.loads((tmp_path / "out" / "findings.json").read_text())["findings"]}
+    assert found["leaking_columns"]["remedies"][0]["overrides"] == {"data.ignore": ["number", "answer"]}
+    untried = dict(found["tried_remedies"]["evidence"][1]["rows"])
+    assert "has no input columns left" in untried["data.ignore = ('number', 'answer')"]
+
+
+def test_where_remedies_cannot_be_judged_the_other_findings_are_written(command, tmp_path):
+    (tmp_path / "table.csv").write_text(rows())
+    test = f"--config.data.test={tmp_path / 'same.csv'}"
+    (tmp_path / "same.csv").write_text("".join(rows().splitlines(keepends=True)[:40]))
+    words = trials(
+        tmp_path / "table.csv", tmp_path / "out", test, "--config.data.validation=none", "--config.train.patience="
+    )
+    command("audit", *words)
+    found = {each["name"]: each for each in json.loads((tmp_path / "out" / "findings.json").read_text())["findings"]}
+    assert found["leaked_duplicates"]["severity"] == "high"
+    assert found["tried_remedies"]["severity"] == "unknown"
+    assert found["tried_remedies"]["message"].startswith("Cannot judge: no test row is without a copy in the training")
+
+
 @pytest.mark.slow
 def test_remedies_against_wrong_labels_are_kept_and_useless_ones_rejected(command, fails, tmp_path):
     inputs, labels = load_digits(return_X_y=True)
