@@ -194,6 +194,8 @@ class _Scale:
 
     def text(self, interval: Interval) -> str:
         mean, low, high = interval
+        if not np.isfinite([low, high]).all():
+            return f"{mean:.1%}" if self.is_share else f"{mean:.3f}"
         if self.is_share:
             return f"{mean:.1%} ({low:.1%} to {high:.1%})"
         return f"{mean:.3f} ({low:.3f} to {high:.3f})"
@@ -232,7 +234,13 @@ class _Comparison:
         behind, model, score = self._behind(best.held_out), self._held(self._own), self._held(best.held_out)
         both = f"Held out, the model has {scale.name} {scale.text(model)}, the best baseline, a {best.name}, "
         both += scale.text(score)
-        if behind[1] > _POINT:
+        if not np.isfinite(behind).all():
+            severity = "unknown"
+            message = (
+                "Cannot judge: there is no interval for scores on the rows held out, as all that count are of one "
+            )
+            message += f"group, or too few. {both}."
+        elif behind[1] > _POINT:
             severity = "high" if behind[0] > 0.1 else "medium"
             message = f"{both}: the baseline is better by {scale.text(behind)} on the same rows."
         elif behind[2] < 0:

@@ -173,6 +173,20 @@ def test_a_regression_is_judged_by_the_variance_it_explains():
 
 
 @pytest.mark.slow
+def test_of_a_test_split_of_one_group_baselines_are_not_judged(wide):
+    config, pool, trained, findings = wide
+    alone = dataclasses.replace(
+        pool, groups=np.where(np.isin(np.arange(250), pool.splits["test"]), 0, 1 + np.arange(250))
+    )
+    found = {each.name: each for each in fit.find(config, alone, trained)}["baselines"]
+    assert found.severity == "unknown"
+    assert found.message.startswith("Cannot judge: there is no interval for scores on the rows held out, as all that")
+    assert "nan" not in found.message
+    # What was measured is told all the same.
+    assert found.measures[1].value == findings["baselines"].measures[1].value
+    assert found.evidence[0].header == findings["baselines"].evidence[0].header
+
+
 def test_where_all_diverges_each_finding_says_so():
     config = overridden(
         defaults.get_config(),
