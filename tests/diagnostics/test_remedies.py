@@ -34,6 +34,7 @@ def test_each_remedy_is_tried_once_and_what_changes_the_test_is_not(config):
         found("fit", {"optimizer.weight_decay": 0.1}, {"model.dropout": 0.1, "train.duration": "2 epochs"}, {}),
         found("calibration", {"optimizer.weight_decay": 0.1}),
         found("shift", {"data.test": "20 percent"}),
+        found("enough_data", {"data.examples_per_class": 20}),
         found("leaked_duplicates", {"data.drop": "findings:leaked_duplicates"}, drop=drop, spoiled=np.array([140])),
         found("twice", {"data.drop": "findings:twice"}, {"data.ignore": ("petal width (cm)",)}, drop=drop),
         found("sound", {"optimizer.weight_decay": 0.2}, severity="none"),
@@ -48,6 +49,7 @@ def test_each_remedy_is_tried_once_and_what_changes_the_test_is_not(config):
     np.testing.assert_array_equal(trials[2].drop, drop)
     assert {name: why.split(";")[0] for name, why in refused.items()} == {
         "data.test = '20 percent'": "data.test changes what is judged",
+        "data.examples_per_class = 20": "it makes trials of other changes faster, not the model better",
         "data.drop = 'findings:leaked_duplicates'": "it makes the test honest, which no score of the test can show",
     }
     assert [trial.findings for trial in remedies.choose(findings, config, ["calibration"])[0]] == [("calibration",)]
