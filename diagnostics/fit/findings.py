@@ -19,7 +19,7 @@ from diagnostics.fit.optimisation import Course
 from diagnostics.fit.verdict import Figures, judge
 from diagnostics.statistics import Interval, clustered_interval, mean_interval
 from diagnostics.trainings import Control, Trained
-from plumbline import UserError
+from plumbline import UserError, counted
 from trainers.building import make_clock
 from trainers.inference import FinishedRun
 from trainers.run_directory import RunDirectory
@@ -427,8 +427,8 @@ def _optimisation(config: ml_collections.ConfigDict, course: Course, *, of_run: 
         return cannot_judge(
             name,
             _CHALLENGE,
-            f"there are {len(course.train)} points of the training loss, and it takes {optimisation.LEAST_POINTS}; set "
-            f"{'train.log_every' if of_run else 'train.evaluate_every'} to less",
+            f"the training loss has {counted(len(course.train), 'point')}, and it takes {optimisation.LEAST_POINTS}; "
+            f"set {'train.log_every' if of_run else 'train.evaluate_every'} to less",
         )
     looked = "loss" if not of_run else "loss, gradient and units"
     message = " ".join(f"{each.name.capitalize()}: {each.text}" for each in found)

@@ -236,7 +236,7 @@ def test_a_run_is_judged_by_its_validation_and_test_split(quick_run, command):
     # Thirty steps: far below what a forest does on other writers.
     assert by_name["fit"].message.startswith("It underfits: ")
     assert {"train.duration": "60 steps"} in [dict(remedy.overrides) for remedy in by_name["fit"].remedies]
-    assert "there are 3 points of the training loss, and it takes 5; set train.log_every to less" in (
+    assert "the training loss has 3 points, and it takes 5; set train.log_every to less" in (
         by_name["optimisation"].message
     )
 
