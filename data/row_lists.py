@@ -21,6 +21,9 @@ from plumbline.files import replaced
 FILE = "findings.npz"
 """Name of the file in the directory of an audit, `write` writes it."""
 
+BEFORE = "before"
+"""Name, in place of a finding's, of the lists that were in use already where an audit looked."""
+
 _PREFIX = "findings:"
 _PARTS = "parts"
 
@@ -118,6 +121,15 @@ def chosen(config: ml_collections.ConfigDict) -> RowLists:
     drop = {part: np.unique(np.concatenate([np.zeros(0, np.int64), *dropped.get(part, [])])) for part in parts}
     weights = {part: np.prod(lists, axis=0) for part, lists in weighed.items()}
     return RowLists(drop=drop, weights=weights)
+
+
+def with_before(text: str) -> str:
+    """What `data.drop` or `data.weights` says, and besides it the lists `BEFORE`.
+
+    Args:
+      text: of the field; "" for none.
+    """
+    return _PREFIX + ",".join(filter(None, [BEFORE, text.removeprefix(_PREFIX)]))
 
 
 def without_dropped(assigned: Assigned, lists: RowLists, config: ml_collections.ConfigDict) -> Assigned:

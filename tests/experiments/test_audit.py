@@ -96,6 +96,32 @@ def test_one_text_has_no_rows_to_audit(fails, tmp_path):
     assert "has no rows to audit; name texts with labels" in message
 
 
+def test_an_audit_of_cleaned_data_keeps_what_was_left_out_before(command, tmp_path):
+    lines = rows().splitlines(keepends=True)
+    table, first, second = tmp_path / "table.csv", tmp_path / "first", tmp_path / "second"
+    table.write_text("".join([*lines, *lines[1:4], *lines[1:20:3]]))
+    data = (f"--config=configs/table.py:{table},target=kind", "--data-only")
+    command("audit", *data, f"--workdir={first}")
+    found = {each["name"]: each for each in json.loads((first / "findings.json").read_text())["findings"]}
+    (leaked,) = (each["flags"] for each in found["leaked_duplicates"]["remedies"])
+    command("audit", *data, f"--workdir={second}", *leaked)
+    found = {each["name"]: each for each in json.loads((second / "findings.json").read_text())["findings"]}
+    assert found["leaked_duplicates"]["severity"] == "none"
+    (remedy,) = found["exact_duplicates"]["remedies"]
+    assert remedy["overrides"] == {
+        "data.findings": str(second),
+        "data.drop": "findings:before,exact_duplicates",
+    }
+    with np.load(first / "findings.npz") as before, np.load(second / "findings.npz") as after:
+        (part,) = before["parts"]
+        np.testing.assert_array_equal(after[f"before/drop/{part}"], before[f"leaked_duplicates/drop/{part}"])
+        assert not np.isin(after[f"exact_duplicates/drop/{part}"], after[f"before/drop/{part}"]).any()
+    command("audit", *data, f"--workdir={tmp_path / 'third'}", *remedy["flags"])
+    cleaned = json.loads((tmp_path / "third" / "findings.json").read_text())
+    severities = {each["name"]: each["severity"] for each in cleaned["findings"]}
+    assert severities["leaked_duplicates"] == "none"
+
+
 def trials(table, out, *more):
     short = ("--data-only", "--apply", "--trials=2", "--config.train.duration=4 epochs", "--config.schedule.warmup=")
     return (f"--config=configs/table.py:{table},target=kind", f"--workdir={out}", *short, *more)
