@@ -92,6 +92,9 @@ def main(words: list[str]) -> None:
     for name in ("folds", "seeds", "sizes", "wanted"):
         if flags.FLAGS[name].present and _DATA_ONLY.value:
             raise UserError(f"--{name}: --data-only trains nothing; leave one of the two out")
+    findings = _CONFIG.value.data.findings
+    if findings and pathlib.Path(findings).resolve() == pathlib.Path(_WORKDIR.value).resolve():
+        raise UserError(f"--workdir: '{_WORKDIR.value}' is data.findings as well, and would be replaced; give another")
     workplace.stoppable()
     population_devices()
     _audit(_CONFIG.value)

@@ -67,6 +67,16 @@ def test_other_splits_are_refused_where_an_audit_is(audited, fails):
     assert "holds results that would be lost (data.test is auto there, 40 percent here)" in refused
 
 
+def test_an_audit_does_not_replace_the_lists_that_it_uses(audited, fails):
+    table, words, _ = audited
+    out = table.parent / "out"
+    kept = (out / "findings.npz").read_bytes()
+    used = (f"--config.data.findings={table.parent}/../{table.parent.name}/out", "--config.data.drop=findings:outliers")
+    message = f"--workdir: '{out}' is data.findings as well, and would be replaced; give another"
+    assert fails("audit", *words, *used, "--overwrite") == message
+    assert (out / "findings.npz").read_bytes() == kept
+
+
 def test_a_damaged_audit_is_told_in_a_line(audited, fails):
     table, words, _ = audited
     file = table.parent / "out" / "findings.json"
