@@ -183,10 +183,10 @@ def finding(
     )
     untried = Table(title="Not tried", header=("remedy", "why"), rows=tuple(refused.items()))
     gains = [Measure.of(f"{row.changes}: change of {metric}", row.difference) for row in rows[1:]]
+    better = f", as {metric} is better with {'it' if len(kept) == 1 else 'them'}," if kept else ""
     message = (
-        f"{len(trials)} remed{'y' if len(trials) == 1 else 'ies'} tried: {len(kept)} kept, as {metric} is better with "
-        f"{'it' if len(kept) == 1 else 'them'}, and {len(trials) - len(kept)} rejected"
-        f"{f', {worse} of which did harm' if worse else ''}."
+        f"{len(trials)} remed{'y' if len(trials) == 1 else 'ies'} tried: {len(kept)} kept{better} and "
+        f"{len(trials) - len(kept)} rejected{f', {worse} of which did harm' if worse else ''}."
         if trials
         else "No remedy can be tried."
     )

@@ -105,6 +105,8 @@ def test_a_remedy_is_kept_where_its_interval_for_all_that_are_tried_is_above_zer
         "", "kept", "rejected: not shown to help", "rejected: worse",
     ]  # fmt: skip
     assert result.message.startswith("3 remedies tried: 1 kept, as accuracy is better with it, and 2 rejected, 1 of")
+    others = remedies.finding(trials[1:], {}, range(5), outcomes, "accuracy", higher_is_better=True, num_rows=30)
+    assert others.message == "2 remedies tried: 0 kept and 2 rejected, 1 of which did harm."
     low, high = stats.t.interval(1 - 0.05 / 3, 4, 0.02, stats.sem(1e-3 * noise))
     np.testing.assert_allclose(result.evidence[0].rows[1][3:6], (0.02, low, high))
     assert [dict(remedy.overrides) for remedy in result.remedies] == [{"optimizer.weight_decay": 0.1}]
