@@ -8,7 +8,9 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import re
 import zipfile
+import zlib
 from collections.abc import Collection, Mapping
 
 import ml_collections
@@ -26,6 +28,7 @@ BEFORE = "before"
 
 _PREFIX = "findings:"
 _PARTS = "parts"
+_KIND = "(drop|weights)"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,7 +77,7 @@ class RowLists:
           UserError: there is no such file, or it is damaged.
         """
         kinds: dict[str, dict[str, np.ndarray]] = {"drop": {}, "weights": {}}
-        for key, rows in _read(pathlib.Path(path), "--workdir").items():
+        for key, rows in _read(pathlib.Path(path), "--workdir", f"{_KIND}/[^/]+").items():
             kind, _, part = key.partition("/")
             kinds[kind][part] = rows
         return cls(**kinds)
@@ -114,7 +117,7 @@ def chosen(config: ml_collections.ConfigDict) -> RowLists:
     path = pathlib.Path(config.findings) / FILE
     if not path.is_file():
         raise UserError(f"data.findings: no audit in '{config.findings}' (no {FILE}); run experiments.audit there")
-    arrays = _read(path, "data.findings")
+    arrays = _read(path, "data.findings", f"[^/]+/{_KIND}/[^/]+|{_PARTS}")
     parts = arrays.pop(_PARTS, np.zeros(0, str)).tolist()
     dropped, weighed = (_named(arrays, config, kind) for kind in ("drop", "weights"))
     # A part without rows in any list has been looked at all the same.
@@ -177,9 +180,14 @@ def _named(arrays: Mapping[str, np.ndarray], config: ml_collections.ConfigDict, 
     return found
 
 
-def _read(path: pathlib.Path, field: str) -> dict[str, np.ndarray]:
+def _read(path: pathlib.Path, field: str, form: str) -> dict[str, np.ndarray]:
+    """All arrays of a file whose names are of this form, a regular expression."""
     try:
         with path.open("rb") as file, np.load(file) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            found = dict(arrays)
+        if strange := [name for name in found if not re.fullmatch(form, name)]:
+            raise ValueError(f"it holds '{strange[0]}'")
+        return found
+    # Which of these it is hangs on the byte that is damaged; a lone array is no context manager (TypeError).
+    except (OSError, ValueError, EOFError, RuntimeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{field}: '{path}' is missing or damaged ({error}); make it again") from None
