@@ -117,8 +117,8 @@ def chosen(config: ml_collections.ConfigDict) -> RowLists:
     path = pathlib.Path(config.findings) / FILE
     if not path.is_file():
         raise UserError(f"data.findings: no audit in '{config.findings}' (no {FILE}); run experiments.audit there")
-    arrays = _read(path, "data.findings", f"[^/]+/{_KIND}/[^/]+|{_PARTS}")
-    parts = arrays.pop(_PARTS, np.zeros(0, str)).tolist()
+    arrays = _read(path, "data.findings", f"[^/]+/{_KIND}/[^/]+|{_PARTS}", [_PARTS])
+    parts = arrays.pop(_PARTS).tolist()
     dropped, weighed = (_named(arrays, config, kind) for kind in ("drop", "weights"))
     # A part without rows in any list has been looked at all the same.
     drop = {part: np.unique(np.concatenate([np.zeros(0, np.int64), *dropped.get(part, [])])) for part in parts}
@@ -180,13 +180,15 @@ def _named(arrays: Mapping[str, np.ndarray], config: ml_collections.ConfigDict, 
     return found
 
 
-def _read(path: pathlib.Path, field: str, form: str) -> dict[str, np.ndarray]:
-    """All arrays of a file whose names are of this form, a regular expression."""
+def _read(path: pathlib.Path, field: str, form: str, needed: Collection[str] = ()) -> dict[str, np.ndarray]:
+    """All arrays of a file whose names are of this form, a regular expression, the needed ones among them."""
     try:
         with path.open("rb") as file, np.load(file) as arrays:
             found = dict(arrays)
         if strange := [name for name in found if not re.fullmatch(form, name)]:
             raise ValueError(f"it holds '{strange[0]}'")
+        if missing := set(needed) - set(found):
+            raise ValueError(f"it lacks '{missing.pop()}'")
         return found
     # Which of these it is hangs on the byte that is damaged; a lone array is no context manager (TypeError).
     except (OSError, ValueError, EOFError, RuntimeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
