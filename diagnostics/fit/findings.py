@@ -17,7 +17,7 @@ from diagnostics.fit import baselines, calibration, optimisation, remedies
 from diagnostics.fit.baselines import Baselines
 from diagnostics.fit.optimisation import Course
 from diagnostics.fit.verdict import Figures, judge
-from diagnostics.statistics import Interval, clustered_interval, mean_interval
+from diagnostics.statistics import Interval, clustered_interval, mean_interval, within
 from diagnostics.trainings import Control, Trained
 from plumbline import UserError, counted
 from trainers.building import make_clock
@@ -186,7 +186,8 @@ class _Scale:
         mean, low, high = scores.mean_of_rows(values, weights, groups, are_shares=self.is_share)
         if self.is_share:
             return (float(mean), float(low), float(high))
-        return tuple(float(1 - value / self.variance) for value in (mean, high, low))
+        # No squared error is below 0, though an interval around a few groups may be.
+        return tuple(float(1 - value / self.variance) for value in within((mean, high, low), 0.0, np.inf))
 
     def amount(self, interval: Interval) -> Interval:
         """A difference of errors as one of scores."""

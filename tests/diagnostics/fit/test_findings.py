@@ -8,6 +8,7 @@ import pytest
 from configs import breast_cancer_mlp, defaults, digits_mlp
 from data.pool import load_pool
 from diagnostics import fit, trainings
+from diagnostics.fit import findings
 from diagnostics.trainings import Control
 from plumbline import UserError
 from trainers import settings
@@ -172,7 +173,13 @@ def test_a_regression_is_judged_by_the_variance_it_explains():
     assert "values that correlate with the true ones by" in findings["control"].message
 
 
-@pytest.mark.slow
+def test_no_r2_is_above_one_however_few_the_groups():
+    scale = findings._Scale(is_share=False, variance=100.0)
+    mean, low, high = scale.mean(np.array([0.0, 0.0, 50.0, 60.0]), np.ones(4), np.array([0, 0, 1, 1]))
+    assert mean == pytest.approx(1 - 27.5 / 100)
+    assert low < mean < high == 1.0
+
+
 def test_of_a_test_split_of_one_group_baselines_are_not_judged(wide):
     config, pool, trained, findings = wide
     alone = dataclasses.replace(
@@ -187,6 +194,7 @@ def test_of_a_test_split_of_one_group_baselines_are_not_judged(wide):
     assert found.evidence[0].header == findings["baselines"].evidence[0].header
 
 
+@pytest.mark.slow
 def test_where_all_diverges_each_finding_says_so():
     config = overridden(
         defaults.get_config(),
