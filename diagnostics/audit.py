@@ -179,7 +179,7 @@ def _with_whole_overrides(finding: Finding, config: ml_collections.ConfigDict) -
         dataclasses.replace(remedy, overrides={field: whole(field, value) for field, value in remedy.overrides.items()})
         for remedy in finding.remedies
     )
-    return dataclasses.replace(finding, remedies=remedies)
+    return finding if remedies == finding.remedies else dataclasses.replace(finding, remedies=remedies)
 
 
 def _unable(diagnostic: Diagnostic, names: Sequence[str], reason: str) -> list[Finding]:

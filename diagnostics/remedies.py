@@ -21,7 +21,7 @@ NAME = "tried_remedies"
 # Findings of these were looked for and not found, or cannot be judged: there is nothing to mend.
 _NOT_FOUND = ("none", "unknown")
 # What these change is the test split, or what is asked of it: figures before and after are of different things.
-_OTHER_TEST = ("data.classes", "data.examples_per_class", "data.source", "data.target", "data.task", "data.test")
+_OTHER_TEST = ("data.classes", "data.source", "data.target", "data.task", "data.test")
 _ROWS = ("data.drop", "data.weights")
 
 
@@ -107,7 +107,7 @@ def clean_rows(pool: Pool, findings: Sequence[Finding]) -> np.ndarray:
     spoiled = [finding.spoiled for finding in findings if finding.spoiled is not None]
     rows = np.setdiff1d(pool.splits["test"], np.concatenate([np.zeros(0, np.int64), *spoiled]))
     if not len(rows):
-        raise UserError("--apply: no test row is without a copy in the training rows; there is nothing to judge by")
+        raise UserError("no test row is without a copy in the training rows, so there is nothing to judge by")
     return rows
 
 
@@ -183,10 +183,10 @@ def finding(
     )
     untried = Table(title="Not tried", header=("remedy", "why"), rows=tuple(refused.items()))
     gains = [Measure.of(f"{row.changes}: change of {metric}", row.difference) for row in rows[1:]]
+    better = f", as {metric} is better with {'it' if len(kept) == 1 else 'them'}," if kept else ""
     message = (
-        f"{len(trials)} remed{'y' if len(trials) == 1 else 'ies'} tried: {len(kept)} kept, as {metric} is better with "
-        f"{'it' if len(kept) == 1 else 'them'}, and {len(trials) - len(kept)} rejected"
-        f"{f', {worse} of which did harm' if worse else ''}."
+        f"{len(trials)} remed{'y' if len(trials) == 1 else 'ies'} tried: {len(kept)} kept{better} and "
+        f"{len(trials) - len(kept)} rejected{f', {worse} of which did harm' if worse else ''}."
         if trials
         else "No remedy can be tried."
     )
@@ -206,6 +206,8 @@ def _trial(name: str, finding: Finding, remedy: Remedy, config: ml_collections.C
     for path in remedy.overrides:
         if path in _OTHER_TEST:
             raise UserError(f"{path} changes what is judged; compare by eye")
+        if path == "data.examples_per_class":
+            raise UserError("it makes trials of other changes faster, not the model better")
     if finding.spoiled is not None and "data.drop" in remedy.overrides:
         raise UserError("it makes the test honest, which no score of the test can show; take it")
     data = {path: value for path, value in remedy.overrides.items() if path.startswith("data.") and path not in _ROWS}

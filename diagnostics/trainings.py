@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -217,20 +218,21 @@ def plan(
     )
 
 
-def in_steps(config: ml_collections.ConfigDict, num_rows: int) -> dict[str, str | tuple[str, ...]]:
+def in_steps(config: ml_collections.ConfigDict, num_rows: int) -> dict[str, Any]:
     """Overrides that give all durations in steps, as they are for so many rows: the same for each part of them.
 
     Raises:
       UserError: a duration is none.
     """
     clock = make_clock(config, num_rows)
-    overrides: dict[str, str | tuple[str, ...]] = {"train.duration": f"{clock.total_steps} steps"}
+    overrides: dict[str, Any] = {"train.duration": f"{clock.total_steps} steps"}
     for section, name in (
         ("train", "evaluate_every"),
         ("train", "log_every"),
         ("train", "patience"),
         ("schedule", "warmup"),
         ("schedule", "rsqrt_timescale"),
+        *(("prune", name) for name in ("begin", "end", "every") if config.prune.sparsity),
     ):
         field, text = f"{section}.{name}", config[section][name]
         if text.strip():
@@ -238,11 +240,15 @@ def in_steps(config: ml_collections.ConfigDict, num_rows: int) -> dict[str, str 
     overrides["schedule.step_at"] = tuple(
         f"{clock.steps(text, 'schedule.step_at')} steps" for text in config.schedule.step_at
     )
+    if config.transfer.unfreeze:
+        overrides["transfer.unfreeze"] = tuple(
+            (pattern, f"{clock.steps(text, 'transfer.unfreeze')} steps") for pattern, text in config.transfer.unfreeze
+        )
     return overrides
 
 
 def growing_members(
-    pool: Pool, sizes: Sequence[int], seeds: Sequence[int], overrides: Mapping[str, str | tuple[str, ...]]
+    pool: Pool, sizes: Sequence[int], seeds: Sequence[int], overrides: Mapping[str, Any]
 ) -> dict[tuple[int, int], Member]:
     """A training for each size and seed, on nested parts of the training rows, judged on the test split.
 
@@ -296,9 +302,7 @@ def _sizes(pool: Pool, most: int) -> tuple[list[int], str]:
     return [len(train)], reason
 
 
-def _controls(
-    pool: Pool, seeds: Sequence[int], overrides: Mapping[str, str | tuple[str, ...]]
-) -> tuple[Pool, list[Member]]:
+def _controls(pool: Pool, seeds: Sequence[int], overrides: Mapping[str, Any]) -> tuple[Pool, list[Member]]:
     """The pool with rows whose labels are dealt at random, and a training on them for each seed."""
     train, held_out = (
         pool.splits["train"],

@@ -99,6 +99,9 @@ def main(words: list[str]) -> None:
         for name in ("folds", "seeds", "sizes", "wanted"):
             if flags.FLAGS[instead].value and flags.FLAGS[name].present:
                 raise UserError(f"--{name}: --{instead} trains nothing; leave one of the two out")
+    findings = _CONFIG.value.data.findings if _CONFIG.value is not None else ""
+    if findings and pathlib.Path(findings).resolve() == pathlib.Path(_WORKDIR.value).resolve():
+        raise UserError(f"--workdir: '{_WORKDIR.value}' is data.findings as well, and would be replaced; give another")
     workplace.stoppable()
     population_devices()
     _audit()
@@ -135,8 +138,6 @@ def _audit() -> None:
         else:
             material, trainings = _train(material, place)
         findings, seconds = _ask(material, place.path)
-        if _APPLY.value:
-            findings = [*findings, _try_remedies(config, findings, place)]
         report = Report(
             directory=str(place.path),
             source=config.data.source,
@@ -234,8 +235,9 @@ def _train(material: "Material", place: workplace.Workplace) -> "tuple[Material,
 
 
 def _ask(material: "Material", path: pathlib.Path) -> "tuple[list[Finding], dict[str, float]]":
-    """All findings, and the seconds that each diagnostic took."""
-    from diagnostics import audit
+    """All findings, and the seconds that each diagnostic took; the trials of remedies are one more."""
+    from diagnostics import audit, remedies
+    from experiments.auditing import trials
 
     seconds: dict[str, float] = {}
 
@@ -244,7 +246,18 @@ def _ask(material: "Material", path: pathlib.Path) -> "tuple[list[Finding], dict
         print(f"{title}  {took:.1f} s", file=sys.stderr, flush=True)
 
     shutil.rmtree(path / "tracebacks", ignore_errors=True)
-    return audit.run(material, path, show=show), seconds
+    findings = audit.run(material, path, show=show)
+    if _APPLY.value:
+        tried = audit.Diagnostic(
+            title="remedies",
+            challenge="remedies",
+            names=(remedies.NAME,),
+            find=lambda material: [
+                trials.apply(material.config, findings, _REMEDIES.value, count=_TRIALS.value, directory=path)
+            ],
+        )
+        findings = [*findings, *audit.run(material, path, diagnostics=[tried], show=show)]
+    return findings, seconds
 
 
 def _begin(place: workplace.Workplace) -> None:
@@ -253,14 +266,6 @@ def _begin(place: workplace.Workplace) -> None:
     place.begin()
     if _OVERWRITE.value:
         trials.forget(place.path)
-
-
-def _try_remedies(
-    config: "ml_collections.ConfigDict", findings: "list[Finding]", place: workplace.Workplace
-) -> "Finding":
-    from experiments.auditing import trials
-
-    return trials.apply(config, findings, _REMEDIES.value, count=_TRIALS.value, directory=place.path)
 
 
 def _write(report: "Report", path: pathlib.Path) -> None:
