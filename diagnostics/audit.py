@@ -166,8 +166,6 @@ def _ask(diagnostic: Diagnostic, material: Material, folder: pathlib.Path) -> li
 
 def _with_whole_overrides(finding: Finding, config: ml_collections.ConfigDict) -> Finding:
     """The finding, whose remedies name the whole value of each field, and not what is added to it alone."""
-    if not any(field in _ADDED for remedy in finding.remedies for field in remedy.overrides):
-        return finding
 
     def whole(field: str, value: Any) -> Any:
         if field not in _ADDED:
