@@ -2,9 +2,12 @@
 
     python -m experiments.audit --config=configs/digits_mlp.py --workdir=runs/audit
     python -m experiments.audit --config=configs/digits_mlp.py --workdir=runs/audit_data --data-only
+    python -m experiments.audit --run=runs/mlp --workdir=runs/audit_mlp
 
 Flags:
     --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
+    --run=DIR                  none by default; in place of --config: a run, whose config counts; nothing is trained,
+                               and the fit is that of the run
     --workdir=DIR              new, empty, or that of an earlier start of this command, which it goes on with
     --reference=SOURCE         none by default; a set like that of data.source (csv:PATH, say), which the rows that are
                                trained on ought to be like: rows met in use, for example
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
     from experiments.auditing.report import Report
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
+_RUN = flags.DEFINE_string("run", "", "A finished run.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the results.")
 _REFERENCE = flags.DEFINE_string("reference", "", "A set to compare with.")
 _FOLDS = flags.DEFINE_integer("folds", 5, "Folds.")
@@ -82,42 +86,53 @@ _FOLDER_OF_TRIALS = "trials"
 def main(words: list[str]) -> None:
     """Looks, trains, judges, writes and prints."""
     command.refuse(words)
-    command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
+    command.require(**({} if _RUN.value else {"config": _CONFIG.value}), workdir=_WORKDIR.value)
     for name, least in _LEAST.items():
         if flags.FLAGS[name].value < least:
             raise UserError(f"--{name}: {flags.FLAGS[name].value} given; it must be at least {least}")
     for name in ("remedies", "trials"):
         if flags.FLAGS[name].present and not _APPLY.value:
             raise UserError(f"--{name}: is for --apply, which is not given")
-    for name in ("folds", "seeds", "sizes", "wanted"):
-        if flags.FLAGS[name].present and _DATA_ONLY.value:
-            raise UserError(f"--{name}: --data-only trains nothing; leave one of the two out")
-    findings = _CONFIG.value.data.findings
-    if findings and pathlib.Path(findings).resolve() == pathlib.Path(_WORKDIR.value).resolve():
-        raise UserError(f"--workdir: '{_WORKDIR.value}' is data.findings as well, and would be replaced; give another")
+    if _RUN.value and _CONFIG.value is not None:
+        raise UserError("--config: --run has a config of its own; leave one of the two out")
+    for instead in ("run", "data-only"):
+        for name in ("folds", "seeds", "sizes", "wanted"):
+            if flags.FLAGS[instead].value and flags.FLAGS[name].present:
+                raise UserError(f"--{name}: --{instead} trains nothing; leave one of the two out")
     workplace.stoppable()
     population_devices()
-    _audit(_CONFIG.value)
+    _audit()
 
 
-def _audit(config: "ml_collections.ConfigDict") -> None:
+def _audit() -> None:
     from diagnostics import audit
     from diagnostics.examples import open_examples
     from experiments.auditing.report import Report
     from trainers import compilation, transfer
+    from trainers.run_directory import RunDirectory
 
     names = {name for each in audit.DIAGNOSTICS for name in (*each.names, *each.with_reference)}
     for name in _REMEDIES.value:
         if name not in names:
             raise unknown_name("--remedies", name, names)
+    run = RunDirectory(_RUN.value) if _RUN.value else None
+    try:
+        config = run.config() if run else _CONFIG.value
+    except UserError as error:
+        raise UserError(str(error).replace("--workdir", "--run")) from None
+    used = config.data.findings
+    if used and pathlib.Path(used).resolve() == pathlib.Path(_WORKDIR.value).resolve():
+        raise UserError(f"--workdir: '{_WORKDIR.value}' is data.findings as well, and would be replaced; give another")
     with workplace.held(_WORKDIR.value, _question(config), overwrite=_OVERWRITE.value) as place:
-        config = transfer.resolved(config)
-        examples = open_examples(config.data, seed=config.seed)
+        config = transfer.resolved(config, run)
+        examples = open_examples(config.data, seed=config.seed, kept=run.kept() if run else None)
         reference, fingerprint = _read_reference(config, examples)
         _check_unchanged(place.path, {"data": examples.fingerprint, "reference": fingerprint})
         compilation.keep_programs(config.execution.compilation_cache, config.data.cache_dir)
-        material = audit.Material(config=config, examples=examples, reference=reference, wanted=_WANTED.value)
-        if _DATA_ONLY.value:
+        material = audit.Material(
+            config=config, examples=examples, reference=reference, wanted=_WANTED.value, run=_RUN.value
+        )
+        if _DATA_ONLY.value or run:
             _begin(place)
             trainings = None
         else:
@@ -147,14 +162,16 @@ def _question(config: "ml_collections.ConfigDict") -> workplace.Question:
         name: str(value) for name, value in compared(config.to_dict()).items() if name.startswith("data.")
     }
     asked |= {"seed": config.seed, "reference": _REFERENCE.value or "none"}
-    if not _DATA_ONLY.value:
+    if _RUN.value:
+        asked["run"] = _RUN.value
+    elif not _DATA_ONLY.value:
         asked |= {"folds": _FOLDS.value, "sizes": _SIZES.value}
     if _WANTED.value is not None:
         asked["wanted"] = str(_WANTED.value)
     return workplace.Question(
         command="audit",
         asked=asked,
-        seeds=0 if _DATA_ONLY.value else _SEEDS.value,
+        seeds=0 if _DATA_ONLY.value or _RUN.value else _SEEDS.value,
         results=(files.FINDINGS, files.LISTS, _PAGE),
     )
 

@@ -192,3 +192,22 @@ def test_remedies_against_wrong_labels_are_kept_and_useless_ones_rejected(comman
     dropped = found["label_errors"]["drop"]
     rows = np.concatenate([split["rows"] for split in dropped.values()])
     assert len(np.intersect1d(rows, wrong)) > 0.9 * len(rows)
+
+
+@pytest.mark.slow
+def test_a_run_is_audited_with_the_fit_it_came_to(command, quick_run, tmp_path):
+    command("audit", f"--run={quick_run}", f"--workdir={tmp_path / 'out'}")
+    about = json.loads((tmp_path / "out" / "findings.json").read_text())
+    found = {finding["name"]: finding for finding in about["findings"]}
+    assert about["trainings"] is None
+    assert {"exact_duplicates", "fit", "baselines", "calibration", "optimisation"} <= set(found)
+    assert "label_errors" not in found
+    # Of thirty steps, all the way up.
+    assert found["fit"]["message"].startswith(("It underfits", "Cannot tell"))
+    assert not (tmp_path / "out" / "tracebacks").exists()
+
+
+def test_a_run_takes_the_place_of_a_config(fails, tmp_path):
+    words = (f"--run={tmp_path / 'none'}", f"--workdir={tmp_path / 'out'}")
+    assert fails("audit", *words).startswith(f"--run: no config.json in '{tmp_path / 'none'}'")
+    assert fails("audit", *words, "--folds=3") == "--folds: --run trains nothing; leave one of the two out"
