@@ -99,9 +99,6 @@ def main(words: list[str]) -> None:
         for name in ("folds", "seeds", "sizes", "wanted"):
             if flags.FLAGS[instead].value and flags.FLAGS[name].present:
                 raise UserError(f"--{name}: --{instead} trains nothing; leave one of the two out")
-    findings = _CONFIG.value.data.findings if _CONFIG.value is not None else ""
-    if findings and pathlib.Path(findings).resolve() == pathlib.Path(_WORKDIR.value).resolve():
-        raise UserError(f"--workdir: '{_WORKDIR.value}' is data.findings as well, and would be replaced; give another")
     workplace.stoppable()
     population_devices()
     _audit()
@@ -123,6 +120,9 @@ def _audit() -> None:
         config = run.config() if run else _CONFIG.value
     except UserError as error:
         raise UserError(str(error).replace("--workdir", "--run")) from None
+    used = config.data.findings
+    if used and pathlib.Path(used).resolve() == pathlib.Path(_WORKDIR.value).resolve():
+        raise UserError(f"--workdir: '{_WORKDIR.value}' is data.findings as well, and would be replaced; give another")
     with workplace.held(_WORKDIR.value, _question(config), overwrite=_OVERWRITE.value) as place:
         config = transfer.resolved(config, run)
         examples = open_examples(config.data, seed=config.seed, kept=run.kept() if run else None)
