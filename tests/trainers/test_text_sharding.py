@@ -87,6 +87,7 @@ def one_device():
     return {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "name"),
     [
