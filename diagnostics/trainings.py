@@ -164,9 +164,9 @@ def plan(
 ) -> Plan:
     """What an audit trains: all of it is members of one population of `config` on the plan's pool.
 
-    Out of folds, shuffled and of whole groups; on growing parts of the training rows, as long as on all of them; on all
-    of them once more, watched on just these; and on labels dealt at random among at most 10,000 training rows, without
-    validation rows, as these would choose a step by true labels.
+    Out of folds, shuffled and of whole groups; on growing parts of the training rows; on all of them once more, watched
+    on just these; and on labels dealt at random among at most 10,000 training rows, without validation rows, as these
+    would choose a step by true labels. Each takes as many steps as a training on all rows.
 
     Args:
       config: the whole config.
@@ -186,10 +186,17 @@ def plan(
         present = len(np.unique(pool.groups[cross_validation.rows_of(pool)]))
         kinds |= {"group": min(folds, present)} if present > 1 else {}
     dealt = [Deal(kind=kind, count=count, seeds=numbers) for kind, count in kinds.items()]
-    deals = {deal: cross_validation.make_members(pool, config, deal) for deal in dealt}
     train = pool.splits["train"]
     counts, why_no_curve = _sizes(pool, sizes)
     overrides = in_steps(config, len(train))
+    # As many steps as on all rows, or a gap would tell of a shorter training as well.
+    deals = {
+        deal: [
+            dataclasses.replace(member, overrides=overrides)
+            for member in cross_validation.make_members(pool, config, deal)
+        ]
+        for deal in dealt
+    }
     growing = growing_members(pool, counts, numbers, overrides)
     everything = np.arange(len(pool.rows))
     for seed in numbers:

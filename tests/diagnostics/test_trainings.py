@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import jax
@@ -73,10 +74,13 @@ def test_pruning_and_unfreezing_take_as_many_steps_on_each_part_of_the_rows():
         assert clock.steps(own.transfer.unfreeze[0][1], "unfreeze") == epoch
 
 
-def test_folds_are_those_of_cross_validation(digits):
+def test_folds_are_those_of_cross_validation_and_trained_as_long_as_all_rows(digits):
     config, pool, plan, outcomes, found, _ = digits
     for deal, got in zip(plan.deals, (found.out_of_fold, found.grouped), strict=True):
-        members = cross_validation.make_members(pool, config, deal)
+        steps = trainings.in_steps(config, len(pool.splits["train"]))
+        members = [
+            dataclasses.replace(member, overrides=steps) for member in cross_validation.make_members(pool, config, deal)
+        ]
         assert [member.digest() for member in members] == [member.digest() for member in plan.deals[deal]]
         expected = cross_validation.gather(pool, deal, members, outcomes)
         np.testing.assert_array_equal(got.predictions, expected.predictions)

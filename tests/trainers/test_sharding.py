@@ -122,9 +122,9 @@ FROZEN = {
         ("mlp", "fsdp"),
         ("mlp", "pmap"),
         ("vit", "mixed"),
-        pytest.param("vit", "pmap", marks=pytest.mark.slow),
-        pytest.param("resnet", "fsdp", marks=pytest.mark.slow),
-        pytest.param("resnet", "pmap", marks=pytest.mark.slow),
+        ("vit", "pmap"),
+        ("resnet", "fsdp"),
+        ("resnet", "pmap"),
     ],
 )
 def test_eight_devices_equal_one_where_a_part_is_frozen(make_training, assert_trees_equal, model, name):

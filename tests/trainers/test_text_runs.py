@@ -103,7 +103,7 @@ def test_a_run_on_texts_predicts_what_it_measured(files):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param("gpt", marks=pytest.mark.slow), "bert"])
+@pytest.mark.parametrize("name", ["gpt", "bert"])
 def test_pmap_over_8_devices_takes_the_steps_of_jit(files, name):
     """What is hidden of an example goes by its place in the whole batch."""
     losses = []
@@ -115,7 +115,7 @@ def test_pmap_over_8_devices_takes_the_steps_of_jit(files, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param("gpt", marks=pytest.mark.slow), "bert"])
+@pytest.mark.parametrize("name", ["gpt", "bert"])
 def test_a_member_of_a_population_equals_its_run(files, name):
     config = make_config(files, name, population__mode="loop", population__lanes=1)
     summary = train(config, files / "run")
