@@ -170,13 +170,15 @@ def _named(arrays: Mapping[str, np.ndarray], config: ml_collections.ConfigDict, 
         return found
     if not text.startswith(_PREFIX):
         raise UserError(f"data.{kind}: '{text}' is not possible; write '{_PREFIX}NAME', or several names with commas")
-    known = {name for name, own, _ in (key.split("/") for key in arrays) if own == kind}
+    # Fingerprints of parts, which come last, may have a slash themselves.
+    keys = {key: tuple(key.split("/", 2)) for key in arrays}
+    known = {name for name, own, _ in keys.values() if own == kind}
     for name in (each.strip() for each in text.removeprefix(_PREFIX).split(",")):
         if name not in known:
             raise unknown_name(f"data.{kind}", name, known)
         for key, rows in arrays.items():
-            if key.startswith(f"{name}/{kind}/"):
-                found.setdefault(key.split("/")[2], []).append(rows)
+            if keys[key][:2] == (name, kind):
+                found.setdefault(keys[key][2], []).append(rows)
     return found
 
 

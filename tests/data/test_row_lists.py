@@ -40,6 +40,19 @@ def test_rows_are_left_out_of_training_and_validation_and_the_test_keeps_all(con
     np.testing.assert_array_equal(after["test"].rows, before["test"].rows)
 
 
+def test_lists_of_a_part_with_a_slash_in_its_fingerprint_are_found(config, tmp_path):
+    config.source = "digits"
+    before = load(config, seed=0)
+    part, rows = before.parts["train"], before.splits["train"].rows
+    assert "/" in part
+    lists = RowLists(drop={part: rows[:3]}, weights={part: np.full(rows.max() + 1, 0.5, np.float32)})
+    write(tmp_path / FILE, {"some": lists}, before.parts.values())
+    config.findings, config.drop, config.weights = str(tmp_path), "findings:some", "findings:some"
+    split = load(config, seed=0).splits["train"]
+    np.testing.assert_array_equal(split.rows, rows[3:])
+    assert (split.weights == 0.5).all()
+
+
 def test_weights_are_those_of_training_rows_and_multiply(config, audit):
     config.weights = "findings:doubtful,both"
     splits = load(config, seed=0).splits
