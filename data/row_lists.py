@@ -77,7 +77,7 @@ class RowLists:
           UserError: there is no such file, or it is damaged.
         """
         kinds: dict[str, dict[str, np.ndarray]] = {"drop": {}, "weights": {}}
-        for key, rows in _read(pathlib.Path(path), "--workdir", f"{_KIND}/[^/]+").items():
+        for key, rows in _read(pathlib.Path(path), "--workdir", f"{_KIND}/.+").items():
             kind, _, part = key.partition("/")
             kinds[kind][part] = rows
         return cls(**kinds)
@@ -117,7 +117,7 @@ def chosen(config: ml_collections.ConfigDict) -> RowLists:
     path = pathlib.Path(config.findings) / FILE
     if not path.is_file():
         raise UserError(f"data.findings: no audit in '{config.findings}' (no {FILE}); run experiments.audit there")
-    arrays = _read(path, "data.findings", f"[^/]+/{_KIND}/[^/]+|{_PARTS}", [_PARTS])
+    arrays = _read(path, "data.findings", f"[^/]+/{_KIND}/.+|{_PARTS}", [_PARTS])
     parts = arrays.pop(_PARTS).tolist()
     dropped, weighed = (_named(arrays, config, kind) for kind in ("drop", "weights"))
     # A part without rows in any list has been looked at all the same.
