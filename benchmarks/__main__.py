@@ -31,6 +31,7 @@ NAMES = (
     "frozen_step",
     "linear_probe",
     "near_duplicates",
+    "audit",
 )
 
 

@@ -8,7 +8,9 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import re
 import zipfile
+import zlib
 from collections.abc import Collection, Mapping
 
 import ml_collections
@@ -21,8 +23,12 @@ from plumbline.files import replaced
 FILE = "findings.npz"
 """Name of the file in the directory of an audit, `write` writes it."""
 
+BEFORE = "before"
+"""Name, in place of a finding's, of the lists that were in use already where an audit looked."""
+
 _PREFIX = "findings:"
 _PARTS = "parts"
+_KIND = "(drop|weights)"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,7 +77,7 @@ class RowLists:
           UserError: there is no such file, or it is damaged.
         """
         kinds: dict[str, dict[str, np.ndarray]] = {"drop": {}, "weights": {}}
-        for key, rows in _read(pathlib.Path(path), "--workdir").items():
+        for key, rows in _read(pathlib.Path(path), "--workdir", f"{_KIND}/.+").items():
             kind, _, part = key.partition("/")
             kinds[kind][part] = rows
         return cls(**kinds)
@@ -111,13 +117,22 @@ def chosen(config: ml_collections.ConfigDict) -> RowLists:
     path = pathlib.Path(config.findings) / FILE
     if not path.is_file():
         raise UserError(f"data.findings: no audit in '{config.findings}' (no {FILE}); run experiments.audit there")
-    arrays = _read(path, "data.findings")
-    parts = arrays.pop(_PARTS, np.zeros(0, str)).tolist()
+    arrays = _read(path, "data.findings", f"[^/]+/{_KIND}/.+|{_PARTS}", [_PARTS])
+    parts = arrays.pop(_PARTS).tolist()
     dropped, weighed = (_named(arrays, config, kind) for kind in ("drop", "weights"))
     # A part without rows in any list has been looked at all the same.
     drop = {part: np.unique(np.concatenate([np.zeros(0, np.int64), *dropped.get(part, [])])) for part in parts}
     weights = {part: np.prod(lists, axis=0) for part, lists in weighed.items()}
     return RowLists(drop=drop, weights=weights)
+
+
+def with_before(text: str) -> str:
+    """What `data.drop` or `data.weights` says, and besides it the lists `BEFORE`.
+
+    Args:
+      text: of the field; "" for none.
+    """
+    return _PREFIX + ",".join(filter(None, [BEFORE, text.removeprefix(_PREFIX)]))
 
 
 def without_dropped(assigned: Assigned, lists: RowLists, config: ml_collections.ConfigDict) -> Assigned:
@@ -167,9 +182,16 @@ def _named(arrays: Mapping[str, np.ndarray], config: ml_collections.ConfigDict, 
     return found
 
 
-def _read(path: pathlib.Path, field: str) -> dict[str, np.ndarray]:
+def _read(path: pathlib.Path, field: str, form: str, needed: Collection[str] = ()) -> dict[str, np.ndarray]:
+    """All arrays of a file whose names are of this form, a regular expression, the needed ones among them."""
     try:
         with path.open("rb") as file, np.load(file) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            found = dict(arrays)
+        if strange := [name for name in found if not re.fullmatch(form, name)]:
+            raise ValueError(f"it holds '{strange[0]}'")
+        if missing := set(needed) - set(found):
+            raise ValueError(f"it lacks '{missing.pop()}'")
+        return found
+    # Which of these it is hangs on the byte that is damaged; a lone array is no context manager (TypeError).
+    except (OSError, ValueError, EOFError, RuntimeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{field}: '{path}' is missing or damaged ({error}); make it again") from None

@@ -20,6 +20,7 @@ from diagnostics.examples import Examples
 from diagnostics.finding import Finding, Rows, Table, cannot_judge, worst_first
 from plumbline import Preempted, UserError
 from plumbline.files import write_text
+from trainers.inference import FinishedRun
 
 _QUALITY, _QUANTITY, _FIT = "data quality", "data quantity", "fit"
 # Characters of an error that a message quotes.
@@ -39,6 +40,7 @@ class Material:
       pool: of the set; None where nothing was trained.
       trained: what became of the trainings that `diagnostics.trainings` planned; None where nothing was trained.
       wanted: accuracy, or mean squared error, of which is asked how much data it takes; None for none.
+      run: directory of a finished run whose fit is judged; "" for none.
     """
 
     config: ml_collections.ConfigDict
@@ -47,6 +49,7 @@ class Material:
     pool: Pool | None = None
     trained: Any = None
     wanted: float | None = None
+    run: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,6 +63,7 @@ class Diagnostic:
       with_reference: names of further ones that it gives where there is a reference.
       find: takes the material, and gives them.
       needs_trainings: whether it is left out where nothing was trained.
+      of_run: whether a finished run will do instead.
     """
 
     title: str
@@ -68,6 +72,11 @@ class Diagnostic:
     find: Callable[[Material], list[Finding]]
     with_reference: tuple[str, ...] = ()
     needs_trainings: bool = False
+    of_run: bool = False
+
+    def applies(self, material: Material) -> bool:
+        """Whether there is what it looks at."""
+        return not self.needs_trainings or material.trained is not None or (self.of_run and bool(material.run))
 
     def asked(self, material: Material) -> tuple[str, ...]:
         """The names of all findings that it gives on this material."""
@@ -97,7 +106,7 @@ def run(
     """
     findings: list[Finding] = []
     for diagnostic in DIAGNOSTICS if diagnostics is None else diagnostics:
-        if diagnostic.needs_trainings and material.trained is None:
+        if not diagnostic.applies(material):
             continue
         began = time.monotonic()
         findings += _ask(diagnostic, material, pathlib.Path(directory) / "tracebacks")
@@ -156,15 +165,19 @@ def _ask(diagnostic: Diagnostic, material: Material, folder: pathlib.Path) -> li
 
 
 def _with_whole_overrides(finding: Finding, config: ml_collections.ConfigDict) -> Finding:
+    """The finding, whose remedies name the whole value of each field, and not what is added to it alone."""
+
     def whole(field: str, value: Any) -> Any:
-        had = config.data[field.removeprefix("data.")] if field in _ADDED else ()
-        return (*had, *(each for each in value if each not in had)) if field in _ADDED else value
+        if field not in _ADDED:
+            return value
+        had = config.data[field.removeprefix("data.")]
+        return (*had, *(each for each in value if each not in had))
 
     remedies = tuple(
         dataclasses.replace(remedy, overrides={field: whole(field, value) for field, value in remedy.overrides.items()})
         for remedy in finding.remedies
     )
-    return dataclasses.replace(finding, remedies=remedies)
+    return finding if remedies == finding.remedies else dataclasses.replace(finding, remedies=remedies)
 
 
 def _unable(diagnostic: Diagnostic, names: Sequence[str], reason: str) -> list[Finding]:
@@ -212,12 +225,30 @@ def _of_examples(module: str) -> Callable[[Material], list[Finding]]:
     return lambda material: _call(module, examples=material.examples)
 
 
+def _duplicates(material: Material) -> list[Finding]:
+    from diagnostics.quality import duplicates
+
+    if not material.run or material.examples.features.kind == "table":
+        return duplicates.find(material.examples)
+    run = FinishedRun(material.run)
+    vectors = np.concatenate([run.embed(split) for split in material.examples.splits.values()])
+    return duplicates.find(material.examples, embed=lambda positions: vectors[positions])
+
+
+def _fit(material: Material) -> list[Finding]:
+    from diagnostics.fit import findings
+
+    if material.run:
+        return findings.of_run(material.run)
+    return findings.find(material.config, material.pool, material.trained)
+
+
 DIAGNOSTICS: tuple[Diagnostic, ...] = (
     Diagnostic(
         title="duplicates",
         challenge=_QUALITY,
         names=("exact_duplicates", "near_duplicates", "leaked_duplicates", "conflicting_labels"),
-        find=_of_examples("diagnostics.quality.duplicates"),
+        find=_duplicates,
     ),
     Diagnostic(
         title="missing",
@@ -293,13 +324,9 @@ DIAGNOSTICS: tuple[Diagnostic, ...] = (
         title="fit",
         challenge=_FIT,
         names=("fit", "control", "baselines", "calibration", "optimisation"),
-        find=lambda material: _call(
-            "diagnostics.fit.findings",
-            config=material.config,
-            pool=material.pool,
-            trained=material.trained,
-        ),
+        find=_fit,
         needs_trainings=True,
+        of_run=True,
     ),
 )
 """All that an audit asks, in this order."""

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import ml_collections
 import numpy as np
 
-from data.dataset import load
+from data.dataset import Kept, load
 from data.features import Features
+from data.row_lists import RowLists
 from data.split import Split
 from plumbline import UserError
 
@@ -24,12 +25,14 @@ class Examples:
       splits: "train", "test" and, if the config asks for one, "validation"; in the order of the positions.
       parts: of each split, the fingerprint of the part of the source that its rows are of.
       fingerprint: of all files and sets that were used.
+      row_lists: which rows of them were left out, or count less.
     """
 
     features: Features
     splits: dict[str, Split]
     parts: dict[str, str]
     fingerprint: str
+    row_lists: RowLists = dataclasses.field(default_factory=RowLists)
 
     def __len__(self) -> int:
         return sum(map(len, self.splits.values()))
@@ -107,21 +110,26 @@ class Examples:
             start += len(split)
 
 
-def open_examples(config: ml_collections.ConfigDict, *, seed: int) -> Examples:
+def open_examples(config: ml_collections.ConfigDict, *, seed: int, kept: Kept | None = None) -> Examples:
     """Opens a set; nothing is read before it is asked for, unless it fits in memory.
 
     Args:
       config: `config.data`.
       seed: of random splits.
+      kept: by a run on the set, in place of what the config names.
 
     Raises:
       UserError: as `data.dataset.load`, or the set is one text.
     """
-    dataset = load(config, seed=seed)
+    dataset = load(config, seed=seed, kept=kept)
     if dataset.features.task == "language":
         raise UserError(
             "data.source: is one text for language modelling, which has no rows to audit; name texts with labels"
         )
     return Examples(
-        features=dataset.features, splits=dataset.splits, parts=dataset.parts, fingerprint=dataset.fingerprint
+        features=dataset.features,
+        splits=dataset.splits,
+        parts=dataset.parts,
+        fingerprint=dataset.fingerprint,
+        row_lists=dataset.row_lists,
     )

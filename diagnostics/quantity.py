@@ -234,9 +234,8 @@ class _Part:
         if few:
             which = "It has" if len(worse) == 1 else f"{len(few)} of these {len(worse)} have"
             return f"{sentence} {which} few rows, too."
-        which = (
-            "It has no fewer rows than the others: it is" if len(worse) == 1 else "They have no fewer rows: they are"
-        )
+        which = "It has about" if len(worse) == 1 else "They have about"
+        which += " as many rows as others or more: " + ("it is" if len(worse) == 1 else "they are")
         return f"{sentence} {which} hard, not short." + self._ranks()
 
     def _ranks(self) -> str:

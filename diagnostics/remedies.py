@@ -21,7 +21,7 @@ NAME = "tried_remedies"
 # Findings of these were looked for and not found, or cannot be judged: there is nothing to mend.
 _NOT_FOUND = ("none", "unknown")
 # What these change is the test split, or what is asked of it: figures before and after are of different things.
-_OTHER_TEST = ("data.classes", "data.examples_per_class", "data.source", "data.target", "data.task", "data.test")
+_OTHER_TEST = ("data.classes", "data.source", "data.target", "data.task", "data.test")
 _ROWS = ("data.drop", "data.weights")
 
 
@@ -107,7 +107,7 @@ def clean_rows(pool: Pool, findings: Sequence[Finding]) -> np.ndarray:
     spoiled = [finding.spoiled for finding in findings if finding.spoiled is not None]
     rows = np.setdiff1d(pool.splits["test"], np.concatenate([np.zeros(0, np.int64), *spoiled]))
     if not len(rows):
-        raise UserError("--apply: no test row is without a copy in the training rows; there is nothing to judge by")
+        raise UserError("no test row is without a copy in the training rows, so there is nothing to judge by")
     return rows
 
 
@@ -187,27 +187,22 @@ def finding(
         Measure(name=f"{row.changes}: change of {metric}", value=row.difference[0] if row.difference else np.nan)
         for row in rows[1:]
     ]
+    better = f", as {metric} is better with {'it' if len(kept) == 1 else 'them'}," if kept else ""
+    message = (
+        f"{len(trials)} remed{'y' if len(trials) == 1 else 'ies'} tried: {len(kept)} kept{better} and "
+        f"{len(trials) - len(kept)} rejected{f', {worse} of which did harm' if worse else ''}."
+        if trials
+        else "No remedy can be tried."
+    )
     return Finding(
         name=NAME,
         challenge="remedies",
         severity="medium" if kept else "none",
-        message=_message(len(trials), len(kept), worse, metric),
+        message=message,
         measures=(Measure(name="remedies kept", value=len(kept), kind="count"), *gains),
         evidence=(table, untried) if refused else (table,),
         remedies=tuple(Remedy(text=trial.remedy.text, overrides=trial.remedy.overrides) for trial in kept),
     )
-
-
-def _message(tried: int, kept: int, worse: int, metric: str) -> str:
-    if not tried:
-        return "No remedy can be tried."
-    begin = f"{tried} remed{'y' if tried == 1 else 'ies'} tried"
-    if not kept:
-        did_harm = f"; {worse} did harm" if worse else ""
-        return f"{begin}: none kept, as none was shown to make {metric} better{did_harm}."
-    harm = f", {worse} of which did harm" if worse else ""
-    them = "it" if kept == 1 else "them"
-    return f"{begin}: {kept} kept, as {metric} is better with {them}, and {tried - kept} rejected{harm}."
 
 
 def _trial(name: str, finding: Finding, remedy: Remedy, config: ml_collections.ConfigDict) -> Trial:
@@ -215,6 +210,8 @@ def _trial(name: str, finding: Finding, remedy: Remedy, config: ml_collections.C
     for path in remedy.overrides:
         if path in _OTHER_TEST:
             raise UserError(f"{path} changes what is judged; compare by eye")
+        if path == "data.examples_per_class":
+            raise UserError("it makes trials of other changes faster, not the model better")
     if finding.spoiled is not None and "data.drop" in remedy.overrides:
         raise UserError("it makes the test honest, which no score of the test can show; take it")
     data = {path: value for path, value in remedy.overrides.items() if path.startswith("data.") and path not in _ROWS}

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -163,9 +164,9 @@ def plan(
 ) -> Plan:
     """What an audit trains: all of it is members of one population of `config` on the plan's pool.
 
-    Out of folds, shuffled and of whole groups; on growing parts of the training rows, as long as on all of them; on all
-    of them once more, watched on just these; and on labels dealt at random among at most 10,000 training rows, without
-    validation rows, as these would choose a step by true labels.
+    Out of folds, shuffled and of whole groups; on growing parts of the training rows; on all of them once more, watched
+    on just these; and on labels dealt at random among at most 10,000 training rows, without validation rows, as these
+    would choose a step by true labels. Each takes as many steps as a training on all rows.
 
     Args:
       config: the whole config.
@@ -185,10 +186,17 @@ def plan(
         present = len(np.unique(pool.groups[cross_validation.rows_of(pool)]))
         kinds |= {"group": min(folds, present)} if present > 1 else {}
     dealt = [Deal(kind=kind, count=count, seeds=numbers) for kind, count in kinds.items()]
-    deals = {deal: cross_validation.make_members(pool, config, deal) for deal in dealt}
     train = pool.splits["train"]
     counts, why_no_curve = _sizes(pool, sizes)
     overrides = in_steps(config, len(train))
+    # As many steps as on all rows, or a gap would tell of a shorter training as well.
+    deals = {
+        deal: [
+            dataclasses.replace(member, overrides=overrides)
+            for member in cross_validation.make_members(pool, config, deal)
+        ]
+        for deal in dealt
+    }
     growing = growing_members(pool, counts, numbers, overrides)
     everything = np.arange(len(pool.rows))
     for seed in numbers:
@@ -217,20 +225,21 @@ def plan(
     )
 
 
-def in_steps(config: ml_collections.ConfigDict, num_rows: int) -> dict[str, str | tuple[str, ...]]:
+def in_steps(config: ml_collections.ConfigDict, num_rows: int) -> dict[str, Any]:
     """Overrides that give all durations in steps, as they are for so many rows: the same for each part of them.
 
     Raises:
       UserError: a duration is none.
     """
     clock = make_clock(config, num_rows)
-    overrides: dict[str, str | tuple[str, ...]] = {"train.duration": f"{clock.total_steps} steps"}
+    overrides: dict[str, Any] = {"train.duration": f"{clock.total_steps} steps"}
     for section, name in (
         ("train", "evaluate_every"),
         ("train", "log_every"),
         ("train", "patience"),
         ("schedule", "warmup"),
         ("schedule", "rsqrt_timescale"),
+        *(("prune", name) for name in ("begin", "end", "every") if config.prune.sparsity),
     ):
         field, text = f"{section}.{name}", config[section][name]
         if text.strip():
@@ -238,11 +247,15 @@ def in_steps(config: ml_collections.ConfigDict, num_rows: int) -> dict[str, str 
     overrides["schedule.step_at"] = tuple(
         f"{clock.steps(text, 'schedule.step_at')} steps" for text in config.schedule.step_at
     )
+    if config.transfer.unfreeze:
+        overrides["transfer.unfreeze"] = tuple(
+            (pattern, f"{clock.steps(text, 'transfer.unfreeze')} steps") for pattern, text in config.transfer.unfreeze
+        )
     return overrides
 
 
 def growing_members(
-    pool: Pool, sizes: Sequence[int], seeds: Sequence[int], overrides: Mapping[str, str | tuple[str, ...]]
+    pool: Pool, sizes: Sequence[int], seeds: Sequence[int], overrides: Mapping[str, Any]
 ) -> dict[tuple[int, int], Member]:
     """A training for each size and seed, on nested parts of the training rows, judged on the test split.
 
@@ -296,9 +309,7 @@ def _sizes(pool: Pool, most: int) -> tuple[list[int], str]:
     return [len(train)], reason
 
 
-def _controls(
-    pool: Pool, seeds: Sequence[int], overrides: Mapping[str, str | tuple[str, ...]]
-) -> tuple[Pool, list[Member]]:
+def _controls(pool: Pool, seeds: Sequence[int], overrides: Mapping[str, Any]) -> tuple[Pool, list[Member]]:
     """The pool with rows whose labels are dealt at random, and a training on them for each seed."""
     train, held_out = (
         pool.splits["train"],

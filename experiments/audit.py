@@ -2,9 +2,12 @@
 
     python -m experiments.audit --config=configs/digits_mlp.py --workdir=runs/audit
     python -m experiments.audit --config=configs/digits_mlp.py --workdir=runs/audit_data --data-only
+    python -m experiments.audit --run=runs/mlp --workdir=runs/audit_mlp
 
 Flags:
     --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
+    --run=DIR                  none by default; in place of --config: a run, whose config counts; nothing is trained,
+                               and the fit is that of the run
     --workdir=DIR              new, empty, or that of an earlier start of this command, which it goes on with
     --reference=SOURCE         none by default; a set like that of data.source (csv:PATH, say), which the rows that are
                                trained on ought to be like: rows met in use, for example
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
     from experiments.auditing.report import Report
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
+_RUN = flags.DEFINE_string("run", "", "A finished run.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the results.")
 _REFERENCE = flags.DEFINE_string("reference", "", "A set to compare with.")
 _FOLDS = flags.DEFINE_integer("folds", 5, "Folds.")
@@ -82,46 +86,58 @@ _FOLDER_OF_TRIALS = "trials"
 def main(words: list[str]) -> None:
     """Looks, trains, judges, writes and prints."""
     command.refuse(words)
-    command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
+    command.require(**({} if _RUN.value else {"config": _CONFIG.value}), workdir=_WORKDIR.value)
     for name, least in _LEAST.items():
         if flags.FLAGS[name].value < least:
             raise UserError(f"--{name}: {flags.FLAGS[name].value} given; it must be at least {least}")
     for name in ("remedies", "trials"):
         if flags.FLAGS[name].present and not _APPLY.value:
             raise UserError(f"--{name}: is for --apply, which is not given")
-    for name in ("folds", "seeds", "sizes", "wanted"):
-        if flags.FLAGS[name].present and _DATA_ONLY.value:
-            raise UserError(f"--{name}: --data-only trains nothing; leave one of the two out")
+    if _RUN.value and _CONFIG.value is not None:
+        raise UserError("--config: --run has a config of its own; leave one of the two out")
+    for instead in ("run", "data-only"):
+        for name in ("folds", "seeds", "sizes", "wanted"):
+            if flags.FLAGS[instead].value and flags.FLAGS[name].present:
+                raise UserError(f"--{name}: --{instead} trains nothing; leave one of the two out")
     workplace.stoppable()
     population_devices()
-    _audit(_CONFIG.value)
+    _audit()
 
 
-def _audit(config: "ml_collections.ConfigDict") -> None:
+def _audit() -> None:
     from diagnostics import audit
     from diagnostics.examples import open_examples
     from experiments.auditing.report import Report
     from trainers import compilation, transfer
+    from trainers.run_directory import RunDirectory
 
     names = {name for each in audit.DIAGNOSTICS for name in (*each.names, *each.with_reference)}
     for name in _REMEDIES.value:
         if name not in names:
             raise unknown_name("--remedies", name, names)
+    run = RunDirectory(_RUN.value) if _RUN.value else None
+    try:
+        config = run.config() if run else _CONFIG.value
+    except UserError as error:
+        raise UserError(str(error).replace("--workdir", "--run")) from None
+    used = config.data.findings
+    if used and pathlib.Path(used).resolve() == pathlib.Path(_WORKDIR.value).resolve():
+        raise UserError(f"--workdir: '{_WORKDIR.value}' is data.findings as well, and would be replaced; give another")
     with workplace.held(_WORKDIR.value, _question(config), overwrite=_OVERWRITE.value) as place:
-        config = transfer.resolved(config)
-        examples = open_examples(config.data, seed=config.seed)
+        config = transfer.resolved(config, run)
+        examples = open_examples(config.data, seed=config.seed, kept=run.kept() if run else None)
         reference, fingerprint = _read_reference(config, examples)
         _check_unchanged(place.path, {"data": examples.fingerprint, "reference": fingerprint})
         compilation.keep_programs(config.execution.compilation_cache, config.data.cache_dir)
-        material = audit.Material(config=config, examples=examples, reference=reference, wanted=_WANTED.value)
-        if _DATA_ONLY.value:
+        material = audit.Material(
+            config=config, examples=examples, reference=reference, wanted=_WANTED.value, run=_RUN.value
+        )
+        if _DATA_ONLY.value or run:
             _begin(place)
             trainings = None
         else:
             material, trainings = _train(material, place)
         findings, seconds = _ask(material, place.path)
-        if _APPLY.value:
-            findings = [*findings, _try_remedies(config, findings, place)]
         report = Report(
             directory=str(place.path),
             source=config.data.source,
@@ -146,14 +162,16 @@ def _question(config: "ml_collections.ConfigDict") -> workplace.Question:
         name: str(value) for name, value in compared(config.to_dict()).items() if name.startswith("data.")
     }
     asked |= {"seed": config.seed, "reference": _REFERENCE.value or "none"}
-    if not _DATA_ONLY.value:
+    if _RUN.value:
+        asked["run"] = _RUN.value
+    elif not _DATA_ONLY.value:
         asked |= {"folds": _FOLDS.value, "sizes": _SIZES.value}
     if _WANTED.value is not None:
         asked["wanted"] = str(_WANTED.value)
     return workplace.Question(
         command="audit",
         asked=asked,
-        seeds=0 if _DATA_ONLY.value else _SEEDS.value,
+        seeds=0 if _DATA_ONLY.value or _RUN.value else _SEEDS.value,
         results=(files.FINDINGS, files.LISTS, _PAGE),
     )
 
@@ -217,8 +235,9 @@ def _train(material: "Material", place: workplace.Workplace) -> "tuple[Material,
 
 
 def _ask(material: "Material", path: pathlib.Path) -> "tuple[list[Finding], dict[str, float]]":
-    """All findings, and the seconds that each diagnostic took."""
-    from diagnostics import audit
+    """All findings, and the seconds that each diagnostic took; the trials of remedies are one more."""
+    from diagnostics import audit, remedies
+    from experiments.auditing import trials
 
     seconds: dict[str, float] = {}
 
@@ -227,7 +246,18 @@ def _ask(material: "Material", path: pathlib.Path) -> "tuple[list[Finding], dict
         print(f"{title}  {took:.1f} s", file=sys.stderr, flush=True)
 
     shutil.rmtree(path / "tracebacks", ignore_errors=True)
-    return audit.run(material, path, show=show), seconds
+    findings = audit.run(material, path, show=show)
+    if _APPLY.value:
+        tried = audit.Diagnostic(
+            title="remedies",
+            challenge="remedies",
+            names=(remedies.NAME,),
+            find=lambda material: [
+                trials.apply(material.config, findings, _REMEDIES.value, count=_TRIALS.value, directory=path)
+            ],
+        )
+        findings = [*findings, *audit.run(material, path, diagnostics=[tried], show=show)]
+    return findings, seconds
 
 
 def _begin(place: workplace.Workplace) -> None:
@@ -236,14 +266,6 @@ def _begin(place: workplace.Workplace) -> None:
     place.begin()
     if _OVERWRITE.value:
         trials.forget(place.path)
-
-
-def _try_remedies(
-    config: "ml_collections.ConfigDict", findings: "list[Finding]", place: workplace.Workplace
-) -> "Finding":
-    from experiments.auditing import trials
-
-    return trials.apply(config, findings, _REMEDIES.value, count=_TRIALS.value, directory=place.path)
 
 
 def _write(report: "Report", path: pathlib.Path) -> None:

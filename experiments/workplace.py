@@ -80,8 +80,8 @@ class Workplace:
         self._write()
 
     def leave(self) -> None:
-        """Makes nobody's what nothing came of."""
-        if not any((self.path / name).exists() for name in (_POPULATION, *self._question.results)):
+        """Makes nobody's what nothing came of: a directory that holds no more than whose it is."""
+        if all(entry.name[0] == "." or entry.name == _ABOUT for entry in self.path.iterdir()):
             (self.path / _ABOUT).unlink(missing_ok=True)
 
     def _check(self) -> dict[str, Any] | None:

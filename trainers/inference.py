@@ -17,6 +17,7 @@ from data.prediction import Chunk, read_inputs
 from plumbline import UserError, unknown_name
 from trainers import checkpoints, compilation, hyperparameters
 from trainers.building import build_program
+from trainers.cached_features import make_compute
 from trainers.checkpoints import Checkpoints
 from trainers.durations import Clock
 from trainers.evaluation import evaluation_batch_size, make_evaluate
@@ -140,6 +141,11 @@ class FinishedRun:
                 counted = own.get(objective.best_metric)
                 weights.append(batch["weight"][row] if counted is None else counted[1])
         return np.array(values, np.float64), np.array(weights, np.float64), examples.groups
+
+    def embed(self, split: data.Split) -> np.ndarray:
+        """What the head reads of each example of a split: (n, d) float32, or (n, L, d) where it answers each token."""
+        compute = make_compute(self.program, self._mesh, self._shardings, batch_size=self._batch_size)
+        return compute(self.state, split)
 
     def predict(self, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Predicts files: images or texts, folders of them, or tables with or without the target column.

@@ -17,9 +17,9 @@ from diagnostics.fit import baselines, calibration, optimisation, remedies
 from diagnostics.fit.baselines import Baselines
 from diagnostics.fit.optimisation import Course
 from diagnostics.fit.verdict import Figures, judge
-from diagnostics.statistics import Interval, clustered_interval, mean_interval
+from diagnostics.statistics import Interval, clustered_interval, mean_interval, within
 from diagnostics.trainings import Control, Trained
-from plumbline import UserError
+from plumbline import UserError, counted
 from trainers.building import make_clock
 from trainers.inference import FinishedRun
 from trainers.run_directory import RunDirectory
@@ -107,7 +107,7 @@ def of_run(workdir: str | os.PathLike) -> list[Finding]:
     if features.task == "language":
         raise UserError("--workdir: holds a language model, which has no rows; experiments.evaluate measures it")
     each = {"train": run.evaluate_each("train")}
-    dataset = load(config.data, seed=config.seed, tokenizer=features.tokenizer)
+    dataset = load(config.data, seed=config.seed, kept=directory.kept())
     held_out = [name for name in ("validation", "test") if name in dataset.splits]
     each |= {name: run.evaluate_each(name) for name in held_out}
     pool, chosen = _some(dataset, ["train", *held_out], config.seed)
@@ -186,7 +186,8 @@ class _Scale:
         mean, low, high = scores.mean_of_rows(values, weights, groups, are_shares=self.is_share)
         if self.is_share:
             return (float(mean), float(low), float(high))
-        return tuple(float(1 - value / self.variance) for value in (mean, high, low))
+        # No squared error is below 0, though an interval around a few groups may be.
+        return tuple(float(1 - value / self.variance) for value in within((mean, high, low), 0.0, np.inf))
 
     def amount(self, interval: Interval) -> Interval:
         """A difference of errors as one of scores."""
@@ -194,6 +195,8 @@ class _Scale:
 
     def text(self, interval: Interval) -> str:
         mean, low, high = interval
+        if not np.isfinite([low, high]).all():
+            return f"{mean:.1%}" if self.is_share else f"{mean:.3f}"
         if self.is_share:
             return f"{mean:.1%} ({low:.1%} to {high:.1%})"
         return f"{mean:.3f} ({low:.3f} to {high:.3f})"
@@ -232,7 +235,13 @@ class _Comparison:
         behind, model, score = self._behind(best.held_out), self._held(self._own), self._held(best.held_out)
         both = f"Held out, the model has {scale.name} {scale.text(model)}, the best baseline, a {best.name}, "
         both += scale.text(score)
-        if behind[1] > _POINT:
+        if not np.isfinite(behind).all():
+            severity = "unknown"
+            message = (
+                "Cannot judge: there is no interval for scores on the rows held out, as all that count are of one "
+            )
+            message += f"group, or too few. {both}."
+        elif behind[1] > _POINT:
             severity = "high" if behind[0] > 0.1 else "medium"
             message = f"{both}: the baseline is better by {scale.text(behind)} on the same rows."
         elif behind[2] < 0:
@@ -417,8 +426,8 @@ def _optimisation(config: ml_collections.ConfigDict, course: Course, *, of_run: 
         return cannot_judge(
             name,
             _CHALLENGE,
-            f"there are {len(course.train)} points of the training loss, and it takes {optimisation.LEAST_POINTS}; set "
-            f"{'train.log_every' if of_run else 'train.evaluate_every'} to less",
+            f"the training loss has {counted(len(course.train), 'point')}, and it takes {optimisation.LEAST_POINTS}; "
+            f"set {'train.log_every' if of_run else 'train.evaluate_every'} to less",
         )
     looked = "loss" if not of_run else "loss, gradient and units"
     message = " ".join(f"{each.name.capitalize()}: {each.text}" for each in found)

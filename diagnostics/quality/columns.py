@@ -316,14 +316,17 @@ def _leaking(examples: Examples, varying: np.ndarray) -> Finding:
             evidence=(table,),
         )
     names = tuple(features.columns[varying[index]].name for index in flagged)
+    beside = (
+        f"; the next best column takes away {max(next_best, 0.0):.0%} of the error" if len(order) > len(names) else ""
+    )
     first = "this column alone reaches" if len(flagged) == 1 else "each of these alone reaches up to"
     return Finding(
         name=name,
         challenge=_CHALLENGE,
         severity="high" if skills[best] >= _PERFECT else "medium",
-        message=f"{_listed(list(names))}: {first} {reached} on held-out rows ({against}; the next best column takes "
-        f"away {max(next_best, 0.0):.0%} of the error). That may be legitimate. Often such a column was written down "
-        "after the label, or made from it: ask if it is known when predictions are to be made.",
+        message=f"{_listed(list(names))}: {first} {reached} on held-out rows ({against}{beside}). That may be "
+        "legitimate. Often such a column was written down after the label, or made from it: ask if it is known when "
+        "predictions are to be made.",
         measures=(measure, Measure(name="the same of the next best column", value=next_best, kind="share")),
         evidence=(table,),
         remedies=(

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from data import row_lists
 from diagnostics.examples import Examples
 from diagnostics.finding import CHALLENGES, SEVERITIES, Finding, Remedy, worst_first
 
@@ -40,9 +41,14 @@ class Report:
         return {severity: sum(finding.severity == severity for finding in self.findings) for severity in SEVERITIES}
 
     def overrides(self, remedy: Remedy) -> dict[str, Any]:
-        """Those of a remedy; where they name findings, with the directory that these are in."""
-        named = any(remedy.overrides.get(field) for field in _OF_FINDINGS)
-        return ({_DIRECTORY: self.directory} if named else {}) | dict(remedy.overrides)
+        """Those of a remedy; where they name findings, with the directory that these are in, and what was in use."""
+        if not any(remedy.overrides.get(field) for field in _OF_FINDINGS):
+            return dict(remedy.overrides)
+        found, before = {_DIRECTORY: self.directory} | dict(remedy.overrides), self.examples.row_lists
+        for field, lists in zip(_OF_FINDINGS, (before.drop, before.weights), strict=True):
+            if any(map(len, lists.values())):
+                found[field] = row_lists.with_before(found.get(field, ""))
+        return found
 
     def by_challenge(self) -> dict[str, list[Finding]]:
         """The findings of each challenge that has some, the worst first."""

@@ -10,6 +10,7 @@ import ml_collections
 from data.pool import load_pool
 from diagnostics import remedies
 from diagnostics.finding import Finding
+from plumbline import UserError
 from trainers import objectives
 from trainers.members import overridden
 from trainers.population import Population
@@ -40,10 +41,15 @@ def apply(
     """
     trials, refused = remedies.choose(findings, config, names)
     pools = {remedies.pool_key({}): load_pool(config.data, seed=config.seed)}
-    for trial in trials:
+    for trial in list(trials):
         key = remedies.pool_key(trial.data)
         if key not in pools:
-            pools[key] = load_pool(overridden(config, trial.data).data, seed=config.seed)
+            try:
+                pools[key] = load_pool(overridden(config, trial.data).data, seed=config.seed)
+            except UserError as error:
+                # Such as one that leaves no column.
+                refused[trial.name] = str(error)
+                trials.remove(trial)
     pool = pools[remedies.pool_key({})]
     pool.require_independent("--apply")
     seeds = range(config.seed, config.seed + count)

@@ -108,6 +108,7 @@ def test_digits_start_from_the_cache_without_importing_tfds(make_config):
     subprocess.run([sys.executable, "-c", program, config.cache_dir], check=True)
 
 
+@pytest.mark.slow
 def test_processes_that_prepare_the_digits_at_once_do_not_break_each_other(tmp_path):
     program = "import pathlib, sys; from data.sources import digits; digits.prepare(pathlib.Path(sys.argv[1]))"
     processes = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) for _ in range(3)]

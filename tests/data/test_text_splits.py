@@ -9,6 +9,7 @@ import pytest
 import data
 from data import Features, tokenizer
 from data.pool import load_pool
+from data.row_lists import RowLists
 from plumbline import UserError
 from tests.conftest import POEM
 
@@ -141,7 +142,7 @@ def test_the_features_of_a_run_stand_in_for_the_tokenizer_file(write_table, make
     file.unlink()
     features = Features.from_json(before.features.to_json())
     assert features == before.features
-    again = data.load(config, seed=0, tokenizer=features.tokenizer)
+    again = data.load(config, seed=0, kept=data.Kept(tokenizer=features.tokenizer, row_lists=RowLists()))
     assert again.fingerprint == before.fingerprint
     np.testing.assert_array_equal(read_all(again.splits["test"]), read_all(before.splits["test"]))
     file.write_text(tokenizer.of_characters([POEM]).content)

@@ -9,7 +9,7 @@ from configs import defaults
 from diagnostics import audit
 from diagnostics.audit import Diagnostic, Material
 from diagnostics.examples import open_examples
-from diagnostics.finding import CHALLENGES, Finding, Rows, Table, cannot_judge
+from diagnostics.finding import CHALLENGES, Finding, Remedy, Rows, Table, cannot_judge
 from plumbline import Preempted, UserError
 
 
@@ -141,3 +141,23 @@ def test_each_question_is_asked_once_and_belongs_to_a_challenge():
     assert len(set(names)) == len(names) > 10
     assert len({each.title for each in audit.DIAGNOSTICS}) == len(audit.DIAGNOSTICS)
     assert {each.challenge for each in audit.DIAGNOSTICS} <= set(CHALLENGES)
+
+
+def test_what_is_ignored_already_stays_ignored_with_the_remedy(tmp_path):
+    config, length, width = defaults.get_config(), "petal length (cm)", "petal width (cm)"
+    config.data.update({"source": "sklearn:iris", "ignore": (length,)})
+    remedy = Remedy(text="Leave it out.", overrides={"data.ignore": (width, length), "model.dropout": 0.1})
+    examples = open_examples(config.data, seed=0)
+    asked = [diagnostic("it", lambda material: [found("it", remedies=(remedy,))])]
+    (finding,) = audit.run(Material(config=config, examples=examples), tmp_path, diagnostics=asked)
+    assert finding.remedies[0].overrides == {"data.ignore": (length, width), "model.dropout": 0.1}
+
+
+def test_a_run_is_asked_for_its_fit_where_nothing_was_trained(material, tmp_path):
+    asked = [
+        dataclasses.replace(diagnostic("fit", lambda material: [found("fit")], needs_trainings=True), of_run=True),
+        diagnostic("quantity", lambda material: [found("quantity")], needs_trainings=True),
+    ]
+    of_run = dataclasses.replace(material, run="runs/it")
+    assert [each.name for each in audit.run(of_run, tmp_path, diagnostics=asked)] == ["fit"]
+    assert audit.run(material, tmp_path, diagnostics=asked) == []

@@ -40,6 +40,7 @@ def cross_validated(config, pool, deal, labels_of=None):
     return cross_validation.gather(pool, deal, members, train(config, labels_of or pool, members))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["digits", "sklearn:diabetes"])
 def test_predictions_do_not_see_the_labels_that_were_held_out(source):
     config, pool = make(source)
@@ -56,6 +57,7 @@ def test_predictions_do_not_see_the_labels_that_were_held_out(source):
     assert not same[honest.fold[0] != 1].any()
 
 
+@pytest.mark.slow
 def test_what_is_fitted_on_a_fold_does_not_see_the_inputs_that_were_held_out():
     config, pool = make("sklearn:wine")
     deal = Deal(kind="stratified", count=4, seeds=(0,))
@@ -101,6 +103,7 @@ def test_logistic_regression_agrees_with_cross_val_predict():
     assert np.abs(expected - labels[:, None]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_each_row_but_the_tests_is_predicted_once_a_seed():
     config, pool = make("digits", data__validation="10 percent")
     deal = Deal(kind="group", count=3, seeds=(4, 5))

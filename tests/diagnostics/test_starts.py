@@ -141,6 +141,7 @@ def test_an_encoder_gives_what_the_run_itself_makes_of_the_examples(pretrained):
     assert not np.allclose(fresh.layers(positions)["features"], layers["features"])
 
 
+@pytest.mark.slow
 def test_a_number_is_scored_by_the_share_of_its_variance_that_is_explained(tmp_path):
     config = config_of("sklearn:diabetes", data__target="", train__duration="60 epochs", model__mlp__hidden_sizes=(32,))
     train(config, tmp_path / "run", devices=jax.devices()[:1])

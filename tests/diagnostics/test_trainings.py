@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import jax
@@ -9,6 +10,7 @@ from data.pool import load_pool
 from diagnostics import cross_validation, trainings
 from diagnostics.scores import by_row
 from plumbline import UserError
+from trainers.building import make_clock
 from trainers.population import Population, overridden
 
 QUICK = {
@@ -50,10 +52,35 @@ def test_one_program_serves_all_trainings_of_an_audit(digits):
     assert found.diverged == []
 
 
-def test_folds_are_those_of_cross_validation(digits):
+def test_pruning_and_unfreezing_take_as_many_steps_on_each_part_of_the_rows():
+    config, pool = make(
+        "digits",
+        prune__sparsity=0.5,
+        prune__begin="1 epochs",
+        prune__end="60 percent",
+        prune__every="256 examples",
+        train__batch_size=128,
+        transfer__unfreeze=(("^head/", "1 epochs"),),
+    )
+    plan = trainings.plan(config, pool, folds=3, seeds=1, sizes=4)
+    sizes = [len(member.train) for member in plan.growing.values()]
+    assert len(set(sizes)) == 4
+    epoch = make_clock(config, max(sizes)).steps("1 epochs", "prune.begin")
+    for member in plan.growing.values():
+        own = overridden(config, member.overrides)
+        clock = make_clock(own, len(member.train))
+        steps = [clock.steps(own.prune[name], name) for name in ("begin", "end", "every")]
+        assert steps == [epoch, 24, 2]
+        assert clock.steps(own.transfer.unfreeze[0][1], "unfreeze") == epoch
+
+
+def test_folds_are_those_of_cross_validation_and_trained_as_long_as_all_rows(digits):
     config, pool, plan, outcomes, found, _ = digits
     for deal, got in zip(plan.deals, (found.out_of_fold, found.grouped), strict=True):
-        members = cross_validation.make_members(pool, config, deal)
+        steps = trainings.in_steps(config, len(pool.splits["train"]))
+        members = [
+            dataclasses.replace(member, overrides=steps) for member in cross_validation.make_members(pool, config, deal)
+        ]
         assert [member.digest() for member in members] == [member.digest() for member in plan.deals[deal]]
         expected = cross_validation.gather(pool, deal, members, outcomes)
         np.testing.assert_array_equal(got.predictions, expected.predictions)

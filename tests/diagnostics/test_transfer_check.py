@@ -134,6 +134,7 @@ def test_killed_during_the_training_from_scratch_the_next_call_goes_on(command, 
     assert figures(tmp_path / "run") == figures(checked[0])
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_be_checked_later_and_overwritten(command, checked, quick_run, tmp_path):
     words = (*FINE_TUNING, f"--config.transfer.source={quick_run}", f"--workdir={tmp_path / 'run'}")
     command("train", *words[:-3], *words[-2:])

@@ -17,6 +17,7 @@ def table_of(text):
     return [line for line in text.decode().splitlines() if line.startswith("|")]
 
 
+@pytest.mark.slow
 def test_variants_are_compared_in_a_table_that_the_command_makes_again_to_the_last_digit(command, tmp_path):
     first, second = (ablate(command, tmp_path / name) for name in ("a", "b"))
     table = table_of(first["ablations.md"])
@@ -35,6 +36,7 @@ def test_variants_are_compared_in_a_table_that_the_command_makes_again_to_the_la
     assert figures["population"]["programs"] == 3
 
 
+@pytest.mark.slow
 def test_a_variant_is_trained_as_a_single_run_is(command, tmp_path):
     ablate(command, tmp_path / "table")
     words = (MLP, *QUICK[:2], "--config.seed=0", "--config.optimizer.weight_decay=0.0", "--config.train.tensorboard=0")

@@ -67,6 +67,16 @@ def test_other_splits_are_refused_where_an_audit_is(audited, fails):
     assert "holds results that would be lost (data.test is auto there, 40 percent here)" in refused
 
 
+def test_an_audit_does_not_replace_the_lists_that_it_uses(audited, fails):
+    table, words, _ = audited
+    out = table.parent / "out"
+    kept = (out / "findings.npz").read_bytes()
+    used = (f"--config.data.findings={table.parent}/../{table.parent.name}/out", "--config.data.drop=findings:outliers")
+    message = f"--workdir: '{out}' is data.findings as well, and would be replaced; give another"
+    assert fails("audit", *words, *used, "--overwrite") == message
+    assert (out / "findings.npz").read_bytes() == kept
+
+
 def test_a_damaged_audit_is_told_in_a_line(audited, fails):
     table, words, _ = audited
     file = table.parent / "out" / "findings.json"
@@ -94,6 +104,61 @@ def test_one_text_has_no_rows_to_audit(fails, tmp_path):
     words = f"--config=configs/gpt_tinyshakespeare.py:{tmp_path / 'poem.txt'}"
     message = fails("audit", words, f"--workdir={tmp_path / 'out'}", "--data-only")
     assert "has no rows to audit; name texts with labels" in message
+
+
+def test_an_audit_of_cleaned_data_keeps_what_was_left_out_before(command, tmp_path):
+    lines = rows().splitlines(keepends=True)
+    table, first, second = tmp_path / "table.csv", tmp_path / "first", tmp_path / "second"
+    table.write_text("".join([*lines, *lines[1:4], *lines[1:20:3]]))
+    data = (f"--config=configs/table.py:{table},target=kind", "--data-only")
+    command("audit", *data, f"--workdir={first}")
+    found = {each["name"]: each for each in json.loads((first / "findings.json").read_text())["findings"]}
+    (leaked,) = (each["flags"] for each in found["leaked_duplicates"]["remedies"])
+    command("audit", *data, f"--workdir={second}", *leaked)
+    found = {each["name"]: each for each in json.loads((second / "findings.json").read_text())["findings"]}
+    assert found["leaked_duplicates"]["severity"] == "none"
+    (remedy,) = found["exact_duplicates"]["remedies"]
+    assert remedy["overrides"] == {
+        "data.findings": str(second),
+        "data.drop": "findings:before,exact_duplicates",
+    }
+    with np.load(first / "findings.npz") as before, np.load(second / "findings.npz") as after:
+        (part,) = before["parts"]
+        np.testing.assert_array_equal(after[f"before/drop/{part}"], before[f"leaked_duplicates/drop/{part}"])
+        assert not np.isin(after[f"exact_duplicates/drop/{part}"], after[f"before/drop/{part}"]).any()
+    command("audit", *data, f"--workdir={tmp_path / 'third'}", *remedy["flags"])
+    cleaned = json.loads((tmp_path / "third" / "findings.json").read_text())
+    severities = {each["name"]: each["severity"] for each in cleaned["findings"]}
+    assert severities["leaked_duplicates"] == "none"
+
+
+def trials(table, out, *more):
+    short = ("--data-only", "--apply", "--trials=2", "--config.train.duration=4 epochs", "--config.schedule.warmup=")
+    return (f"--config=configs/table.py:{table},target=kind", f"--workdir={out}", *short, *more)
+
+
+def test_a_remedy_that_leaves_no_column_is_not_tried_and_the_audit_is_written(command, tmp_path):
+    lines = (f"{number % 2}.{number:03d},{number * 7 % 60},{'ab'[number % 2]}\n" for number in range(80))
+    (tmp_path / "told.csv").write_text("answer,number,kind\n" + "".join(lines))
+    command("audit", *trials(tmp_path / "told.csv", tmp_path / "out", "--config.data.ignore=('number',)"))
+    found = {each["name"]: each for each in json.loads((tmp_path / "out" / "findings.json").read_text())["findings"]}
+    assert found["leaking_columns"]["remedies"][0]["overrides"] == {"data.ignore": ["number", "answer"]}
+    untried = dict(found["tried_remedies"]["evidence"][1]["rows"])
+    assert "has no input columns left" in untried["data.ignore = ('number', 'answer')"]
+
+
+def test_where_remedies_cannot_be_judged_the_other_findings_are_written(command, tmp_path):
+    (tmp_path / "table.csv").write_text(rows())
+    test = f"--config.data.test={tmp_path / 'same.csv'}"
+    (tmp_path / "same.csv").write_text("".join(rows().splitlines(keepends=True)[:40]))
+    words = trials(
+        tmp_path / "table.csv", tmp_path / "out", test, "--config.data.validation=none", "--config.train.patience="
+    )
+    command("audit", *words)
+    found = {each["name"]: each for each in json.loads((tmp_path / "out" / "findings.json").read_text())["findings"]}
+    assert found["leaked_duplicates"]["severity"] == "high"
+    assert found["tried_remedies"]["severity"] == "unknown"
+    assert found["tried_remedies"]["message"].startswith("Cannot judge: no test row is without a copy in the training")
 
 
 @pytest.mark.slow
@@ -127,3 +192,22 @@ def test_remedies_against_wrong_labels_are_kept_and_useless_ones_rejected(comman
     dropped = found["label_errors"]["drop"]
     rows = np.concatenate([split["rows"] for split in dropped.values()])
     assert len(np.intersect1d(rows, wrong)) > 0.9 * len(rows)
+
+
+@pytest.mark.slow
+def test_a_run_is_audited_with_the_fit_it_came_to(command, quick_run, tmp_path):
+    command("audit", f"--run={quick_run}", f"--workdir={tmp_path / 'out'}")
+    about = json.loads((tmp_path / "out" / "findings.json").read_text())
+    found = {finding["name"]: finding for finding in about["findings"]}
+    assert about["trainings"] is None
+    assert {"exact_duplicates", "fit", "baselines", "calibration", "optimisation"} <= set(found)
+    assert "label_errors" not in found
+    # Of thirty steps, all the way up.
+    assert found["fit"]["message"].startswith(("It underfits", "Cannot tell"))
+    assert not (tmp_path / "out" / "tracebacks").exists()
+
+
+def test_a_run_takes_the_place_of_a_config(fails, tmp_path):
+    words = (f"--run={tmp_path / 'none'}", f"--workdir={tmp_path / 'out'}")
+    assert fails("audit", *words).startswith(f"--run: no config.json in '{tmp_path / 'none'}'")
+    assert fails("audit", *words, "--folds=3") == "--folds: --run trains nothing; leave one of the two out"

@@ -33,6 +33,7 @@ def test_grouped_folds_are_set_beside_shuffled_ones_and_leakage_is_told(command,
     assert right.mean() == pytest.approx(summary["folds"]["group"]["accuracy_over_rows"][0])
 
 
+@pytest.mark.slow
 def test_one_group_is_left_out_at_a_time_against_as_many_shuffled_folds(command, tmp_path):
     words = (*QUICK, "--groups=writer", "--leave-one-group-out", f"--workdir={tmp_path / 'cv'}")
     assert "11 folds, one group each" in command("crossvalidate", *words).stdout
@@ -43,6 +44,7 @@ def test_one_group_is_left_out_at_a_time_against_as_many_shuffled_folds(command,
     }
 
 
+@pytest.mark.slow
 def test_a_regression_is_cross_validated_over_seeds_and_goes_on_with_more(command, tmp_path):
     words = ("--config=configs/diabetes_mlp.py", "--config.train.duration=30 steps", f"--workdir={tmp_path}/cv")
     command("crossvalidate", *words, "--folds=3", "--seeds=2")

@@ -44,6 +44,7 @@ def adapted(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_a_run_with_adapters_answers_the_same_as_what_was_exported_of_it(adapted, command, tmp_path):
     printed = command("export", f"--workdir={adapted}", f"--output={tmp_path / 'exported'}").stdout
     assert "as Hugging Face ViT" in printed
@@ -74,6 +75,7 @@ def test_the_report_calls_adapters_what_they_are(adapted):
     assert "transfer.allow" not in report
 
 
+@pytest.mark.slow
 def test_what_was_exported_is_a_source_for_others(adapted, command, tmp_path):
     command("export", f"--workdir={adapted}", f"--output={tmp_path / 'exported'}", f"--like={FIXTURES / 'hf_vit'}")
     fields = {
@@ -105,6 +107,7 @@ def test_what_cannot_be_exported_is_told(adapted, quick_run, fails, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
+@pytest.mark.slow
 def test_a_regression_that_was_exported_answers_in_the_units_of_its_label(command, tmp_path):
     fields = {
         "data.source": f"csv:{tmp_path / 'texts.csv'}",

@@ -6,6 +6,7 @@ MLP = "--config=configs/digits_mlp.py"
 REGRESSION = "--config=configs/diabetes_mlp.py"
 
 
+@pytest.mark.slow
 def test_it_says_what_twice_the_data_bring_and_what_an_accuracy_takes(command, tmp_path):
     workdir = tmp_path / "curve"
     words = (MLP, "--config.train.duration=300 steps", "--config.train.evaluate_every=100 steps", "--accuracy=0.93")
@@ -27,6 +28,7 @@ def test_it_says_what_twice_the_data_bring_and_what_an_accuracy_takes(command, t
     assert (workdir / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_subsets_train_as_long_as_the_whole_by_what_the_config_says_of_it(command, tmp_path):
     words = (REGRESSION, "--sizes=4", "--seeds=2", "--target=2000", "--config.train.duration=3 epochs")
     output = command("learning_curve", *words, f"--workdir={tmp_path}/curve").stdout
@@ -42,6 +44,7 @@ def test_subsets_train_as_long_as_the_whole_by_what_the_config_says_of_it(comman
     assert figures["no_hindsight"] in output
 
 
+@pytest.mark.slow
 def test_one_seed_has_no_interval_of_chance_and_says_so(command, tmp_path):
     words = (MLP, "--config.train.duration=60 steps", "--config.train.evaluate_every=60 steps", "--sizes=5")
     output = command("learning_curve", *words, "--seeds=1", f"--workdir={tmp_path}/curve").stdout

@@ -20,6 +20,7 @@ def plan(command, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_plan_for_this_machine_adds_up(plan):
     text, figures = plan(MLP, "--table")
     assert "hidden/0/kernel" in text
@@ -35,6 +36,7 @@ def test_a_plan_for_this_machine_adds_up(plan):
     assert figures["bill"]["on_demand"] == 0.0
 
 
+@pytest.mark.slow
 def test_a_plan_for_gpus_says_what_it_stands_on_and_counts_collectives(plan):
     text, figures = plan(MLP, "--device=h100:8", "--config.model.dtype=bfloat16")
     assert "compiled for 8 CPU devices in place of GPUs" in text

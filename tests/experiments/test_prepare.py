@@ -224,6 +224,7 @@ def let_go(pipe):
     return True
 
 
+@pytest.mark.slow
 def test_a_killed_preparation_leaves_no_set_and_can_be_run_again(command, fails, stuck, tmp_path):
     folder, image, kept = stuck
     output = tmp_path / "prepared"

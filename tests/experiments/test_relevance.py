@@ -68,6 +68,7 @@ def test_another_question_in_the_same_directory_is_refused(scored, fails):
     assert (workdir / "relevance.json").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -67,6 +67,7 @@ def test_the_best_config_is_trained_by_the_train_command(searched, command, tmp_
     assert config["train"]["duration"] == "2 epochs"
 
 
+@pytest.mark.slow
 def test_a_trial_is_the_run_that_train_makes_of_its_config(command, tmp_path):
     words = (*QUICK, "--config.execution.mode=loop", "--config.population.mode=loop")
     command("sweep", *words, f"--workdir={tmp_path / 'sweep'}", "--sampler=random", "--trials=2")
@@ -85,6 +86,7 @@ def test_a_finished_search_is_reported_again_and_trains_nothing(searched, comman
     assert "trainings" not in again.stderr
 
 
+@pytest.mark.slow
 def test_a_grid_is_searched_whole_and_halved(command, tmp_path):
     words = ("--sampler=grid", "--pruner=halving", "--config.population.lanes=32")
     command("sweep", *QUICK, f"--workdir={tmp_path}", *words)
@@ -108,6 +110,7 @@ def test_pruners_stop_trials_and_train_some_to_the_end(pruner, command, tmp_path
     assert {"done", "pruned"} == set(states)
 
 
+@pytest.mark.slow
 def test_several_metrics_give_a_front(command, tmp_path):
     config = tmp_path / "widths.py"
     config.write_text(
@@ -150,6 +153,7 @@ def sweep():
 """
 
 
+@pytest.mark.slow
 def test_trials_whose_values_do_not_fit_together_fail_and_the_search_goes_on(command, tmp_path):
     (tmp_path / "mine.py").write_text(UNFIT % ([60, 64], [1, 16]))
     words = (f"--config={tmp_path / 'mine.py'}", *QUICK[1:], "--sampler=grid", f"--workdir={tmp_path / 'sweep'}")
@@ -181,6 +185,7 @@ def test_a_value_that_fits_only_with_another_is_no_error(tmp_path):
         sweeping._check_values(parse({"model.vit.width": [30, 32]}, config), config, pool)
 
 
+@pytest.mark.slow
 def test_no_batch_is_begun_after_the_budget_and_the_next_start_goes_on(command, tmp_path):
     words = (*QUICK, f"--workdir={tmp_path}", "--trials=4", "--config.population.lanes=2")
     stopped = command("sweep", *words, "--budget=0.001 seconds")
@@ -359,6 +364,7 @@ def test_a_directory_of_another_search_is_told_and_can_be_overwritten(searched, 
     assert len(trials(own)) == 3
 
 
+@pytest.mark.slow
 def test_a_trial_is_judged_as_crossvalidate_judges_its_config(command, tmp_path):
     words = (*QUICK, "--config.population.mode=loop")
     command("sweep", *words, f"--workdir={tmp_path / 'sweep'}", "--sampler=random", "--trials=2", "--folds=3")

@@ -54,6 +54,15 @@ def test_a_new_directory_in_which_nothing_was_done_goes_again(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+def test_what_is_kept_in_folders_of_a_directory_is_gone_on_with(tmp_path):
+    with workplace.held(tmp_path, FOLDS, overwrite=False) as place:
+        place.begin()
+        (tmp_path / "trials").mkdir()
+    with pytest.raises(UserError, match=r"belongs to experiments.crossvalidate"):
+        hold(tmp_path, TABLE)
+    hold(tmp_path)
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_no_other_command_takes_the_directory_of_one_or_touches_it(tmp_path, overwrite):
     before = answered(tmp_path)

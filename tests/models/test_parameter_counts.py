@@ -38,6 +38,7 @@ def test_vision_transformers_have_the_parameters_of_timm(make_model, variant, pa
     assert count_parameters(make) == published
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "published"), [("T", 28_589_128), ("S", 50_223_688), ("B", 88_591_464), ("L", 197_767_336)]
 )

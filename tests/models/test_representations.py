@@ -35,6 +35,7 @@ def images():
     return jax.random.normal(jax.random.key(0), (3, 16, 16, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "fields", "sizes"),
     [

@@ -142,6 +142,7 @@ def assert_close(actual, expected):
     jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5), actual, expected)
 
 
+@pytest.mark.slow
 def test_recomputing_or_unrolling_blocks_changes_no_value_and_no_gradient(make_random, monkeypatch):
     images = jax.random.normal(jax.random.key(0), (4, 4, 4, 1))
     keywords = {"training": True, "key": jax.random.key(1), "dropout": 0.2, "stochastic_depth": 0.2}

@@ -59,6 +59,7 @@ def assert_alike(one, other, assert_trees_equal):
     assert_trees_equal(*states, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("devices", "changes"),
     [(1, {}), (8, {}), (8, {"parallel.mode": "pmap"}), (1, RESNET), (1, VIT)],

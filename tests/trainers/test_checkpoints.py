@@ -213,6 +213,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over_for_the_one_before(folder
     assert_is_checkpoint_of(restore(folder), 20)
 
 
+@pytest.mark.slow
 # What Orbax cannot read it leaves to the garbage collector, half done.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", [truncate, delete, empty, zero])

@@ -54,6 +54,7 @@ def saved(tmp_path_factory):
     return whole, half
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("devices", "mesh"),
     [

@@ -3,9 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import data
 from data.split import ArrayReader, Split
 from plumbline import UserError
 from trainers.evaluation import evaluation_batch_size, make_evaluate, overall
+from trainers.inference import FinishedRun
 from trainers.mesh import data_mesh
 from trainers.sharding import state_shardings
 
@@ -53,3 +55,12 @@ def test_an_evaluation_batch_that_cannot_be_shared_out_is_an_error(make_training
 
 def test_overall_leaves_classes_and_groups_out():
     assert overall({"accuracy": 1.0, "accuracy/class/3": 0.5}) == {"accuracy": 1.0}
+
+
+def test_what_a_run_embeds_is_what_its_head_reads(quick_run):
+    run = FinishedRun(quick_run)
+    split = data.load(run.config.data, seed=run.config.seed).splits["test"]
+    model = run.program.model(run.state.params, run.state.model_state)
+    probabilities = jax.nn.softmax(model.answers(jnp.asarray(run.embed(split))))
+    answers = [list(answer["probabilities"].values()) for answer in run.predict_split("test")]
+    np.testing.assert_allclose(probabilities, answers, atol=1e-5)

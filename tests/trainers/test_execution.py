@@ -49,6 +49,7 @@ def run(training, plan, steps, events=(0,)):
     return state, running, plans
 
 
+@pytest.mark.slow
 def test_scanned_steps_equal_single_ones(make_training, assert_trees_equal):
     training = make_training(model__dropout=0.2, augment__mixup=0.2, train__ema_decay=0.9)
     single, single_metrics, _ = run(training, make_plan("loop", 4, 100), 11)

@@ -184,6 +184,7 @@ def test_divergence_stops_with_exit_3_and_the_last_good_checkpoint(command, runs
     assert max(runs.checkpoint_steps(tmp_path / "run")) == (failed - 1) // 4 * 4
 
 
+@pytest.mark.slow
 def test_a_rollback_goes_back_once_and_passes_over_the_batches_that_failed(command, runs, poisoned, tmp_path):
     failed = failing_step(command, poisoned, tmp_path / "stopped")
     workdir = tmp_path / "run"
@@ -208,6 +209,7 @@ def test_a_rollback_happens_once(command, poisoned, tmp_path):
     assert status["step"] > RunDirectory(tmp_path / "run").rollback()["step"]
 
 
+@pytest.mark.slow
 def test_goodput_adds_up_over_starts_and_counts_what_a_restart_lost(command, runs, tmp_path):
     arguments = (
         "--config=configs/digits_mlp.py",

@@ -84,6 +84,7 @@ def moved(training, count=1):
     return {path: np.asarray(leaf) for path, leaf in paths_and_leaves(state.params)}
 
 
+@pytest.mark.slow
 def test_layer_decay_shortens_the_steps_of_early_layers(make_training):
     sizes = {"model__mlp__hidden_sizes": (16, 16)}
     plain, decayed = (make_training(**PLAIN, **sizes, **more) for more in ({}, {"transfer__layer_decay": 0.5}))
@@ -114,6 +115,7 @@ def test_without_any_of_it_there_is_one_rate_for_all():
     assert (rate.shape, program.fine_tuning.turns) == ((), {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{"model__mlp__hidden_sizes": (16, 16)}, VIT], ids=["mlp", "vit"])
 def test_parameters_are_still_to_the_bit_until_their_time_comes(make_training, fields):
     first = "^blocks/[01]/" if "model__name" in fields else "^hidden/0/"
@@ -129,6 +131,7 @@ def test_parameters_are_still_to_the_bit_until_their_time_comes(make_training, f
             assert stands == [number < waits for number in range(3)] or path.endswith("key/bias"), path
 
 
+@pytest.mark.slow
 def test_members_that_differ_in_rates_and_times_share_a_program_and_equal_their_runs():
     fields = {
         "data.source": "sklearn:iris",

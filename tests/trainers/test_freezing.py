@@ -57,6 +57,7 @@ def rows_of(tree, depth):
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FROZEN)
 def test_what_is_frozen_is_still_to_the_bit_and_all_else_moves(make_training, case):
     fields, patterns = FROZEN[case]
@@ -72,6 +73,7 @@ def test_what_is_frozen_is_still_to_the_bit_and_all_else_moves(make_training, ca
             assert is_still == (path in frozen) or path.endswith("key/bias"), path
 
 
+@pytest.mark.slow
 def test_statistics_of_frozen_batch_norms_stand_still_and_are_what_they_normalise_by(make_training):
     fields, patterns = FROZEN["resnet"]
     training = make_training(**fields, transfer__freeze=patterns)
@@ -90,6 +92,7 @@ def test_statistics_of_frozen_batch_norms_stand_still_and_are_what_they_normalis
     assert abs(float(one - two)) > 1e-3
 
 
+@pytest.mark.slow
 def test_a_batch_norm_that_is_trained_in_part_keeps_the_statistics_of_batches(make_training):
     training = make_training(**FROZEN["resnet"][0], transfer__freeze=("^stem/norm/scale",))
     assert not np.array_equal(
@@ -100,6 +103,7 @@ def test_a_batch_norm_that_is_trained_in_part_keeps_the_statistics_of_batches(ma
 SLOW = [pytest.param(case, marks=pytest.mark.slow) for case in ("some blocks", "probe")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["mlp", "first blocks", *SLOW])
 def test_what_is_trained_moves_as_in_a_training_of_all(make_training, case):
     fields, patterns = FROZEN[case]
@@ -111,6 +115,7 @@ def test_what_is_trained_moves_as_in_a_training_of_all(make_training, case):
             np.testing.assert_allclose(row, whole[path], rtol=1e-5, atol=1e-6, err_msg=path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("case", ["mlp", "first blocks"])
 def test_the_optimizer_state_is_that_of_the_trained_part_alone(make_training, case, optimizer):
@@ -131,6 +136,7 @@ def held(tree):
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 def test_first_blocks_that_are_frozen_cost_no_backward_pass(make_training):
     def counted(patterns):
         training = make_training(**VIT, transfer__freeze=patterns)
@@ -217,6 +223,7 @@ def test_a_run_with_frozen_parameters_goes_on_as_if_it_had_not_stopped(tmp_path,
     np.testing.assert_allclose(loss, whole["metrics"]["test"]["loss"], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["loop", "map", "vmap"])
 def test_a_member_with_frozen_parameters_equals_its_run_alone(tmp_path, mode):
     config = overridden(defaults.get_config(), RUN | {"population.mode": mode})

@@ -46,6 +46,7 @@ def measured(objective, batches, outputs):
     return objective.metrics(summed, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [1, 4])
 def test_metrics_of_tokens_equal_scikit_learn(features, parts):
     random = np.random.default_rng(0)
@@ -70,6 +71,7 @@ def test_metrics_of_tokens_equal_scikit_learn(features, parts):
     assert got["accuracy"] == pytest.approx(truth, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_the_perplexity_of_a_bigram_model_is_that_of_its_counts(make_text_config, batch_size):
     dataset = data.load(make_text_config("gpt").data, seed=0)
@@ -97,6 +99,7 @@ def test_a_loss_too_large_for_its_exponential_has_an_infinite_perplexity(feature
     assert objective.metrics(totals, {}) == {"loss": 3000.0, "perplexity": math.inf, "accuracy": 0.0}
 
 
+@pytest.mark.slow
 def test_of_the_tokens_15_percent_are_asked_for_and_most_of_those_are_hidden(features):
     objective = objectives.build("masked_token", features, calibration_bins=15)
     random = np.random.default_rng(0)
@@ -192,6 +195,7 @@ class Training:
         return evaluate(self.state.inference(), self.dataset.splits["test"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt", "bert"])
 def test_an_evaluation_is_the_same_on_any_devices_in_any_batches(make_text_config, name):
     training = Training(make_text_config(name))
@@ -201,6 +205,7 @@ def test_an_evaluation_is_the_same_on_any_devices_in_any_batches(make_text_confi
         assert training.evaluate(devices, batch_size) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_batch_in_parts_has_the_loss_per_token_of_the_whole(make_text_config):
     results = []
     for parts in (1, 4):

@@ -101,6 +101,7 @@ def test_updates_that_are_never_finite_end_the_run_as_diverged(tmp_path):
     assert "not finite in" in summary["reason"]
 
 
+@pytest.mark.slow
 def test_regression_reports_in_the_units_of_the_label(tmp_path):
     summary = train(quick(diabetes_mlp, train__duration="300 steps", train__batch_size=32), tmp_path)
     test = summary["metrics"]["test"]
@@ -110,6 +111,7 @@ def test_regression_reports_in_the_units_of_the_label(tmp_path):
     assert test["mae"] ** 2 < test["mse"]
 
 
+@pytest.mark.slow
 def test_balanced_class_weights_are_part_of_the_run(tmp_path):
     train(quick(breast_cancer_mlp, data__class_weights="balanced"), tmp_path)
     weights = RunDirectory(tmp_path).fitted()["class_weights"]

@@ -45,6 +45,7 @@ def trained(training, count=3):
     return state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_adapters_change_nothing_at_first_and_leave_other_first_parameters_alone(make_training, case):
     plain, training = make_training(**CASES[case][0]), adapted(make_training, case)
@@ -56,6 +57,7 @@ def test_adapters_change_nothing_at_first_and_leave_other_first_parameters_alone
     assert len(added) == {"mlp": 4, "vit": 6}[case]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_merged_equals_applied(make_training, case):
     training = adapted(make_training, case, optimizer__learning_rate=0.03, train__ema_decay=0.5)
@@ -72,6 +74,7 @@ def test_merged_equals_applied(make_training, case):
     assert np.abs(left_out - outputs).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_only_adapters_and_head_are_trained_and_have_optimizer_state(make_training, case):
     training = adapted(make_training, case)
@@ -111,6 +114,7 @@ def test_a_layer_that_does_not_exist_is_an_error(make_training, patterns, messag
         make_training(model__mlp__hidden_sizes=(8, 8), transfer__lora__patterns=patterns)
 
 
+@pytest.mark.slow
 def test_a_run_with_adapters_is_a_source_of_plain_parameters(tmp_path):
     fields = {
         "data.source": "sklearn:iris",

@@ -53,6 +53,7 @@ def classified():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [1, 4])
 def test_classification_metrics_equal_scikit_learn(classified, parts):
     outputs, labels, weight, group = classified

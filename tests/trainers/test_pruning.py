@@ -295,6 +295,7 @@ MLP = {"model__mlp__hidden_sizes": (32, 32), "parallel__fsdp_min_size": 64}
 SLOW = pytest.mark.slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "scope", "axes", "mode"),
     [
@@ -359,6 +360,7 @@ def test_a_run_answers_with_parameters_that_are_pruned_to_the_end_and_says_so(tm
     assert summary["pruning"]["layers"] == pytest.approx(by_layer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["map", *(pytest.param(mode, marks=SLOW) for mode in ("loop", "vmap"))])
 def test_a_member_equals_its_run_alone_and_shares_its_program_with_other_sparsities(tmp_path, mode):
     config = config_of(population__mode=mode, execution__mode="loop")

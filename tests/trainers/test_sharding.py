@@ -94,6 +94,7 @@ def cases():
             yield pytest.param(model, name, marks=() if (model, name) in quick else pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "name"), list(cases()))
 def test_eight_devices_equal_one_on_every_mesh_and_by_pmap(make_training, one_device, assert_trees_equal, model, name):
     training = training_of(make_training, model)
@@ -114,15 +115,16 @@ FROZEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "name"),
     [
         ("mlp", "fsdp"),
         ("mlp", "pmap"),
         ("vit", "mixed"),
-        pytest.param("vit", "pmap", marks=pytest.mark.slow),
-        pytest.param("resnet", "fsdp", marks=pytest.mark.slow),
-        pytest.param("resnet", "pmap", marks=pytest.mark.slow),
+        ("vit", "pmap"),
+        ("resnet", "fsdp"),
+        ("resnet", "pmap"),
     ],
 )
 def test_eight_devices_equal_one_where_a_part_is_frozen(make_training, assert_trees_equal, model, name):
@@ -134,6 +136,7 @@ def test_eight_devices_equal_one_where_a_part_is_frozen(make_training, assert_tr
     assert_trees_equal(got_state.inference(), state.inference(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_scanned_steps_over_eight_devices_equal_single_ones(make_training, assert_trees_equal, mode):
     training = training_of(make_training, "mlp")
@@ -147,6 +150,7 @@ def test_scanned_steps_over_eight_devices_equal_single_ones(make_training, asser
     assert (int(skipped), wish) == (0, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("model", ["mlp", "vit"])
 def test_fsdp_over_eight_devices_holds_an_eighth_on_each_and_small_parameters_whole(make_training, model, optimizer):
@@ -165,6 +169,7 @@ def test_fsdp_over_eight_devices_holds_an_eighth_on_each_and_small_parameters_wh
         assert held <= (sum(leaf.nbytes for _, leaf in leaves) - whole) / 8 + whole
 
 
+@pytest.mark.slow
 def test_the_optimizer_state_lies_as_its_parameters_do(make_training):
     training = make_training(model__name="vit", parallel__fsdp_min_size=64, optimizer__name="adamw", **SMALL["vit"])
     shardings = state_shardings(training.program, mesh_of(2, 2, 2), training.state)

@@ -139,6 +139,7 @@ def test_switching_one_regulariser_on_leaves_the_draws_of_the_others(make_traini
     np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_program_serves_all_hyperparameters_and_seeds(make_training):
     training, traces = make_training(**EVERYTHING), []
 

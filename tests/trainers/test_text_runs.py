@@ -62,6 +62,7 @@ def make_config(*arguments, **fields):
     return config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt", "bert"])
 def test_a_language_run_reports_per_token_and_measures_the_same_later(files, name):
     summary = train(make_config(files, name), files / "run")
@@ -83,6 +84,7 @@ def test_a_language_run_reports_per_token_and_measures_the_same_later(files, nam
             next(predictions)
 
 
+@pytest.mark.slow
 def test_a_run_on_texts_predicts_what_it_measured(files):
     summary = train(make_config(files, "verdicts"), files / "run")
     (files / "tokenizer.json").unlink()
@@ -100,7 +102,8 @@ def test_a_run_on_texts_predicts_what_it_measured(files):
     assert alone["probabilities"]["good"] == pytest.approx(by_row[f"{files / 'lines.csv'}:2"], rel=1e-5)
 
 
-@pytest.mark.parametrize("name", [pytest.param("gpt", marks=pytest.mark.slow), "bert"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpt", "bert"])
 def test_pmap_over_8_devices_takes_the_steps_of_jit(files, name):
     """What is hidden of an example goes by its place in the whole batch."""
     losses = []
@@ -111,7 +114,8 @@ def test_pmap_over_8_devices_takes_the_steps_of_jit(files, name):
     np.testing.assert_allclose(losses[1], losses[0], rtol=2e-4)
 
 
-@pytest.mark.parametrize("name", [pytest.param("gpt", marks=pytest.mark.slow), "bert"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpt", "bert"])
 def test_a_member_of_a_population_equals_its_run(files, name):
     config = make_config(files, name, population__mode="loop", population__lanes=1)
     summary = train(config, files / "run")

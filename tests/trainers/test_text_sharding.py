@@ -87,16 +87,13 @@ def one_device():
     return {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "name"),
     [
         ("gpt", "mixed"),
         ("bert", "mixed"),
-        *[
-            pytest.param(model, name, marks=pytest.mark.slow)
-            for model in OBJECTIVES
-            for name in ("data", "fsdp", "tensor", "pmap")
-        ],
+        *[(model, name) for model in OBJECTIVES for name in ("data", "fsdp", "tensor", "pmap")],
     ],
 )
 def test_eight_devices_equal_one(one_device, model, name):

@@ -71,6 +71,7 @@ def pretrained_config(source, table, **changes):
     return config_of(data__source=table, model__name="pretrained", transfer__source=str(source), **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hf_bert", "hf_distilbert_masked", "hf_gpt2"])
 def test_a_directory_with_its_tokenizer_is_all_that_is_needed(copy_of, table, tmp_path, name):
     source = copy_of(name)
@@ -105,6 +106,7 @@ def test_the_tokenizer_and_the_pooling_of_a_config_are_kept(copy_of, table, tmp_
     assert (plain.model.bert.pooling, plain.model.bert.pooler) == ("token", "tanh")
 
 
+@pytest.mark.slow
 def test_a_classifier_begins_with_a_language_model_of_ours(table, tmp_path):
     (tmp_path / "plays.txt").write_text("good film bad plot\ndull film fine plot\n" * 40)
     sizes = {"width": 16, "depth": 2, "heads": 2, "mlp_size": 24}
@@ -133,6 +135,7 @@ def test_a_classifier_begins_with_a_language_model_of_ours(table, tmp_path):
     assert np.isfinite(summary["metrics"]["validation"]["perplexity"])
 
 
+@pytest.mark.slow
 def test_a_run_whose_tokens_are_others_is_no_source_even_where_they_are_as_many(tmp_path):
     for name, text in {"one": "abcdefgh bcdefa\n", "other": "zyxwvuts syxwvz\n", "more": "abcdefgh zbcdefa\n"}.items():
         (tmp_path / f"{name}.txt").write_text(text * 40)

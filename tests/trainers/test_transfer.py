@@ -70,6 +70,7 @@ def two_classes(tmp_path):
     return table_of(tmp_path, "ab")
 
 
+@pytest.mark.slow
 def test_a_start_is_laid_over_fresh_values(make_training, assert_trees_equal):
     training = make_training(model__name="resnet", model__resnet__width=4, train__ema_decay=0.9)
     kernel = np.full((3, 3, 1, 4), 0.5, np.float32)
@@ -164,6 +165,7 @@ def test_a_directory_that_is_no_run_is_an_error(tmp_path):
         trained(tmp_path / "run", transfer__source=str(tmp_path))
 
 
+@pytest.mark.slow
 def test_what_the_source_may_lack_begins_anew(tmp_path, source):
     more = {"model__mlp__hidden_sizes": (8, 8, 8), "transfer__allow": ("hidden/2",)}
     trained(tmp_path / "run", transfer__source=str(source), optimizer__learning_rate=1e-30, **more)
@@ -187,6 +189,7 @@ def pictures(tmp_path):
     return tmp_path / "pictures"
 
 
+@pytest.mark.slow
 def test_the_model_of_a_source_is_taken_over_and_fine_tuned(tmp_path, pictures):
     copy, workdir = tmp_path / "weights", tmp_path / "run"
     shutil.copytree(FIXTURES / "hf_vit", copy)

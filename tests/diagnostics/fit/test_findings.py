@@ -8,6 +8,7 @@ import pytest
 from configs import breast_cancer_mlp, defaults, digits_mlp
 from data.pool import load_pool
 from diagnostics import fit, trainings
+from diagnostics.fit import findings
 from diagnostics.trainings import Control
 from plumbline import UserError
 from trainers import settings
@@ -172,6 +173,27 @@ def test_a_regression_is_judged_by_the_variance_it_explains():
     assert "values that correlate with the true ones by" in findings["control"].message
 
 
+def test_no_r2_is_above_one_however_few_the_groups():
+    scale = findings._Scale(is_share=False, variance=100.0)
+    mean, low, high = scale.mean(np.array([0.0, 0.0, 50.0, 60.0]), np.ones(4), np.array([0, 0, 1, 1]))
+    assert mean == pytest.approx(1 - 27.5 / 100)
+    assert low < mean < high == 1.0
+
+
+def test_of_a_test_split_of_one_group_baselines_are_not_judged(wide):
+    config, pool, trained, findings = wide
+    alone = dataclasses.replace(
+        pool, groups=np.where(np.isin(np.arange(250), pool.splits["test"]), 0, 1 + np.arange(250))
+    )
+    found = {each.name: each for each in fit.find(config, alone, trained)}["baselines"]
+    assert found.severity == "unknown"
+    assert found.message.startswith("Cannot judge: there is no interval for scores on the rows held out, as all that")
+    assert "nan" not in found.message
+    # What was measured is told all the same.
+    assert found.measures[1].value == findings["baselines"].measures[1].value
+    assert found.evidence[0].header == findings["baselines"].evidence[0].header
+
+
 @pytest.mark.slow
 def test_where_all_diverges_each_finding_says_so():
     config = overridden(
@@ -222,7 +244,7 @@ def test_a_run_is_judged_by_its_validation_and_test_split(quick_run, command):
     # Thirty steps: far below what a forest does on other writers.
     assert by_name["fit"].message.startswith("It underfits: ")
     assert {"train.duration": "60 steps"} in [dict(remedy.overrides) for remedy in by_name["fit"].remedies]
-    assert "there are 3 points of the training loss, and it takes 5; set train.log_every to less" in (
+    assert "the training loss has 3 points, and it takes 5; set train.log_every to less" in (
         by_name["optimisation"].message
     )
 

@@ -115,6 +115,15 @@ def test_a_column_that_holds_the_class_is_found(tmp_path, clean, kind):
     assert "That may be legitimate." in finding.message
 
 
+def test_of_a_column_that_is_alone_no_other_is_told(tmp_path, clean):
+    planted = {"leak": np.where(clean["y"] == "yes", 5, -5) + np.arange(500) % 7 / 10, "y": clean["y"]}
+    message = found(write(tmp_path / "t.csv", planted))["leaking_columns"].message
+    assert "'leak': this column alone reaches 100.0% on held-out rows (the majority " in message
+    assert "next best" not in message
+    beside = {"x": clean["x"], **planted}
+    assert "; the next best column takes away " in found(write(tmp_path / "o.csv", beside))["leaking_columns"].message
+
+
 def test_a_nearly_perfect_column_is_suspicious_only_far_ahead_of_the_others(tmp_path, clean):
     rng = np.random.default_rng(3)
     slips = rng.random(500) < 0.03

@@ -71,7 +71,9 @@ def image_set(parts, labels, classes=10):
         task="classification",
         class_names=tuple(map(str, range(classes))),
     )
-    return Examples(features=features, splits=splits_of(parts, labels), fingerprint="")
+    return Examples(
+        features=features, splits=splits_of(parts, labels), parts=dict.fromkeys(parts, "all"), fingerprint=""
+    )
 
 
 def splits_of(parts, labels):
@@ -233,7 +235,9 @@ def table_set(parts, labels, task="classification", categories=3):
         class_names=("a", "b") if task == "classification" else (),
         columns=(*columns, Column(name="c", kind="categorical", categories=tuple(map(str, range(categories))))),
     )
-    return Examples(features=features, splits=splits_of(parts, labels), fingerprint="")
+    return Examples(
+        features=features, splits=splits_of(parts, labels), parts=dict.fromkeys(parts, "all"), fingerprint=""
+    )
 
 
 def rows_of(count, seed=0, columns=8):
@@ -324,7 +328,7 @@ def text_set(parts, labels):
     splits = splits_of({name: np.zeros(len(texts)) for name, texts in parts.items()}, labels)
     for name, split in splits.items():
         split.reader = Texts(parts[name])
-    return Examples(features=features, splits=splits, fingerprint="")
+    return Examples(features=features, splits=splits, parts=dict.fromkeys(splits, "all"), fingerprint="")
 
 
 def test_texts_are_equal_but_for_white_space_and_near_by_their_shingles():

@@ -125,6 +125,7 @@ def test_a_search_killed_twice_at_random_moments_ends_with_the_trials_of_an_unin
     assert told(results(tmp_path / "killed", sampler="tpe")) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["grid", "tpe"])
 def test_two_workers_share_a_study_and_run_each_trial_once(sampler, tmp_path, start_worker):
     shared = {"storage": f"journal:{tmp_path / 'study.log'}", "sampler": sampler, "trials": 40}

@@ -47,6 +47,7 @@ def test_the_newest_of_numbered_checkpoints_is_taken(tmp_path):
     assert report.source == str(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_statistics", [True, False])
 def test_a_plain_checkpoint_gives_parameters_and_statistics(tmp_path, with_statistics):
     saved = trees(make("resnet", (8, 8, 3), width=4, seed=1))
