@@ -118,7 +118,7 @@ def plans(
     seeds: Sequence[int],
     held_out: np.ndarray,
 ) -> list[Plan]:
-    """All trainings: of the baseline and of each trial, a training for each seed.
+    """All trainings: of the baseline and of each trial, a training for each seed; none where nothing is tried.
 
     Args:
       config: of the trainings without remedy.
@@ -128,7 +128,7 @@ def plans(
       held_out: (m,) positions that they are judged on.
     """
     found = []
-    for key, pool in pools.items():
+    for key, pool in pools.items() if trials else ():
         own = [trial for trial in trials if pool_key(trial.data) == key]
         changed = overridden(config, own[0].data) if own else config
         members = [] if found else _members(BASELINE, pool, {}, seeds, held_out, pool.splits)
@@ -169,8 +169,14 @@ def finding(
       higher_is_better: its direction.
       num_rows: that they were judged on.
     """
+    untried = Table(title="Not tried", header=("remedy", "why"), rows=tuple(refused.items()))
+    if not trials:
+        evidence = (untried,) if refused else ()
+        return Finding(
+            name=NAME, challenge="remedies", severity="none", message="No remedy can be tried.", evidence=evidence
+        )
     variants = {BASELINE: {}} | {trial.name: dict(trial.remedy.overrides) for trial in trials}
-    confidence = 1 - 0.05 / max(1, len(trials))
+    confidence = 1 - 0.05 / len(trials)
     rows = ablation.rows(variants, seeds, outcomes, metric, higher_is_better=higher_is_better, confidence=confidence)
     kept = [trial for trial, row in zip(trials, rows[1:], strict=True) if row.verdict == "better"]
     worse = sum(row.verdict == "worse" for row in rows[1:])
@@ -181,7 +187,6 @@ def finding(
         header=("remedy", "proposed by", metric, "difference", "from", "to", "verdict"),
         rows=tuple(_cells(row, proposed_by.get(row.name, "")) for row in rows),
     )
-    untried = Table(title="Not tried", header=("remedy", "why"), rows=tuple(refused.items()))
     # Without bounds, which are of another width than those of all other measures; the table has them.
     gains = [
         Measure(name=f"{row.changes}: change of {metric}", value=row.difference[0] if row.difference else np.nan)
@@ -191,8 +196,6 @@ def finding(
     message = (
         f"{len(trials)} remed{'y' if len(trials) == 1 else 'ies'} tried: {len(kept)} kept{better} and "
         f"{len(trials) - len(kept)} rejected{f', {worse} of which did harm' if worse else ''}."
-        if trials
-        else "No remedy can be tried."
     )
     return Finding(
         name=NAME,

@@ -16,7 +16,7 @@ Flags:
     --sizes=N                  6 by default; subsets of the learning curve
     --wanted=VALUE             none by default; how much data would this accuracy (for a regression this mean squared
                                error) take?
-    --data-only                off by default; train nothing, look at the data alone
+    --data-only                off by default; look at the data alone, and train nothing but what --apply tries
     --apply                    off by default; try the remedies that are proposed: train with each and without any, on
                                the same seeds, and keep those that make the test rows better
     --remedies=NAME,...        with --apply: of these findings only; of all by default

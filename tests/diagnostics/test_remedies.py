@@ -113,3 +113,13 @@ def test_a_remedy_is_kept_where_its_interval_for_all_that_are_tried_is_above_zer
     low, high = stats.t.interval(1 - 0.05 / 3, 4, 0.02, stats.sem(1e-3 * noise))
     np.testing.assert_allclose(result.evidence[0].rows[1][3:6], (0.02, low, high))
     assert [dict(remedy.overrides) for remedy in result.remedies] == [{"optimizer.weight_decay": 0.1}]
+
+
+def test_where_nothing_can_be_tried_nothing_is_trained(config, pool):
+    trials, refused = remedies.choose([found("shift", {"data.test": "20 percent"})], config)
+    assert remedies.plans(config, {remedies.pool_key({}): pool}, trials, [0], pool.splits["test"]) == []
+    result = remedies.finding(trials, refused, [0], {}, "accuracy", higher_is_better=True, num_rows=30)
+    assert (result.severity, result.message) == ("none", "No remedy can be tried.")
+    assert result.evidence[0].rows == (
+        ("data.test = '20 percent'", "data.test changes what is judged; compare by eye"),
+    )
