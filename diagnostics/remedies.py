@@ -208,6 +208,22 @@ def finding(
     )
 
 
+def with_verdicts(findings: Sequence[Finding], tried: Finding) -> list[Finding]:
+    """The findings, whose remedies say what became of them where they were tried.
+
+    Args:
+      findings: that propose them.
+      tried: what `finding` gave.
+    """
+    verdicts = {row[0]: row[-1] for evidence in tried.evidence for row in evidence.rows if len(row) > 2}
+
+    def told(remedy: Remedy) -> Remedy:
+        verdict = verdicts.get(ablation.changes(remedy.overrides))
+        return dataclasses.replace(remedy, text=f"{remedy.text} Tried: {verdict}.") if verdict else remedy
+
+    return [dataclasses.replace(each, remedies=tuple(map(told, each.remedies))) for each in findings]
+
+
 def _trial(name: str, finding: Finding, remedy: Remedy, config: ml_collections.ConfigDict) -> Trial:
     """Raises `UserError` where it cannot be tried."""
     for path in remedy.overrides:

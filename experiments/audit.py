@@ -256,7 +256,8 @@ def _ask(material: "Material", path: pathlib.Path) -> "tuple[list[Finding], dict
                 trials.apply(material.config, findings, _REMEDIES.value, count=_TRIALS.value, directory=path)
             ],
         )
-        findings = [*findings, *audit.run(material, path, diagnostics=[tried], show=show)]
+        (became,) = audit.run(material, path, diagnostics=[tried], show=show)
+        findings = [*remedies.with_verdicts(findings, became), became]
     return findings, seconds
 
 

@@ -113,6 +113,10 @@ def test_a_remedy_is_kept_where_its_interval_for_all_that_are_tried_is_above_zer
     low, high = stats.t.interval(1 - 0.05 / 3, 4, 0.02, stats.sem(1e-3 * noise))
     np.testing.assert_allclose(result.evidence[0].rows[1][3:6], (0.02, low, high))
     assert [dict(remedy.overrides) for remedy in result.remedies] == [{"optimizer.weight_decay": 0.1}]
+    (told,) = remedies.with_verdicts(findings, result)
+    assert [remedy.text for remedy in told.remedies] == [
+        "Do it. Tried: kept.", "Do it. Tried: rejected: not shown to help.", "Do it. Tried: rejected: worse.",
+    ]  # fmt: skip
 
 
 def test_where_nothing_can_be_tried_nothing_is_trained(config, pool):
