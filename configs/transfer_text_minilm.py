@@ -7,6 +7,16 @@
 PATH has a folder of .txt files for each class; a table is read by --config.data.source=csv:PATH,
 --config.data.text=COLUMN and --config.data.target=COLUMN. After it may follow `variant=full` (all is trained, as by
 default), `variant=lora` (adapters and the head) or `variant=frozen` (the head alone).
+
+On 2,000 film reviews (Pang & Lee 2004; 1,600 to train on, 128 tokens of each), test accuracy over seeds 0 to 2, and
+what it is more than that of the same model from scratch, with 95 % intervals, paired by seed:
+
+    all parameters    0.641    +0.141 (+0.110 to +0.171)
+    LoRA              0.708    +0.208 (+0.199 to +0.218)
+    the head alone    0.628    +0.128 (+0.083 to +0.172)
+
+From scratch, 300 steps leave it at chance. A training takes about six minutes on two busy cores of an AMD EPYC.
+Logistic regression on TF-IDF of whole reviews, which needs none of this, has 0.865 (docs/relevance.md).
 """
 
 from configs import defaults
