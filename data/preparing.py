@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -128,15 +128,9 @@ class WriteShard:
 
     def __call__(self, task: ShardTask) -> str:
         """Writes the file, whole or not at all, and returns its path."""
-        from tensorflow_datasets.core import example_serializer, file_adapters
+        from tensorflow_datasets.core import file_adapters
 
-        features = _features(self.class_names)
-        serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
-
-        def serialized(example: Mapping[str, Any]) -> bytes:
-            # Deterministic, so that a file that is written again is the same.
-            return serializer.get_tf_example(features.encode_example(example)).SerializeToString(deterministic=True)
-
+        serialized = self.serializer()
         examples = ((row, serialized(example)) for row, example in self._examples(task))
         with replaced(task.path) as temporary:
             try:
@@ -145,6 +139,19 @@ class WriteShard:
                 # So ArrayRecord tells of a full disk.
                 raise OSError(str(error)) from error
         return task.path
+
+    def serializer(self) -> Callable[[Mapping[str, Any]], bytes]:
+        """The function that makes an example into the bytes of a record; imports what that takes."""
+        from tensorflow_datasets.core import example_serializer
+
+        features = _features(self.class_names)
+        serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+
+        def serialized(example: Mapping[str, Any]) -> bytes:
+            # Deterministic, so that a file that is written again is the same.
+            return serializer.get_tf_example(features.encode_example(example)).SerializeToString(deterministic=True)
+
+        return serialized
 
     def _examples(self, task: ShardTask) -> Iterator[tuple[int, dict[str, Any]]]:
         records = FileRecords(self.roots[task.split], np.load(self.listings[task.split], mmap_mode="r"))
@@ -369,6 +376,9 @@ def _run(write: WriteShard, tasks: Sequence[ShardTask], pipeline) -> None:
 
 
 def _run_here(write: WriteShard, tasks: Sequence[ShardTask]) -> None:
+    # TFDS imports parts of itself when they are used: two threads that began with that could wait for each other for
+    # ever, each with the lock of a module that the other needs.
+    write.serializer()
     # Pillow and the files let go of the interpreter's lock.
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         try:
