@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import optax
 
 from benchmarks.measure import Result, side_by_side
-from trainers.checkpoints import Checkpoint, Checkpoints
-from trainers.state import TrainState
+from trainers.run.checkpoints import Checkpoint, Checkpoints
+from trainers.step.state import TrainState
 
 TARGET = 0.15
 _MATRICES = 100

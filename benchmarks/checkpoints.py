@@ -24,7 +24,7 @@ import data
 from benchmarks import load_config
 from benchmarks.measure import Result
 from benchmarks.step_rate import bare_loop
-from trainers.loop import train
+from trainers.run.loop import train
 
 CONFIG = "configs/digits_resnet.py"
 TARGET = 0.95

@@ -2,8 +2,8 @@
 
 Ours is the trainer's own step of a config with `transfer.freeze`, the other the same step with nothing frozen: same
 model, batch, augmentation, optimizer and dispatch, one step at a time on a fixed batch of the config's shape, through
-`trainers.dispatch`. Both programs live in one process and are timed in turns, for an eighth of a second each time; what
-is compared is steps per second. The forward pass, about a third of a step, cannot be spared.
+`trainers.devices.dispatch`. Both programs live in one process and are timed in turns, for an eighth of a second each
+time; what is compared is steps per second. The forward pass, about a third of a step, cannot be spared.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from benchmarks import load_config
 from benchmarks.measure import Result, side_by_side
 from diagnostics.cost import calibration
 from diagnostics.cost.program import examples_of, make_step
-from trainers.step import make_train_step
+from trainers.step.train_step import make_train_step
 
 # Name: config, what is frozen, and the ratio to reach.
 _CASES = {

@@ -3,8 +3,8 @@
 A vision transformer of six blocks and width 128 on 32x32 images (random ones; what they show does not matter here) has
 all but its head frozen and is trained for 100 epochs, as linear probes are. Ours computes what the head reads once
 (`transfer.cache_features`), the other goes through the trunk at every step. Both are whole calls of
-`trainers.loop.train` in one process: they open the data, build and compile (from the cache of compiled programs, after
-a first short training of each), train, evaluate and save. What is compared is trainings per second.
+`trainers.run.loop.train` in one process: they open the data, build and compile (from the cache of compiled programs,
+after a first short training of each), train, evaluate and save. What is compared is trainings per second.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import PIL.Image
 
 from benchmarks.measure import Result, side_by_side
 from configs.defaults import get_config
-from trainers.loop import train
+from trainers.run.loop import train
 
 _IMAGES = {"train": 512, "test": 128}
 _CLASSES = 4

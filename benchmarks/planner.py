@@ -3,9 +3,9 @@
 Ours is the planner's estimate: it times one step of the model on a quarter of the batch and one that computes nothing,
 and carries that over to the full batch by what the two compiled programs do. It never runs the step it estimates.
 
-The other is a whole training by `trainers.loop.train` with that step, dispatched one at a time as the estimate assumes,
-without evaluations; its figure is the inverse of `steps_per_second` in the summary. Each measurement has a process of
-its own. An estimate should lie within 25 % of the measured time: of the two targets, both have to be met.
+The other is a whole training by `trainers.run.loop.train` with that step, dispatched one at a time as the estimate
+assumes, without evaluations; its figure is the inverse of `steps_per_second` in the summary. Each measurement has a
+process of its own. An estimate should lie within 25 % of the measured time: of the two targets, both have to be met.
 """
 
 import argparse

@@ -91,7 +91,7 @@ def grid_seconds(config: str) -> float:
 
     population_devices()
     from data.pool import load_pool
-    from trainers.population import Population
+    from trainers.populations.population import Population
 
     whole = parsed(config)
     began = time.perf_counter()
@@ -178,7 +178,7 @@ def halved_busy(config: str) -> float:
 
     population_devices()
     from data.pool import load_pool
-    from trainers.population import Population
+    from trainers.populations.population import Population
 
     whole = parsed(config)
     whole.train.duration = "27 epochs"
@@ -210,7 +210,7 @@ def _config(name: str, epochs: int) -> ml_collections.ConfigDict:
 
 
 def _grid_members(pool) -> list:
-    from trainers.population import Member
+    from trainers.populations.population import Member
 
     rows = pool.splits["train"]
     folds = list(StratifiedKFold(_FOLDS, shuffle=True, random_state=0).split(rows, pool.labels[rows]))
@@ -230,7 +230,7 @@ def _grid_members(pool) -> list:
 
 def _seconds(config: str, members: int, *, mode: str) -> float:
     from data.pool import load_pool
-    from trainers.population import Member, Population
+    from trainers.populations.population import Member, Population
 
     whole = parsed(config)
     whole.population.mode = mode

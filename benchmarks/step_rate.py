@@ -1,9 +1,9 @@
 """step_rate: steps per second of a whole training against a bare jitted loop.
 
-Ours is `trainers.loop.train` on the config as it stands (decoded digits through the input pipeline, metrics in files
-and TensorBoard, progress lines, checkpoints, execution by timing), made longer so that it is measured in its steady
-state: only `train.duration` changes, and a log interval that is a percentage of the training stays as long as it is in
-the config. The figure is `steps_per_second` of the summary, which counts logging, checkpoints and the timing of
+Ours is `trainers.run.loop.train` on the config as it stands (decoded digits through the input pipeline, metrics in
+files and TensorBoard, progress lines, checkpoints, execution by timing), made longer so that it is measured in its
+steady state: only `train.duration` changes, and a log interval that is a percentage of the training stays as long as it
+is in the config. The figure is `steps_per_second` of the summary, which counts logging, checkpoints and the timing of
 execution modes, but neither the compilation nor the evaluations, as the other side has none; the evaluation before the
 end is left out of the run for the same reason.
 
@@ -31,7 +31,7 @@ import data
 from benchmarks import bare, load_config
 from benchmarks.measure import Result, side_by_side
 from trainers.durations import Clock
-from trainers.loop import train
+from trainers.run.loop import train
 
 # Config: epochs of one run, and the ratio to reach.
 _CASES = {
@@ -60,7 +60,7 @@ def _compare(name: str, epochs: int, target: float) -> Result:
         rounds=_ROUNDS,
         target=target,
         at_least=True,
-        divided=f"steps/s, configs/{name}.py for {epochs} epochs: trainers.loop.train / a bare jitted loop",
+        divided=f"steps/s, configs/{name}.py for {epochs} epochs: trainers.run.loop.train / a bare jitted loop",
         unit="steps/s",
     )
 

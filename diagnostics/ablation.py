@@ -10,9 +10,9 @@ import numpy as np
 from data.pool import Pool
 from diagnostics.statistics import Interval, mean_interval, paired_difference, within
 from plumbline import UserError, nearest
-from trainers.evaluation import overall
-from trainers.members import Member, Outcome, check_shared, overridden
-from trainers.objectives import bounds
+from trainers.populations.members import Member, Outcome, check_shared, overridden
+from trainers.run.evaluation import overall
+from trainers.step.objectives import bounds
 
 BASELINE = "baseline"
 Variants = dict[str, dict[str, Any]]

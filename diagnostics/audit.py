@@ -20,7 +20,7 @@ from diagnostics.examples import Examples
 from diagnostics.finding import Finding, Rows, Table, cannot_judge, worst_first
 from plumbline import Preempted, UserError
 from plumbline.files import write_text
-from trainers.inference import FinishedRun
+from trainers.run.inference import FinishedRun
 
 _QUALITY, _QUANTITY, _FIT = "data quality", "data quantity", "fit"
 # Characters of an error that a message quotes.
@@ -272,7 +272,7 @@ DIAGNOSTICS: tuple[Diagnostic, ...] = (
         title="oddities",
         challenge=_QUALITY,
         names=("corrupt_examples", "odd_examples", "outliers", "impossible_values"),
-        find=_of_examples("diagnostics.quality.oddities"),
+        find=_of_examples("diagnostics.quality.anomalies"),
     ),
     Diagnostic(
         title="shift",

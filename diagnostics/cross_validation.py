@@ -10,9 +10,9 @@ from data import folds, splitting
 from data.pool import Pool
 from diagnostics.scores import by_row, share_interval
 from diagnostics.statistics import Interval, clustered_interval, mean_interval, within
-from trainers.evaluation import overall
-from trainers.members import Member, Outcome
-from trainers.objectives import bounds
+from trainers.populations.members import Member, Outcome
+from trainers.run.evaluation import overall
+from trainers.step.objectives import bounds
 
 LEAST_VALUES = 3
 """Values over folds from which on there is an interval: of two, it would be 13 standard errors wide on either side."""

@@ -13,7 +13,7 @@ from diagnostics import ablation
 from diagnostics.ablation import BASELINE
 from diagnostics.finding import Finding, Measure, Remedy, Table
 from plumbline import UserError, counted
-from trainers.members import Member, Outcome, check_shared, overridden
+from trainers.populations.members import Member, Outcome, check_shared, overridden
 
 NAME = "tried_remedies"
 """Of the finding that says what became of them."""

@@ -17,7 +17,7 @@ from diagnostics.learning_curve import LEAST_SIZES, LearningCurve
 from diagnostics.scores import Score, by_row
 from plumbline import UserError
 from trainers.building import make_clock
-from trainers.members import Member, Outcome
+from trainers.populations.members import Member, Outcome
 
 # What the generator of random labels is keyed by besides the seed, as those in `data.splitting`.
 _COUNTER = 2**63 + 4

@@ -29,10 +29,11 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import command, plots, recipes, workplace
+from experiments import command, output_directory, recipes
 from experiments.populations import population_devices
 from plumbline import UserError
 from plumbline.files import write_text
+from reporting import population_plots
 
 if TYPE_CHECKING:
     import ml_collections
@@ -59,7 +60,7 @@ def main(words: list[str]) -> None:
     ablations = recipes.named_function("ablations")
     if ablations is None:
         raise recipes.missing_function("ablations", "a dict from a variant's name to its overrides")
-    workplace.stoppable()
+    output_directory.stoppable()
     population_devices()
     _ablate(_CONFIG.value, ablations())
 
@@ -69,14 +70,15 @@ def _ablate(config: "ml_collections.ConfigDict", ablations: object) -> None:
 
     from data.pool import load_pool
     from diagnostics import ablation
-    from trainers import objectives, transfer
-    from trainers.population import Population
+    from trainers.populations.population import Population
+    from trainers.run import transfer
+    from trainers.step import objectives
 
     variants = ablation.check(ablations, config)
     if config.population.mode == "auto":
         on_cpu = jax.default_backend() == "cpu"
         config.population.mode = ("map" if config.model.name in _DENSE else "loop") if on_cpu else "vmap"
-    with workplace.held(_WORKDIR.value, _question(variants), overwrite=_OVERWRITE.value) as place:
+    with output_directory.held(_WORKDIR.value, _question(variants), overwrite=_OVERWRITE.value) as place:
         config = transfer.resolved(config)
         pool = load_pool(config.data, seed=config.seed)
         bins = config.evaluation.calibration_bins
@@ -94,17 +96,17 @@ def _ablate(config: "ml_collections.ConfigDict", ablations: object) -> None:
         write_text(place.path / _TABLE, f"{table}\n{_caption(rows, seeds, len(pool.splits['test']))}\n")
         figures = {"metric": metric, "seeds": list(seeds), "variants": [_figures(row) for row in rows]}
         figures |= {"trainings": ablation.all_metrics(outcomes), "population": population.summary}
-        workplace.write_json(place.path / _FIGURES, figures)
+        output_directory.write_json(place.path / _FIGURES, figures)
         title = f"{len(seeds)} seeds, paired" if len(seeds) > 1 else "1 seed"
-        plots.draw_table(place.path / _PICTURE, title, head, cells)
+        population_plots.draw_table(place.path / _PICTURE, title, head, cells)
         alone = "" if len(seeds) > 1 else f"{_ALONE}\n\n"
         print(f"{table}\n{alone}{place.path}/{_TABLE}, {_PICTURE}, {_FIGURES}")
 
 
-def _question(variants: "Variants") -> workplace.Question:
+def _question(variants: "Variants") -> output_directory.Question:
     from diagnostics import ablation
 
-    return workplace.Question(
+    return output_directory.Question(
         command="ablate",
         asked={f"'{name}'": ablation.changes(overrides) or "the config" for name, overrides in variants.items()},
         seeds=_SEEDS.value,

@@ -47,11 +47,11 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import command, workplace
-from experiments.auditing import files, screen
+from experiments import command, output_directory
 from experiments.populations import population_devices
 from plumbline import UserError, unknown_name
 from plumbline.files import write_text
+from reporting import audit_files, terminal
 
 if TYPE_CHECKING:
     import ml_collections
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from diagnostics.examples import Examples
     from diagnostics.finding import Finding
     from diagnostics.quality.reference import Reference
-    from experiments.auditing.report import Report
+    from reporting.audit_report import Report
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
 _RUN = flags.DEFINE_string("run", "", "A finished run.")
@@ -99,7 +99,7 @@ def main(words: list[str]) -> None:
         for name in ("folds", "seeds", "sizes", "wanted"):
             if flags.FLAGS[instead].value and flags.FLAGS[name].present:
                 raise UserError(f"--{name}: --{instead} trains nothing; leave one of the two out")
-    workplace.stoppable()
+    output_directory.stoppable()
     population_devices()
     _audit()
 
@@ -107,9 +107,10 @@ def main(words: list[str]) -> None:
 def _audit() -> None:
     from diagnostics import audit
     from diagnostics.examples import open_examples
-    from experiments.auditing.report import Report
-    from trainers import compilation, transfer
-    from trainers.run_directory import RunDirectory
+    from reporting.audit_report import Report
+    from trainers.devices import compilation
+    from trainers.run import transfer
+    from trainers.run.directory import RunDirectory
 
     names = {name for each in audit.DIAGNOSTICS for name in (*each.names, *each.with_reference)}
     for name in _REMEDIES.value:
@@ -123,7 +124,7 @@ def _audit() -> None:
     used = config.data.findings
     if used and pathlib.Path(used).resolve() == pathlib.Path(_WORKDIR.value).resolve():
         raise UserError(f"--workdir: '{_WORKDIR.value}' is data.findings as well, and would be replaced; give another")
-    with workplace.held(_WORKDIR.value, _question(config), overwrite=_OVERWRITE.value) as place:
+    with output_directory.held(_WORKDIR.value, _question(config), overwrite=_OVERWRITE.value) as place:
         config = transfer.resolved(config, run)
         examples = open_examples(config.data, seed=config.seed, kept=run.kept() if run else None)
         reference, fingerprint = _read_reference(config, examples)
@@ -150,12 +151,12 @@ def _audit() -> None:
         )
         place.answer()
         _write(report, place.path)
-        screen.show(report)
-        print(f"{place.path}/{_PAGE}, {files.FINDINGS}, {files.LISTS}, {files.PLOTS}/")
+        terminal.show(report)
+        print(f"{place.path}/{_PAGE}, {audit_files.FINDINGS}, {audit_files.LISTS}, {audit_files.PLOTS}/")
 
 
-def _question(config: "ml_collections.ConfigDict") -> workplace.Question:
-    from trainers.run_directory import compared
+def _question(config: "ml_collections.ConfigDict") -> output_directory.Question:
+    from trainers.run.directory import compared
 
     # Trainings remember the config themselves; the data are looked at without any.
     asked: dict[str, str | int] = {
@@ -168,11 +169,11 @@ def _question(config: "ml_collections.ConfigDict") -> workplace.Question:
         asked |= {"folds": _FOLDS.value, "sizes": _SIZES.value}
     if _WANTED.value is not None:
         asked["wanted"] = str(_WANTED.value)
-    return workplace.Question(
+    return output_directory.Question(
         command="audit",
         asked=asked,
         seeds=0 if _DATA_ONLY.value or _RUN.value else _SEEDS.value,
-        results=(files.FINDINGS, files.LISTS, _PAGE),
+        results=(audit_files.FINDINGS, audit_files.LISTS, _PAGE),
     )
 
 
@@ -182,7 +183,7 @@ def _check_unchanged(path: pathlib.Path, fingerprints: dict[str, str]) -> None:
     Raises:
       UserError: it is of other data, or cannot be read.
     """
-    file = path / files.FINDINGS
+    file = path / audit_files.FINDINGS
     if _OVERWRITE.value or not file.exists():
         return
     try:
@@ -210,11 +211,11 @@ def _read_reference(config: "ml_collections.ConfigDict", examples: "Examples") -
     return reference, digest.hexdigest()
 
 
-def _train(material: "Material", place: workplace.Workplace) -> "tuple[Material, dict[str, Any]]":
+def _train(material: "Material", place: output_directory.Workplace) -> "tuple[Material, dict[str, Any]]":
     """The material with what became of the trainings, and what they took."""
     from data.pool import load_pool
     from diagnostics import trainings
-    from trainers.population import Population
+    from trainers.populations.population import Population
 
     config = material.config
     try:
@@ -236,8 +237,7 @@ def _train(material: "Material", place: workplace.Workplace) -> "tuple[Material,
 
 def _ask(material: "Material", path: pathlib.Path) -> "tuple[list[Finding], dict[str, float]]":
     """All findings, and the seconds that each diagnostic took; the trials of remedies are one more."""
-    from diagnostics import audit, remedies
-    from experiments.auditing import trials
+    from diagnostics import audit, remedies, remedy_trials
 
     seconds: dict[str, float] = {}
 
@@ -253,7 +253,7 @@ def _ask(material: "Material", path: pathlib.Path) -> "tuple[list[Finding], dict
             challenge="remedies",
             names=(remedies.NAME,),
             find=lambda material: [
-                trials.apply(material.config, findings, _REMEDIES.value, count=_TRIALS.value, directory=path)
+                remedy_trials.apply(material.config, findings, _REMEDIES.value, count=_TRIALS.value, directory=path)
             ],
         )
         (became,) = audit.run(material, path, diagnostics=[tried], show=show)
@@ -261,22 +261,22 @@ def _ask(material: "Material", path: pathlib.Path) -> "tuple[list[Finding], dict
     return findings, seconds
 
 
-def _begin(place: workplace.Workplace) -> None:
-    from experiments.auditing import trials
+def _begin(place: output_directory.Workplace) -> None:
+    from diagnostics import remedy_trials
 
     place.begin()
     if _OVERWRITE.value:
-        trials.forget(place.path)
+        remedy_trials.forget(place.path)
 
 
 def _write(report: "Report", path: pathlib.Path) -> None:
-    from experiments.auditing import page, plots
+    from reporting import audit_page, audit_plots
 
-    pictures = plots.draw_all(report.findings)
-    files.write_plots(path / files.PLOTS, pictures)
-    files.write_lists(path / files.LISTS, report)
-    files.write_findings(path / files.FINDINGS, report)
-    write_text(path / _PAGE, page.page(report, pictures))
+    pictures = audit_plots.draw_all(report.findings)
+    audit_files.write_plots(path / audit_files.PLOTS, pictures)
+    audit_files.write_lists(path / audit_files.LISTS, report)
+    audit_files.write_findings(path / audit_files.FINDINGS, report)
+    write_text(path / _PAGE, audit_page.page(report, pictures))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,7 @@ from ml_collections import config_flags
 
 from experiments import interruption
 from plumbline import Preempted, UserError, nearest
-
-DONE, USER_ERROR, DIVERGED, PREEMPTED, INTERRUPTED = 0, 2, 3, 42, interruption.EXIT_CODE
+from plumbline.exit_codes import DONE, INTERRUPTED, PREEMPTED, USER_ERROR
 
 _FIELDS = "the fields are in configs/defaults.py"
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([\w.]+)")

@@ -34,9 +34,9 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import command, workplace
+from experiments import command, output_directory
 from experiments.populations import population_devices
-from plumbline import UserError, counted
+from plumbline import UserError, counted, exit_codes
 from plumbline.files import replaced
 
 if TYPE_CHECKING:
@@ -67,18 +67,18 @@ def main(words: list[str]) -> int:
         raise UserError("--leave-one-group-out: of which groups? name them with --groups=NAME")
     if _ONE_GROUP.value and flags.FLAGS["folds"].present:
         raise UserError("--folds: --leave-one-group-out has a fold for each group; leave one of the two out")
-    workplace.stoppable()
+    output_directory.stoppable()
     population_devices()
     return _cross_validate(_CONFIG.value)
 
 
 def _cross_validate(config: "ml_collections.ConfigDict") -> int:
     from diagnostics import cross_validation
-    from experiments.grouping import load_grouped_pool
-    from trainers import transfer
-    from trainers.population import Population
+    from trainers.populations.population import Population
+    from trainers.run import transfer
+    from tuning.grouped_pool import load_grouped_pool
 
-    with workplace.held(_WORKDIR.value, _question(), overwrite=_OVERWRITE.value) as place:
+    with output_directory.held(_WORKDIR.value, _question(), overwrite=_OVERWRITE.value) as place:
         config = transfer.resolved(config)
         pool = load_grouped_pool(config, _GROUPS.value)
         plain = "stratified" if pool.features.task == "classification" else "shuffled"
@@ -104,14 +104,14 @@ def _cross_validate(config: "ml_collections.ConfigDict") -> int:
         place.answer()
         _write_predictions(place.path / _PREDICTIONS, pool, found[0])
         summary = _summary(pool, found) | {"population": population.summary}
-        workplace.write_json(place.path / _SUMMARY, summary)
+        output_directory.write_json(place.path / _SUMMARY, summary)
         _print(summary, place.path)
-    return command.DIVERGED if any(each.diverged for each in found) else command.DONE
+    return exit_codes.DIVERGED if any(each.diverged for each in found) else exit_codes.DONE
 
 
-def _question() -> workplace.Question:
+def _question() -> output_directory.Question:
     folds = "one for each group" if _ONE_GROUP.value else _FOLDS.value
-    return workplace.Question(
+    return output_directory.Question(
         command="crossvalidate",
         asked={"folds": folds, "groups": _GROUPS.value or "none"},
         seeds=_SEEDS.value,
@@ -176,7 +176,7 @@ def _figures(pool: "Pool", found: "OutOfFold") -> dict[str, Any]:
 
 def _print(summary: Mapping[str, Any], directory: pathlib.Path) -> None:
     from diagnostics.cross_validation import LEAST_VALUES
-    from trainers.progress import print_table
+    from trainers.run.progress import print_table
 
     count = len(summary["seeds"])
     for kind, figures in summary["folds"].items():

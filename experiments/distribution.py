@@ -36,12 +36,12 @@ def joined() -> Iterator[None]:
     Raises:
       UserError: a flag is missing or wrong, or not all processes have come in time.
     """
-    from trainers import joining
-    from trainers.processes import Watchdog
+    from trainers.processes import cluster_detection
+    from trainers.processes.coordination import Watchdog
 
     values = flags.FLAGS
-    joining.join(
-        joining.Joining(
+    cluster_detection.join(
+        cluster_detection.Joining(
             mode=values["distributed"].value,
             coordinator=values["coordinator"].value,
             processes=values["processes"].value,

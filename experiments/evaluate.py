@@ -30,13 +30,13 @@ def main(words: list[str]) -> None:
     command.refuse(words)
     command.require(workdir=_WORKDIR.value)
     with distribution.joined():
-        from trainers import processes
-        from trainers.inference import FinishedRun
-        from trainers.progress import print_table
+        from trainers.processes import coordination
+        from trainers.run.inference import FinishedRun
+        from trainers.run.progress import print_table
 
         run = FinishedRun(_WORKDIR.value, checkpoint=_CHECKPOINT.value)
         metrics = run.evaluate(_SPLIT.value)
-        if processes.process_index() > 0:
+        if coordination.process_index() > 0:
             return
         if _OUTPUT.value:
             write_text(_OUTPUT.value, json.dumps(metrics, indent=2) + "\n")

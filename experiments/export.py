@@ -26,7 +26,7 @@ from plumbline import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from trainers.transfer import PlainRun
+    from trainers.run.transfer import PlainRun
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write.")
@@ -40,7 +40,7 @@ def main(words: list[str]) -> None:
     if pathlib.Path(_OUTPUT.value).exists():
         raise UserError(f"--output: '{_OUTPUT.value}' is there already; name a new folder")
     from models.pretrained.export import About, export
-    from trainers import transfer
+    from trainers.run import transfer
 
     run = transfer.plain_run(_WORKDIR.value)
     like = _LIKE.value or run.config.transfer.source

@@ -29,8 +29,8 @@ def main(words: list[str]) -> None:
     """Writes and prints."""
     command.refuse(words)
     command.require(workdir=_WORKDIR.value)
-    from trainers.generation import written
-    from trainers.inference import FinishedRun
+    from trainers.run.generation import written
+    from trainers.run.inference import FinishedRun
 
     run = FinishedRun(_WORKDIR.value, checkpoint=_CHECKPOINT.value)
     text = written(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-EXIT_CODE = 130
+from plumbline.exit_codes import INTERRUPTED
 
 _raised = False
 
@@ -36,7 +36,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     if _raised and not _is_importing(frame):
         raise KeyboardInterrupt
     os.write(2, b"interrupted\n")
-    os._exit(EXIT_CODE)
+    os._exit(INTERRUPTED)
 
 
 def _is_importing(frame: FrameType | None) -> bool:

@@ -33,11 +33,11 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command
-from experiments.launching import sky, slurm, xpk
-from experiments.launching.accelerators import accelerator
-from experiments.launching.job import Job, run_name, training_command
-from experiments.launching.submission import check_on_path, submit, write_job_file
-from plumbline import UserError, unknown_name
+from launching import sky, slurm, xpk
+from launching.accelerators import accelerator
+from launching.job import Job, run_name, training_command
+from launching.submission import check_on_path, submit, write_job_file
+from plumbline import UserError, exit_codes, unknown_name
 
 LAUNCHERS = {"sky": sky.LAUNCHER, "slurm": slurm.LAUNCHER, "xpk": xpk.LAUNCHER}
 
@@ -78,7 +78,7 @@ def main(words: list[str]) -> int:
         print(f"{path}: written; handed over with\n{shlex.join(words)}", flush=True)
         return submit(words, launcher.tool)
     print(f"{path}: written; read it, then submit it with\n{shlex.join(words)}")
-    return command.DONE
+    return exit_codes.DONE
 
 
 def _job(name: str, path: pathlib.Path) -> Job:

@@ -32,9 +32,10 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import command, plots, workplace
+from experiments import command, output_directory
 from experiments.populations import population_devices
-from plumbline import UserError, counted
+from plumbline import UserError, counted, exit_codes
+from reporting import population_plots
 
 if TYPE_CHECKING:
     import ml_collections
@@ -66,7 +67,7 @@ def main(words: list[str]) -> int:
         raise UserError(f"--accuracy: {_ACCURACY.value} given; it must lie between 0 and 1, both excluded")
     if _TARGET.value is not None and not _TARGET.value > 0:
         raise UserError(f"--target: {_TARGET.value} given; a mean squared error is more than 0")
-    workplace.stoppable()
+    output_directory.stoppable()
     population_devices()
     return _learn(_CONFIG.value)
 
@@ -75,13 +76,13 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
     from data import subsets
     from data.pool import load_pool
     from diagnostics import learning_curve, trainings
-    from trainers import transfer
-    from trainers.population import Population
+    from trainers.populations.population import Population
+    from trainers.run import transfer
 
-    question = workplace.Question(
+    question = output_directory.Question(
         command="learning_curve", asked={"sizes": _SIZES.value}, seeds=_SEEDS.value, results=(_FIGURES, _PICTURE)
     )
-    with workplace.held(_WORKDIR.value, question, overwrite=_OVERWRITE.value) as place:
+    with output_directory.held(_WORKDIR.value, question, overwrite=_OVERWRITE.value) as place:
         config = transfer.resolved(config)
         pool = load_pool(config.data, seed=config.seed)
         pool.require_independent("learning_curve")
@@ -113,13 +114,13 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
             "population": population.summary,
         }
         place.answer()
-        workplace.write_json(place.path / _FIGURES, figures)
-        plots.draw_learning_curve(
+        output_directory.write_json(place.path / _FIGURES, figures)
+        population_plots.draw_learning_curve(
             place.path / _PICTURE, curve, label=score.error_name, title=_title(config), asked=asked
         )
         _print(figures, curve, score, asked)
         print(f"{place.path}/{_FIGURES}, {_PICTURE}")
-    return command.DIVERGED if diverged else command.DONE
+    return exit_codes.DIVERGED if diverged else exit_codes.DONE
 
 
 def _score(pool: "Pool") -> tuple["Score", float | None]:

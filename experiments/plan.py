@@ -64,7 +64,7 @@ def main(words: list[str]) -> None:
     from diagnostics.cost import report
     from diagnostics.cost.program import examples_of, make_step
     from diagnostics.cost.search import Planner
-    from trainers import transfer
+    from trainers.run import transfer
 
     config = transfer.resolved(config)
     examples = examples_of(config)

@@ -38,7 +38,7 @@ def main(inputs: list[str]) -> None:
     command.require(workdir=_WORKDIR.value)
     if bool(inputs) == bool(_SPLIT.value):
         raise UserError("predict: name inputs (images, texts, folders, tables) or a --split, one of the two")
-    from trainers.inference import FinishedRun
+    from trainers.run.inference import FinishedRun
 
     run = FinishedRun(_WORKDIR.value, checkpoint=_CHECKPOINT.value)
     predictions = run.predict_split(_SPLIT.value) if _SPLIT.value else run.predict(inputs)

@@ -31,15 +31,16 @@ import rich.table
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import command, plots, workplace
+from experiments import command, output_directory
 from plumbline import UserError
+from reporting import population_plots
 
 if TYPE_CHECKING:
     import ml_collections
     import numpy as np
 
-    from diagnostics.relevance import Candidate, Layer, Verdict
-    from diagnostics.starts import Comparison
+    from diagnostics.transfer.compare_sources import Comparison
+    from diagnostics.transfer.relevance import Candidate, Layer, Verdict
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
 _SOURCES = flags.DEFINE_multi_string("source", [], "What to start from.")
@@ -68,26 +69,26 @@ def main(words: list[str]) -> None:
         raise UserError(f"--folds: {_FOLDS.value} given; it must be at least 2")
     if _LIMIT.value < 0:
         raise UserError(f"--limit: {_LIMIT.value} given; it must be at least 1, or 0 for all rows")
-    workplace.stoppable()
+    output_directory.stoppable()
     if _WORKDIR.value is None:
         _compare(_CONFIG.value)
         return
-    with workplace.held(_WORKDIR.value, _question(), overwrite=_OVERWRITE.value) as place:
+    with output_directory.held(_WORKDIR.value, _question(), overwrite=_OVERWRITE.value) as place:
         comparison, verdict = _compare(_CONFIG.value)
         place.begin()
         place.answer()
-        workplace.write_json(place.path / _FIGURES, _figures(comparison, verdict))
-        plots.draw_relevance(place.path / _PICTURE, comparison)
+        output_directory.write_json(place.path / _FIGURES, _figures(comparison, verdict))
+        population_plots.draw_relevance(place.path / _PICTURE, comparison)
         print(f"{place.path}/{_FIGURES}, {_PICTURE}")
 
 
 def _compare(config: "ml_collections.ConfigDict") -> tuple["Comparison", "Verdict"]:
-    from diagnostics import relevance, starts
-    from trainers import compilation
+    from diagnostics.transfer import compare_sources, relevance
+    from trainers.devices import compilation
 
     began = time.monotonic()
     compilation.keep_programs(config.execution.compilation_cache, config.data.cache_dir)
-    comparison = starts.compare(
+    comparison = compare_sources.compare(
         config, _SOURCES.value, folds=_FOLDS.value, limit=_LIMIT.value, show=_lines_now_and_then()
     )
     verdict = relevance.verdict(comparison.candidates, comparison.exam.task)
@@ -108,10 +109,10 @@ def _lines_now_and_then() -> Callable[[str], None]:
     return show
 
 
-def _question() -> workplace.Question:
+def _question() -> output_directory.Question:
     config = _CONFIG.value
     asked = {"sources": ", ".join(_SOURCES.value), "data": config.data.source, "folds": _FOLDS.value}
-    return workplace.Question(
+    return output_directory.Question(
         command="relevance",
         asked=asked | {"limit": _LIMIT.value, "seed": config.seed},
         seeds=1,
@@ -120,7 +121,7 @@ def _question() -> workplace.Question:
 
 
 def _print(comparison: "Comparison", verdict: "Verdict") -> None:
-    from diagnostics import relevance
+    from diagnostics.transfer import relevance
 
     exam, candidates = comparison.exam, comparison.candidates
     metric = "accuracy" if exam.task == "classification" else "R2"
@@ -149,7 +150,7 @@ def _print(comparison: "Comparison", verdict: "Verdict") -> None:
 
 
 def _cells(layer: "Layer", task: str, overlap: float) -> list[str]:
-    from diagnostics import relevance
+    from diagnostics.transfer import relevance
 
     scores = [
         "" if values is None else _with_interval(relevance.interval(values, task, overlap))
@@ -176,7 +177,7 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> No
 
 
 def _figures(comparison: "Comparison", verdict: "Verdict") -> Mapping[str, Any]:
-    from diagnostics import relevance
+    from diagnostics.transfer import relevance
 
     exam = comparison.exam
 

@@ -48,7 +48,7 @@ Exit codes: 0 done, 2 an error you can mend (such as trials none of which fits),
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import command, distribution, populations, recipes, workplace
+from experiments import command, distribution, output_directory, populations, recipes
 from plumbline import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
@@ -74,16 +74,16 @@ def main(words: list[str]) -> int:
     command.refuse(words)
     command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
     # What is done is in the study, and what was under way in the population's file as of its last save.
-    workplace.stoppable()
+    output_directory.stoppable()
     space = recipes.named_function("sweep")
     if space is None:
         raise recipes.missing_function("sweep", "the space: a dict from config path to choices or a range")
     populations.population_devices()
     with distribution.joined():
-        from experiments.searching.sweeping import Options, sweep
-        from trainers import processes
+        from trainers.processes import coordination
+        from tuning.sweeping import Options, sweep
 
-        if processes.process_count() > 1:
+        if coordination.process_count() > 1:
             raise UserError(
                 "--distributed: a search trains on the devices of one process; start workers that share a --storage"
             )

@@ -26,13 +26,14 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command, distribution
+from plumbline import exit_codes
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete what another run left in the run directory.")
 distribution.define_flags("auto")
 
-_EXIT_CODES = {"done": command.DONE, "diverged": command.DIVERGED, "preempted": command.PREEMPTED}
+_EXIT_CODES = {"done": exit_codes.DONE, "diverged": exit_codes.DIVERGED, "preempted": exit_codes.PREEMPTED}
 
 
 def main(words: list[str]) -> int:
@@ -41,21 +42,21 @@ def main(words: list[str]) -> int:
     command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
     # Until the training itself listens there is nothing to save, and the same command will do. An exception could get
     # lost in what is being imported.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(command.PREEMPTED))
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(exit_codes.PREEMPTED))
     with distribution.joined():
         # JAX takes a moment to import: a wrong flag should not have to wait for it.
-        from trainers import processes
-        from trainers.loop import train
+        from trainers.processes import coordination
+        from trainers.run.loop import train
 
         checked = _CONFIG.value.transfer.check
         if checked:
-            from diagnostics import transfer_check
+            from diagnostics.transfer import transfer_check
 
             transfer_check.check_possible()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         summary = train(_CONFIG.value, _WORKDIR.value, overwrite=_OVERWRITE.value)
         status = summary["status"]
-        if processes.process_index() > 0:
+        if coordination.process_index() > 0:
             pass
         elif status == "done":
             _print_summary(summary)
@@ -68,9 +69,9 @@ def main(words: list[str]) -> int:
 
 def _check_transfer() -> str:
     """Trains from scratch as well, or goes on with that; prints the difference, and returns the status."""
-    from diagnostics import transfer_check
-    from trainers.loop import train
-    from trainers.run_directory import RunDirectory
+    from diagnostics.transfer import transfer_check
+    from trainers.run.directory import RunDirectory
+    from trainers.run.loop import train
 
     config = transfer_check.scratch_config(_CONFIG.value, _WORKDIR.value)
     summary = train(config, RunDirectory(_WORKDIR.value).scratch)
@@ -82,8 +83,8 @@ def _check_transfer() -> str:
 
 
 def _print_summary(summary: Mapping[str, Any]) -> None:
-    from trainers.evaluation import overall
-    from trainers.progress import print_table
+    from trainers.run.evaluation import overall
+    from trainers.run.progress import print_table
 
     columns = {name: overall(metrics) for name, metrics in summary["metrics"].items()}
     # Of the training's own metrics, those that the other splits have as well.

@@ -10,7 +10,7 @@ import numpy as np
 
 from configs import defaults
 from data import Features
-from trainers import objectives
+from trainers.step import objectives
 
 BLOCKS = re.findall(
     r"```python\n(.*?)```", (pathlib.Path(__file__).parent.parent / "docs/extending.md").read_text("utf-8"), re.DOTALL

@@ -6,9 +6,10 @@ import ml_collections
 
 import data
 from plumbline import UserError
-from trainers import hyperparameters, objectives, pruning_schedule, schedules, settings
+from trainers import settings
 from trainers.durations import Clock
-from trainers.state import Init, Program, make_program
+from trainers.step import hyperparameters, objectives, pruning_schedule, schedules
+from trainers.step.state import Init, Program, make_program
 
 
 def make_clock(config: ml_collections.ConfigDict, num_examples: int) -> Clock:

@@ -24,10 +24,10 @@ import numpy as np
 
 from diagnostics.cost.program import Compiled, Examples, Step, compile_step, make_step
 from diagnostics.cost.work import Operation
-from trainers.dispatch import Dispatch, Wish
-from trainers.mesh import in_flight, num_batch_shards
-from trainers.state import TrainState
-from trainers.step import Batch, Metrics, TrainStep, make_train_step, zero_metrics
+from trainers.devices.dispatch import Dispatch, Wish
+from trainers.devices.mesh import in_flight, num_batch_shards
+from trainers.step.state import TrainState
+from trainers.step.train_step import Batch, Metrics, TrainStep, make_train_step, zero_metrics
 
 # Costs beside each other: fitted to the steps of six perceptrons and seven vision transformers on two cores of an AMD
 # EPYC.

@@ -14,7 +14,7 @@ from diagnostics.cost.program import Compiled, Examples, Step, compile_step
 from diagnostics.cost.roofline import StepTime
 from diagnostics.cost.target import Target
 from diagnostics.cost.work import unknown_loops
-from trainers.flops import RULE
+from trainers.devices.flops import RULE
 
 # Of a GPU's memory, what a process gets at best; the driver and the libraries have the rest.
 _USABLE = 0.92

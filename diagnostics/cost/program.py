@@ -20,16 +20,17 @@ from diagnostics.cost.collectives import Collective, find
 from diagnostics.cost.hlo import Module
 from diagnostics.cost.work import Operation
 from plumbline import UserError
-from trainers import hyperparameters, settings
+from trainers import settings
 from trainers.building import build_program, make_clock
-from trainers.dispatch import Dispatch, check_parallel_mode
+from trainers.devices.dispatch import Dispatch, check_parallel_mode
+from trainers.devices.mesh import check_batch, make_mesh, sharded_batch
+from trainers.devices.sharding import placements, state_shardings, table
+from trainers.devices.workload import batch_shapes, model_flops
 from trainers.durations import Clock
-from trainers.mesh import check_batch, make_mesh, sharded_batch
-from trainers.run import fitted
-from trainers.sharding import placements, state_shardings, table
-from trainers.state import Program, TrainState, num_parameters
-from trainers.step import make_train_step, zero_metrics
-from trainers.workload import batch_shapes, model_flops
+from trainers.run.phases import fitted
+from trainers.step import hyperparameters
+from trainers.step.state import Program, TrainState, num_parameters
+from trainers.step.train_step import make_train_step, zero_metrics
 
 _UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 

@@ -9,7 +9,7 @@ import rich.table
 from diagnostics.cost.estimate import Estimate, assumptions
 from diagnostics.cost.search import Tried
 from diagnostics.cost.work import unknown_loops
-from trainers.flops import RULE
+from trainers.devices.flops import RULE
 
 
 def print_estimate(estimate: Estimate) -> None:

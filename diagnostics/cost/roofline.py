@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from diagnostics.cost.collectives import Collective
 from diagnostics.cost.work import Operation
-from trainers.hardware import Hardware
+from trainers.devices.hardware import Hardware
 
 # Shares of the peaks that are reckoned with.
 COMPUTE_EFFICIENCY = 0.75

@@ -14,7 +14,7 @@ from diagnostics.cost.program import Examples, Step, make_step
 from diagnostics.cost.target import Target
 from plumbline import UserError
 from plumbline.axes import AXES
-from trainers.mesh import make_mesh, num_batch_shards
+from trainers.devices.mesh import make_mesh, num_batch_shards
 
 # From the cheapest to the dearest in time; which saves how much is for the compiler to say.
 _REMAT = ("dots", "dots_without_batch", "full")

@@ -16,8 +16,8 @@ from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 from plumbline import UserError
-from trainers import hardware
-from trainers.hardware import Hardware
+from trainers.devices import hardware
+from trainers.devices.hardware import Hardware
 
 # Shapes of slices that Google Cloud offers, up to 512 chips.
 _SHAPES_2D = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")

@@ -13,7 +13,7 @@ import math
 import re
 
 from diagnostics.cost.hlo import Instruction, Module, Shape
-from trainers import flops
+from trainers.devices import flops
 
 # They move no bytes, or what they call is counted instead.
 _FREE = frozenset({

@@ -22,9 +22,9 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from data import subsets
 from data.pool import Pool
-from diagnostics.encoders import raw_inputs
-from diagnostics.probes import PENALTIES, RIDGE_PENALTIES, TFIDF_PENALTIES
 from diagnostics.scores import by_row
+from diagnostics.transfer.encoders import raw_inputs
+from diagnostics.transfer.probes import PENALTIES, RIDGE_PENALTIES, TFIDF_PENALTIES
 
 # At most so many numbers are fitted to, and so many rows; few wide rows still are this many.
 _MOST_NUMBERS, _MOST_ROWS, _LEAST_ROWS = 5_000_000, 5_000, 1_000
@@ -73,9 +73,9 @@ def fit(
     """Fits the majority (or mean), logistic (or ridge) regression, a pruned decision tree and a random forest.
 
     They read pixels (averaged down to 32 a side), columns with one-hot codes, or of texts TF-IDF of words and pairs of
-    words; see `diagnostics.encoders.raw_inputs` and `diagnostics.probes`. The strengths of penalty and of
-    cost-complexity pruning (Breiman et al. 1984, chapter 3) are chosen by cross-validation within the rows they are
-    fitted to. These are at most 5,000, fewer where rows are wide; they are judged on at most 10,000.
+    words; see `diagnostics.transfer.encoders.raw_inputs` and `diagnostics.transfer.probes`. The strengths of penalty
+    and of cost-complexity pruning (Breiman et al. 1984, chapter 3) are chosen by cross-validation within the rows they
+    are fitted to. These are at most 5,000, fewer where rows are wide; they are judged on at most 10,000.
 
     Args:
       config: the whole config.

@@ -8,7 +8,7 @@ import numpy as np
 
 from data.features import Features
 from diagnostics.statistics import Interval
-from trainers import objectives
+from trainers.step import objectives
 
 _DRAWS = 200
 

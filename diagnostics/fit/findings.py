@@ -21,8 +21,8 @@ from diagnostics.statistics import Interval, clustered_interval, mean_interval, 
 from diagnostics.trainings import Control, Trained
 from plumbline import UserError, counted
 from trainers.building import make_clock
-from trainers.inference import FinishedRun
-from trainers.run_directory import RunDirectory
+from trainers.run.directory import RunDirectory
+from trainers.run.inference import FinishedRun
 
 _CHALLENGE = "fit"
 # A difference that is not worth a word; of a calibration error and of a correlation, more is not.

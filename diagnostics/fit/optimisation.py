@@ -13,9 +13,9 @@ from data import preprocessing
 from diagnostics.finding import Remedy
 from diagnostics.fit import remedies
 from plumbline import counted
-from trainers import schedules
 from trainers.building import make_clock
-from trainers.state import InferenceState, Program
+from trainers.step import schedules
+from trainers.step.state import InferenceState, Program
 
 LEAST_POINTS = 5
 """Of fewer points of a curve nothing is said."""

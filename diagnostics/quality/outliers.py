@@ -8,7 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 from data.order import generator
 from diagnostics.examples import Examples
 from diagnostics.finding import Finding, Histogram, Measure, Remedy, cannot_judge
-from diagnostics.quality import odd_ones
+from diagnostics.quality import single_anomalies
 from diagnostics.statistics import wilson_interval
 from plumbline import counted
 
@@ -94,13 +94,13 @@ def find(examples: Examples, sound: np.ndarray) -> Finding:
         name=name,
         challenge=_CHALLENGE,
         severity="medium" if times[far].max() >= _BENDING_TIMES else "low",
-        message=f"{len(far)} of {looked} ({share[0]:.2%}; {odd_ones.by_split(examples, found)}) "
+        message=f"{len(far)} of {looked} ({share[0]:.2%}; {single_anomalies.by_split(examples, found)}) "
         f"{'is' if len(far) == 1 else 'are'} far from all others, the farthest {times[far].max():.1f} times as far "
         f"from its neighbours as a usual row. Of rows spread normally {expectation} would be. They may be slips, or "
         "the rare cases that matter.",
         measures=measures,
         evidence=(
-            odd_ones.rows(
+            single_anomalies.rows(
                 examples, "Rows far from all others", scored[order], [f"{times[row]:.1f} times" for row in order]
             ),
             histogram,

@@ -10,10 +10,11 @@ import pytest
 from configs import defaults
 from data import Features, preprocessing
 from tests.configs.conftest import NAMES, PRETRAINED, load
-from trainers import hyperparameters, settings
+from trainers import settings
 from trainers.building import build_program, make_clock
-from trainers.state import num_parameters
-from trainers.step import make_train_step
+from trainers.step import hyperparameters
+from trainers.step.state import num_parameters
+from trainers.step.train_step import make_train_step
 
 FOLDER = pathlib.Path(defaults.__file__).parent
 

@@ -14,11 +14,11 @@ import pytest
 import data
 from data import Features
 from tests.configs.conftest import NAMES, PRETRAINED, load
-from trainers import hyperparameters
 from trainers.building import build_program, make_clock
-from trainers.mesh import make_mesh
-from trainers.run import fitted
-from trainers.sharding import placements, state_shardings, table
+from trainers.devices.mesh import make_mesh
+from trainers.devices.sharding import placements, state_shardings, table
+from trainers.run.phases import fitted
+from trainers.step import hyperparameters
 
 TABLES = pathlib.Path(__file__).parent / "sharding"
 

@@ -6,7 +6,7 @@ from configs import digits_mlp, digits_resnet, digits_vit
 from data.pool import load_pool
 from diagnostics import ablation
 from plumbline import UserError
-from trainers.members import Outcome
+from trainers.populations.members import Outcome
 
 CONFIG = digits_mlp.get_config()
 VARIANTS = {"baseline": {}, "plain": {"optimizer.weight_decay": 0.0}}

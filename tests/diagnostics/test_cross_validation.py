@@ -10,7 +10,7 @@ from data.pool import load_pool
 from diagnostics import cross_validation
 from diagnostics.cross_validation import Deal
 from plumbline import UserError
-from trainers.population import Population, overridden
+from trainers.populations.population import Population, overridden
 
 QUICK = {
     "train.duration": "20 steps",

@@ -7,7 +7,7 @@ from data.pool import load_pool
 from diagnostics import remedies
 from diagnostics.finding import Finding, Remedy
 from plumbline import UserError
-from trainers.members import Outcome
+from trainers.populations.members import Outcome
 
 
 @pytest.fixture

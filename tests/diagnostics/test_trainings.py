@@ -11,7 +11,7 @@ from diagnostics import cross_validation, trainings
 from diagnostics.scores import by_row
 from plumbline import UserError
 from trainers.building import make_clock
-from trainers.population import Population, overridden
+from trainers.populations.population import Population, overridden
 
 QUICK = {
     "optimizer.learning_rate": 1e-2,

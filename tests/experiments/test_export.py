@@ -13,10 +13,10 @@ from safetensors.numpy import load_file
 
 from configs import defaults
 from models import build, pretrained
-from trainers.inference import FinishedRun
-from trainers.loop import train
-from trainers.members import overridden
-from trainers.step import make_outputs
+from trainers.populations.members import overridden
+from trainers.run.inference import FinishedRun
+from trainers.run.loop import train
+from trainers.step.train_step import make_outputs
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "references" / "fixtures"
 LORA = {

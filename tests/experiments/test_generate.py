@@ -3,8 +3,8 @@
 import pytest
 
 from plumbline import UserError
-from trainers.generation import written
-from trainers.inference import FinishedRun
+from trainers.run.generation import written
+from trainers.run.inference import FinishedRun
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 SMALL = (

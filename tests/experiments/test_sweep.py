@@ -11,10 +11,10 @@ import pytest
 
 from configs import digits_mlp, digits_vit
 from data.pool import load_pool
-from experiments.searching import sweeping
-from experiments.searching.space import parse
-from experiments.searching.sweeping import Options
 from plumbline import UserError
+from tuning import sweeping
+from tuning.space import parse
+from tuning.sweeping import Options
 
 # A search of seconds.
 QUICK = (

@@ -10,12 +10,12 @@ import pytest
 
 from configs import defaults
 from data import Features, preprocessing
-from trainers import hyperparameters
 from trainers.building import build_program, make_clock
-from trainers.checkpoints import Checkpoints, abstract
-from trainers.mesh import data_mesh, replicated
-from trainers.run_directory import RunDirectory
-from trainers.step import make_train_step, zero_metrics
+from trainers.devices.mesh import data_mesh, replicated
+from trainers.run.checkpoints import Checkpoints, abstract
+from trainers.run.directory import RunDirectory
+from trainers.step import hyperparameters
+from trainers.step.train_step import make_train_step, zero_metrics
 
 FEATURES = Features(
     kind="image", shape=(8, 8, 1), dtype="uint8", task="classification", class_names=tuple("0123456789")

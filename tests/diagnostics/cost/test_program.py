@@ -7,7 +7,7 @@ import pytest
 
 from diagnostics.cost import program
 from plumbline import UserError
-from trainers.step import zero_metrics
+from trainers.step.train_step import zero_metrics
 
 MESHES = {"data": (8, 1, 1), "fsdp": (1, 8, 1), "mixed": (2, 2, 2)}
 

@@ -3,7 +3,7 @@ import pytest
 from diagnostics.cost import roofline
 from diagnostics.cost.collectives import Collective
 from diagnostics.cost.work import Operation
-from trainers.hardware import BY_NAME
+from trainers.devices.hardware import BY_NAME
 
 V5E, V5P, H100 = (BY_NAME[name] for name in ("v5e", "v5p", "h100"))
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import pytest
 
 from diagnostics.cost import hlo, work
-from trainers import flops
+from trainers.devices import flops
 
 
 def compiled(function, *shapes):

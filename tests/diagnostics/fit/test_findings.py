@@ -12,8 +12,8 @@ from diagnostics.fit import findings
 from diagnostics.trainings import Control
 from plumbline import UserError
 from trainers import settings
-from trainers.members import overridden
-from trainers.population import Population
+from trainers.populations.members import overridden
+from trainers.populations.population import Population
 
 NAMES = ["fit", "control", "baselines", "calibration", "optimisation"]
 SMALL = {

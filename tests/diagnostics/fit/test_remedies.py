@@ -8,9 +8,10 @@ import pytest
 from configs import defaults
 from data.features import Column, Features
 from diagnostics.fit import remedies
-from trainers import hyperparameters, settings
+from trainers import settings
 from trainers.building import build_program, make_clock
-from trainers.members import overridden
+from trainers.populations.members import overridden
+from trainers.step import hyperparameters
 
 DIGITS = Features(kind="image", shape=(8, 8, 1), dtype="uint8", task="classification", class_names=tuple("0123456789"))
 PHOTOS = Features(kind="image", shape=(32, 32, 3), dtype="uint8", task="classification", class_names=("cat", "dog"))

@@ -8,7 +8,7 @@ from diagnostics import cross_validation
 from diagnostics.cross_validation import Deal, OutOfFold
 from diagnostics.examples import open_examples
 from diagnostics.quality import grouping
-from trainers.population import Population, overridden
+from trainers.populations.population import Population, overridden
 
 
 def table(path, sites):

@@ -13,7 +13,7 @@ from diagnostics import cross_validation
 from diagnostics.cross_validation import Deal, OutOfFold
 from diagnostics.examples import open_examples
 from diagnostics.quality import label_errors
-from trainers.population import Population, overridden
+from trainers.populations.population import Population, overridden
 
 
 @dataclasses.dataclass(eq=False)

@@ -13,9 +13,9 @@ from configs import defaults
 from models import build, pretrained
 from models.pretrained.export import About, export
 from plumbline import UserError
-from trainers.members import overridden
-from trainers.optimizers import paths_and_leaves
-from trainers.state import laid_over
+from trainers.populations.members import overridden
+from trainers.step.optimizers import paths_and_leaves
+from trainers.step.state import laid_over
 
 FIXTURES = pathlib.Path(__file__).parents[2] / "references" / "fixtures"
 

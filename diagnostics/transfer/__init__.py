@@ -1,0 +1,1 @@
+"""Transfer: which pretrained source is relevant to a task, and whether it helped."""

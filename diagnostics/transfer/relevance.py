@@ -1,0 +1,268 @@
+"""Which pretrained start is relevant to a task, before any of them is fine-tuned.
+
+Each candidate's layers are scored as they are, frozen, in the same folds, and compared with what needs no pretraining:
+the same architecture with its random initial parameters, and a simple model of the raw inputs.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from diagnostics.cross_validation import LEAST_VALUES
+from diagnostics.statistics import Interval, mean_interval, paired_difference, within
+from diagnostics.transfer import logme, probes
+from plumbline import counted
+
+KINDS = ("source", "random", "simple")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Layer:
+    """The scores of one layer.
+
+    Attributes:
+      name: as the model's `representations` name it.
+      size: numbers an example; 0 where that depends on the fold.
+      probe: (K,) of a linear probe, by fold: accuracies, or R2 of a regression.
+      neighbours: (K,) the same of the nearest neighbours; None for the simple baseline.
+      logme: LogME with its interval; None for the simple baseline.
+    """
+
+    name: str
+    size: int
+    probe: np.ndarray
+    neighbours: np.ndarray | None = None
+    logme: Interval | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Candidate:
+    """A start, or a baseline, with its layers.
+
+    Attributes:
+      name: what it is called.
+      kind: one of `KINDS`.
+      layers: from the inputs on.
+      overlap: of the folds; see `diagnostics.statistics.mean_interval`.
+      random: name of the candidate with the same architecture and fresh parameters; "" unless it is a source.
+    """
+
+    name: str
+    kind: str
+    layers: tuple[Layer, ...]
+    overlap: float
+    random: str = ""
+
+    @property
+    def best(self) -> Layer:
+        """The layer whose probe is best in the mean over folds; of several the earliest."""
+        return max(self.layers, key=lambda layer: layer.probe.mean())
+
+    @property
+    def cut(self) -> Layer:
+        """The earliest layer within one standard error of the best one, by their differences fold by fold.
+
+        The rule of Breiman et al. 1984, "Classification and Regression Trees", section 3.4.3: what lies between the two
+        may be chance, and less of the model is needed.
+        """
+        best = self.best.probe
+        for layer in self.layers:
+            behind = best - layer.probe
+            error = behind.std(ddof=1) * np.sqrt(1 / len(behind) + self.overlap)
+            if behind.mean() <= error:
+                return layer
+        return self.best
+
+    def values(self) -> np.ndarray:
+        """The probe's score (K,) on each fold of the layer that was best on the other folds.
+
+        The best of many layers looks better than it is on the very folds that chose it.
+        """
+        scores = np.array([layer.probe for layer in self.layers])
+        count = scores.shape[1]
+        chosen = [np.delete(scores, fold, axis=1).mean(axis=1).argmax() for fold in range(count)]
+        return scores[chosen, np.arange(count)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the scores say of the sources.
+
+    Attributes:
+      take: name of the source whose probe is best.
+      layer: its best layer.
+      cut: its earliest layer within the noise of that one.
+      differences: of the best source's probe to that of every other candidate, by its name, with 95 % intervals.
+      lines: the same in words: what to take, and where to cut it.
+      warnings: where pretraining did not help, in words, source by source.
+    """
+
+    take: str
+    layer: str
+    cut: str
+    differences: Mapping[str, Interval]
+    lines: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def score_layer(name: str, features: np.ndarray, exam: probes.Exam) -> Layer:
+    """The scores of one layer.
+
+    Args:
+      name: of the layer.
+      features: (n, d) float32.
+      exam: labels and folds.
+    """
+    if exam.task == "classification":
+        targets = logme.indicators(exam.labels)
+    else:
+        labels = exam.labels.astype(np.float64)
+        targets = (labels - labels.mean()) / (labels.std() or 1.0)
+    return Layer(
+        name=name,
+        size=features.shape[1],
+        probe=probes.linear_probe(features, exam),
+        neighbours=probes.neighbours(features, exam),
+        logme=logme.interval(features, targets, [held_out for _, held_out in exam.folds]),
+    )
+
+
+def sample(labels: np.ndarray, limit: int, task: str, *, seed: int) -> np.ndarray:
+    """So many rows, sorted, drawn at random with the classes in their shares.
+
+    Args:
+      labels: (n,).
+      limit: rows; 0 for all.
+      task: "classification" or "regression".
+      seed: of the draw.
+    """
+    if not limit or limit >= len(labels):
+        return np.arange(len(labels))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    place = np.empty(len(labels))
+    classes = [order]
+    if task == "classification":
+        classes = [order[labels[order] == label] for label in np.unique(labels)]
+    for members in classes:
+        # Where each stands in its class, from 0 to 1: the first of each class are as many as its share.
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(order[np.argsort(place[order], kind="stable")[:limit]])
+
+
+def interval(values: np.ndarray, task: str, overlap: float) -> Interval:
+    """The mean over folds, with a t-interval widened for the rows their trainings share; see `statistics`."""
+    return _told(mean_interval(values, overlap=overlap), len(values), *_bounds(task))
+
+
+def difference(values: np.ndarray, others: np.ndarray, task: str, overlap: float) -> Interval:
+    """The mean of the differences fold by fold, with its interval."""
+    low, high = _bounds(task)
+    return _told(paired_difference(values, others, overlap=overlap), len(values), low - high, high - low)
+
+
+def verdict(candidates: Sequence[Candidate], task: str) -> Verdict:
+    """What the scores say.
+
+    Args:
+      candidates: at least one source, the random initialisation that each names, and the simple baseline.
+      task: "classification" or "regression".
+    """
+    values = {candidate.name: candidate.values() for candidate in candidates}
+    sources = [candidate for candidate in candidates if candidate.kind == "source"]
+    simple = next(candidate for candidate in candidates if candidate.kind == "simple")
+    taken = max(sources, key=lambda candidate: values[candidate.name].mean())
+
+    def compared(one: str, other: str) -> Interval:
+        return difference(values[one], values[other], task, taken.overlap)
+
+    differences = {each.name: compared(taken.name, each.name) for each in candidates if each is not taken}
+    lines = [_take(taken, sources, differences, task), _cut(taken)]
+    warnings = []
+    for source in sources:
+        to_random, to_simple = compared(source.name, source.random), compared(source.name, simple.name)
+        warnings += _warnings(source.name, simple.name, to_random, to_simple, task)
+    return Verdict(
+        take=taken.name,
+        layer=taken.best.name,
+        cut=taken.cut.name,
+        differences=differences,
+        lines=tuple(lines),
+        warnings=tuple(warnings),
+    )
+
+
+def _take(taken: Candidate, sources: Sequence[Candidate], differences: Mapping[str, Interval], task: str) -> str:
+    others = [source for source in sources if source is not taken]
+    if not others:
+        gap = _amount(differences[taken.random], task)
+        return f"{taken.name} is the only source asked about; its lead over the same model untrained is {gap}."
+    nearest = min(others, key=lambda source: differences[source.name][0])
+    gap = differences[nearest.name]
+    if gap[1] > 0:
+        return f"Of the sources take {taken.name}: ahead of {nearest.name}, the next best, by {_amount(gap, task)}."
+    return (
+        f"Of the sources {taken.name} is ahead of {nearest.name} by {_amount(gap, task)}, {_no_proof(gap)}: by these "
+        "rows they cannot be told apart; take either."
+    )
+
+
+def _cut(taken: Candidate) -> str:
+    if taken.cut is taken.best:
+        return f"Its best layer is {taken.best.name}, and no earlier one comes within one standard error of it."
+    return (
+        f"Its best layer is {taken.best.name}; after {taken.cut.name} nothing is gained beyond one standard error, so "
+        "the model can be cut there."
+    )
+
+
+def _warnings(source: str, simple: str, to_random: Interval, to_simple: Interval, task: str) -> list[str]:
+    found = []
+    if to_random[2] < 0:
+        found.append(
+            f"NEGATIVE TRANSFER: {source} is worse than random initialisation of the same model by "
+            f"{_amount(_turned(to_random), task)}. What it was pretrained on misleads here; do not start from it."
+        )
+    elif not to_random[1] > 0:
+        found.append(
+            f"{source} is not shown to be better than random initialisation of the same model: the difference is "
+            f"{_amount(to_random, task)}, {_no_proof(to_random)}. Its pretraining may bring nothing here."
+        )
+    if to_simple[2] < 0:
+        found.append(
+            f"{simple} beats {source}: by {_amount(_turned(to_simple), task)}. Here the simple baseline wins over the "
+            "frozen encoder. Use it, or fine-tune and compare with it: what fine-tuning would make of the encoder is "
+            "not said by this."
+        )
+    elif not to_simple[1] > 0:
+        found.append(
+            f"{source} is not shown to be better than {simple}: the difference is {_amount(to_simple, task)}, "
+            f"{_no_proof(to_simple)}. The simple baseline may do as well as the frozen encoder."
+        )
+    return found
+
+
+def _amount(gap: Interval, task: str) -> str:
+    unit, word = (100, "points of accuracy") if task == "classification" else (1, "of R2")
+    mean, low, high = (unit * value for value in gap)
+    if np.isnan(low):
+        return f"{mean:.3g} {word}"
+    return f"{mean:.3g} {word} (95 %: {low:.3g} to {high:.3g})"
+
+
+def _no_proof(gap: Interval) -> str:
+    if np.isnan(gap[1]):
+        return f"with no interval, for which it takes {counted(LEAST_VALUES, 'fold')}"
+    return "an interval that holds 0"
+
+
+def _turned(gap: Interval) -> Interval:
+    return (-gap[0], -gap[2], -gap[1])
+
+
+def _told(found: Interval, count: int, low: float, high: float) -> Interval:
+    return (found[0], np.nan, np.nan) if count < LEAST_VALUES else within(found, low, high)
+
+
+def _bounds(task: str) -> tuple[float, float]:
+    return (0.0, 1.0) if task == "classification" else (-np.inf, 1.0)

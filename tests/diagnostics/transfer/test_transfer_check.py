@@ -1,0 +1,157 @@
+"""Trainings that begin with a source, compared with the same from scratch."""
+
+import json
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from configs import defaults
+from diagnostics.transfer import transfer_check
+from diagnostics.transfer.transfer_check import Comparison
+from plumbline import UserError
+from trainers.populations.members import check_possible, overridden
+from trainers.run.directory import RunDirectory
+from trainers.run.inference import FinishedRun
+from trainers.run.loop import train
+
+# A training of seconds of a multilayer perceptron, on digits 5 to 9.
+FINE_TUNING = (
+    "--config=configs/digits_mlp.py",
+    "--config.data.classes=('5','6','7','8','9')",
+    "--config.train.duration=60 steps",
+    "--config.train.log_every=10 steps",
+    "--config.train.evaluate_every=10 steps",
+    "--config.train.checkpoint_every=10 steps",
+    "--config.train.tensorboard=False",
+    "--config.transfer.check=True",
+)
+
+
+def figures(workdir):
+    return json.loads((workdir / "transfer_check.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def checked(command, quick_run, tmp_path_factory):
+    """A run that was compared with one from scratch, and what the command printed."""
+    workdir = tmp_path_factory.mktemp("checked") / "run"
+    finished = command("train", *FINE_TUNING, f"--config.transfer.source={quick_run}", f"--workdir={workdir}")
+    return workdir, finished.stdout
+
+
+def test_the_difference_is_that_of_two_runs_on_the_same_rows(checked):
+    workdir, printed = checked
+    found = figures(workdir)
+    summaries = [json.loads((path / "summary.json").read_text()) for path in (workdir, workdir / "scratch")]
+    accuracies = [summary["metrics"]["test"]["accuracy"] for summary in summaries]
+    np.testing.assert_allclose([found["transfer"], found["scratch"]], accuracies, atol=1e-6)
+    difference = found["difference"]
+    assert difference["mean"] == pytest.approx(accuracies[0] - accuracies[1], abs=1e-6)
+    assert difference["low"] < difference["mean"] < difference["high"]
+    assert difference["over"] == "3 groups"
+    assert f"from scratch {accuracies[1]:.4f}, difference {difference['mean']:+.4f} (95 % interval" in printed
+    assert len({summary["step"] for summary in summaries}) == 1
+
+
+def test_what_each_example_came_to_makes_up_the_metric_of_the_split(checked):
+    run = FinishedRun(checked[0])
+    values, weights, groups = run.evaluate_each("test")
+    assert set(values.tolist()) == {0.0, 1.0}
+    assert np.average(values, weights=weights) == pytest.approx(run.evaluate("test")["accuracy"], abs=1e-6)
+    predicted = [each["label"] == each["target"] for each in run.predict_split("test")]
+    np.testing.assert_array_equal(values, predicted)
+    assert len(groups) == len(values)
+
+
+def test_errors_of_a_regression_are_in_the_units_of_its_metric(tmp_path):
+    changes = {"data.source": "sklearn:diabetes", "model.name": "linear", "train.duration": "20 steps"}
+    train(overridden(defaults.get_config(), changes), tmp_path / "run", devices=jax.devices()[:1])
+    run = FinishedRun(tmp_path / "run")
+    values, weights, groups = run.evaluate_each("test")
+    assert np.average(values, weights=weights) == pytest.approx(run.evaluate("test")["mse"], rel=1e-5)
+    squared = [(each["prediction"] - each["target"]) ** 2 for each in run.predict_split("test")]
+    np.testing.assert_allclose(values, squared, rtol=1e-4)
+    assert groups is None
+
+
+def test_from_scratch_nothing_is_left_of_transfer(tmp_path):
+    config = overridden(
+        defaults.get_config(),
+        {
+            "transfer.source": "somewhere",
+            "transfer.freeze": ("^(?!head/)",),
+            "transfer.layer_decay": 0.7,
+            "transfer.unfreeze": (("x", "1 epochs"),),
+            "transfer.lora.patterns": ("attention",),
+            "transfer.check": True,
+            "train.duration": "7 steps",
+        },
+    )
+    scratch = transfer_check.scratch_config(config, tmp_path)
+    # Rank and alpha say nothing without patterns.
+    assert scratch.transfer.to_dict() == defaults.get_config().transfer.to_dict()
+    assert scratch.train.duration == "7 steps"
+
+
+@pytest.mark.parametrize(
+    ("difference", "higher", "verdict", "told"),
+    [
+        ((0.1, 0.02, 0.18), True, "better", "transfer helped: test x 0.9000, from scratch 0.8000, difference +0.1000"),
+        ((-0.1, -0.18, -0.02), True, "worse", "NEGATIVE TRANSFER, the source did harm: start from scratch"),
+        ((0.1, 0.02, 0.18), False, "worse", "NEGATIVE TRANSFER"),
+        ((0.1, -0.02, 0.22), True, "unclear", "transfer did not help as far as these test examples can tell"),
+        ((0.1, np.nan, np.nan), True, "unclear", "(no interval, of 5 examples; one training each)"),
+    ],
+)
+def test_what_is_said_goes_by_the_interval(difference, higher, verdict, told):
+    comparison = Comparison(
+        metric="x", higher_is_better=higher, transfer=0.9, scratch=0.8, difference=difference, over="5 examples"
+    )
+    assert comparison.verdict == verdict
+    assert told in comparison.told()
+
+
+@pytest.mark.slow
+def test_killed_during_the_training_from_scratch_the_next_call_goes_on(command, checked, quick_run, tmp_path):
+    words = (*FINE_TUNING, f"--config.transfer.source={quick_run}", f"--workdir={tmp_path / 'run'}")
+    process = command.start("train", *words)
+    saved, end = tmp_path / "run" / "scratch" / "checkpoints" / "10", time.monotonic() + 120
+    while not saved.exists():
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = RunDirectory(tmp_path / "run").summary()
+    assert not (tmp_path / "run" / "transfer_check.json").exists()
+    finished = command("train", *words)
+    assert "is done already" in finished.stderr
+    assert "going on at step" in finished.stderr
+    assert RunDirectory(tmp_path / "run").summary() == kept
+    assert figures(tmp_path / "run") == figures(checked[0])
+
+
+@pytest.mark.slow
+def test_a_finished_run_can_be_checked_later_and_overwritten(command, checked, quick_run, tmp_path):
+    words = (*FINE_TUNING, f"--config.transfer.source={quick_run}", f"--workdir={tmp_path / 'run'}")
+    command("train", *words[:-3], *words[-2:])
+    assert not (tmp_path / "run" / "scratch").exists()
+    command("train", *words)
+    assert figures(tmp_path / "run") == figures(checked[0])
+    command("train", *words, "--config.seed=1", "--overwrite")
+    assert figures(tmp_path / "run") != figures(checked[0])
+
+
+def test_a_check_without_a_source_is_told(fails, tmp_path):
+    line = fails("train", *FINE_TUNING, f"--workdir={tmp_path / 'run'}")
+    assert line == "transfer.check: compares with a training from scratch, but transfer.source is not given"
+    assert not (tmp_path / "run").exists()
+
+
+def test_members_of_a_population_are_not_checked():
+    config = overridden(defaults.get_config(), {"transfer.source": "somewhere", "transfer.check": True})
+    with pytest.raises(UserError, match=r"^transfer\.check: is for experiments\.train, not for populations; add a"):
+        check_possible(config)

@@ -1,0 +1,381 @@
+import dataclasses
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from configs import defaults
+from data.pool import load_pool
+from plumbline import UserError
+from trainers.populations import population_file
+from trainers.populations.population import Member, Population, overridden, train_population
+from trainers.run import progress
+from trainers.run.directory import RunDirectory
+from trainers.run.loop import train
+
+MODES = ("loop", "map", "vmap")
+FAMILIES = {
+    "mlp": {"model.name": "mlp", "model.mlp.hidden_sizes": (32, 32), "model.dropout": 0.1, "train.ema_decay": 0.9},
+    # Small steps: large ones make much of rounding.
+    "resnet": {"model.name": "resnet", "model.resnet.width": 4, "augment.shift": 1, "optimizer.name": "sgd"},
+    "vit": {
+        "model.name": "vit",
+        "model.vit.patch_size": 2,
+        "model.vit.width": 16,
+        "model.vit.depth": 2,
+        "model.vit.heads": 2,
+        "model.vit.mlp_size": 32,
+        "augment.mixup": 0.2,
+    },
+}
+
+
+def make_config(family="mlp", **changes):
+    config = defaults.get_config()
+    fields = {
+        "data.source": "digits",
+        "train.duration": "200 steps",
+        "train.batch_size": 32,
+        "train.evaluate_every": "50 steps",
+        "train.log_every": "50 steps",
+        "train.best_metric": "loss",
+        "train.tensorboard": False,
+        "execution.mode": "loop",
+        "population.mode": "map",
+        "population.lanes": 4,
+    }
+    return overridden(config, fields | FAMILIES[family] | {k.replace("__", "."): v for k, v in changes.items()})
+
+
+@pytest.fixture(scope="module")
+def pool():
+    return load_pool(make_config().data, seed=0)
+
+
+def member(pool, name, *, seed=0, **overrides):
+    overrides = {path.replace("__", "."): value for path, value in overrides.items()}
+    parts = pool.splits
+    return Member(
+        name=name,
+        overrides=overrides,
+        seed=seed,
+        train=parts["train"],
+        validation=parts["validation"],
+        held_out=parts["test"],
+    )
+
+
+def folds(pool, count=3):
+    """Members that train on all but a part of the training rows and are judged on that part."""
+    parts = np.array_split(pool.splits["train"], count)
+    return [
+        Member(
+            name=f"fold {number}",
+            overrides={},
+            seed=number,
+            train=np.concatenate(parts[:number] + parts[number + 1 :]),
+            held_out=parts[number],
+        )
+        for number in range(count)
+    ]
+
+
+def population(config, pool, devices=2, **options):
+    return Population(config, pool, devices=jax.devices()[:devices], progress=False, **options)
+
+
+def assert_same(one, other, **tolerance):
+    compare = np.testing.assert_allclose if tolerance else np.testing.assert_array_equal
+    assert (one.status, one.step, one.best_step) == (other.status, other.step, other.best_step)
+    assert one.metrics.keys() == other.metrics.keys()
+    for a, b in zip([one.metrics, *one.history], [other.metrics, *other.history], strict=True):
+        for name, value in a.items():
+            compare(value, b[name], **tolerance, err_msg=name)
+    if one.predictions is not None:
+        compare(one.predictions, other.predictions, **tolerance)
+
+
+def assert_equals_run(outcome, summary, lines, rtol):
+    """The member's evaluations and final figures are those of a run by itself."""
+    assert outcome.best_step == summary["best_step"]
+    validation = [line for line in lines if line["split"] == "validation"]
+    for of_member, of_run in zip(outcome.history, validation, strict=True):
+        np.testing.assert_allclose(of_member["loss"], of_run["loss"], rtol=rtol)
+        assert (of_member["step"], of_member["accuracy"]) == (of_run["step"], of_run["accuracy"])
+    for name, value in summary["metrics"]["test"].items():
+        np.testing.assert_allclose(outcome.metrics[name], value, rtol=max(rtol, 1e-6), err_msg=name)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "family", ["mlp", pytest.param("resnet", marks=pytest.mark.slow), pytest.param("vit", marks=pytest.mark.slow)]
+)
+def test_a_member_equals_its_run_alone(tmp_path, family, mode):
+    # A run splits the data by its own seed.
+    pool, config = load_pool(make_config().data, seed=3), make_config(family, population__mode=mode)
+    rates = [3e-3, 1e-3, 1e-4, 3e-4]
+    # More members than lanes, so that the one compared gets a lane that another has left.
+    members = [member(pool, f"{n}", seed=n, optimizer__learning_rate=rate) for n, rate in enumerate(rates)]
+    lanes = 1 if mode == "loop" else 2
+    outcomes = population(overridden(config, {"population.lanes": lanes}), pool, devices=1).train(members)
+    summary = train(overridden(config, members[3].overrides | {"seed": 3}), tmp_path, devices=jax.devices()[:1])
+    assert_equals_run(outcomes["3"], summary, RunDirectory(tmp_path).metrics(), rtol=0 if mode == "loop" else 1e-4)
+
+
+def test_the_progress_shows_the_metric_that_is_asked_for(pool, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    asked = Population(make_config(), pool, devices=jax.devices()[:1], followed="accuracy")
+    outcome = asked.train([member(pool, "one")], until=0.1)["one"]
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"1/1 paused at 10 %, 0 running, 0 waiting  best accuracy {outcome.metrics['accuracy']:.4g}  " in last
+
+
+def test_members_that_are_all_there_get_more_lanes_than_are_asked_for_at_once(pool):
+    config = make_config(model__mlp__hidden_sizes=(8,), train__duration="2 steps", population__lanes=0)
+    asked = population(config, pool, devices=1)
+    members = [member(pool, f"{seed}", seed=seed) for seed in range(20)]
+    asked.train(members)
+    assert (asked.lanes, asked.summary["lanes"]) == (8, 20)
+    few = population(overridden(config, {"population.lanes": 4}), pool, devices=1)
+    few.train(members)
+    assert few.summary["lanes"] == 4
+
+
+def test_a_member_that_cannot_be_built_is_told_before_it_is_trained(pool):
+    asked = population(make_config("vit"), pool)
+    asked.check(member(pool, "fits"))
+    with pytest.raises(UserError, match="3 heads cannot share out a width of 16"):
+        asked.check(member(pool, "unfit", model__vit__heads=3))
+
+
+@pytest.mark.slow
+def test_a_member_comes_to_the_same_in_any_lane_order_and_company(pool):
+    config = make_config()
+    members = [member(pool, f"{n}", seed=n, optimizer__learning_rate=1e-3 * (n + 1)) for n in range(5)]
+    one = population(config, pool).train(members, predict=True)
+    other = population(overridden(config, {"population.lanes": 2}), pool).train(members[::-1], predict=True)
+    for name, outcome in one.items():
+        assert_same(outcome, other[name])
+
+
+@pytest.mark.slow
+def test_a_member_that_diverges_leaves_its_neighbours_to_the_bit(pool):
+    config = make_config(train__max_skipped=3)
+    sound = [member(pool, f"{n}", seed=n) for n in range(3)]
+    expected = population(config, pool).train(sound, predict=True)
+    for mode in MODES:
+        wild = member(pool, "wild", seed=9, optimizer__learning_rate=1e30)
+        changed = overridden(config, {"population.mode": mode})
+        expected = population(changed, pool).train(sound, predict=True)
+        outcomes = population(changed, pool).train([sound[0], wild, *sound[1:]], predict=True)
+        assert outcomes["wild"].status == "diverged"
+        assert outcomes["wild"].metrics == {}
+        for name, outcome in expected.items():
+            assert_same(outcomes[name], outcome)
+
+
+def test_a_pause_changes_nothing(pool):
+    config = make_config(train__evaluate_every="30 steps")
+    members = folds(pool)
+    whole = population(config, pool).train(members, predict=True)
+    paused = population(config, pool)
+    parts = [paused.train(members, until=share) for share in (0.15, 0.5)]
+    assert {outcome.status for part in parts for outcome in part.values()} == {"paused"}
+    assert [parts[1][name].step for name in parts[1]] == [100] * 3
+    for name, outcome in paused.train(members, predict=True).items():
+        assert_same(outcome, whole[name])
+
+
+@pytest.mark.slow
+def test_members_that_need_other_programs_are_trained_as_well(pool):
+    config = make_config()
+    members = [
+        member(pool, "narrow", model__mlp__hidden_sizes=(8,)),
+        member(pool, "wide", model__mlp__hidden_sizes=[16, 16]),
+        member(pool, "large batch", train__batch_size=64),
+        member(pool, "rate", optimizer__learning_rate=1e-2),
+        member(pool, "short", train__duration="120 steps", schedule__warmup="30 steps"),
+    ]
+    trained = population(config, pool)
+    outcomes = trained.train(members)
+    assert [outcome.parameters for outcome in outcomes.values()] == [610, 1482, 3466, 3466, 3466]
+    assert [outcome.step for outcome in outcomes.values()] == [200] * 4 + [120]
+    assert trained.summary["programs"] == 4
+    alone = train_population(config, pool, [members[3]], devices=jax.devices()[:2], progress=False)
+    assert_same(outcomes["rate"], alone["rate"])
+
+
+def test_preprocessing_is_fitted_on_a_members_own_rows(pool):
+    config = make_config(train__duration="20 steps", train__evaluate_every="20 steps")
+    bright = dataclasses.replace(pool, inputs=pool.inputs.copy())
+    members = folds(pool)
+    bright.inputs[members[0].held_out] = 255
+    expected, outcome = (population(config, p).train(members[:1])["fold 0"] for p in (pool, bright))
+    # What is held out has changed, what was trained has not: it predicts the rows of another fold as before.
+    other = dataclasses.replace(members[0], held_out=members[1].held_out)
+    one, two = (population(config, p).train([other], predict=True)["fold 0"] for p in (pool, bright))
+    assert_same(one, two)
+    assert outcome.metrics["loss"] != expected.metrics["loss"]
+
+
+SHORT = {"train__duration": "40 steps", "train__evaluate_every": "10 steps"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"optimizer__clip_norm": 0.1}),
+        ({"augment__mixup": 0.3}, {"augment__cutmix": 1.0}),
+        ({"model__dropout": 0.0}, {"model__dropout": 0.4, "objective__label_smoothing": 0.1}),
+        ({"train__best_metric": "loss"}, {"train__best_metric": "accuracy"}),
+    ],
+)
+def test_what_a_neighbour_uses_does_not_reach_a_member(pool, one, other):
+    config = make_config(**SHORT)
+    members = [member(pool, "one", **one), member(pool, "other", **other)]
+    together = population(config, pool).train(members)
+    for each in members:
+        alone = population(config, pool).train([each])[each.name]
+        assert together[each.name].best_step == alone.best_step
+        np.testing.assert_allclose(together[each.name].metrics["loss"], alone.metrics["loss"], rtol=1e-4)
+
+
+def test_a_member_that_is_out_of_patience_at_a_pause_is_done(pool):
+    config = make_config(train__patience="10 steps", train__evaluate_every="5 steps", optimizer__learning_rate=0.1)
+    stops = population(config, pool).train([member(pool, "m")])["m"]
+    assert stops.step < 200
+    paused = population(config, pool)
+    first = paused.train([member(pool, "m")], until=stops.step / 200)["m"]
+    assert first.status == "done"
+    assert_same(paused.train([member(pool, "m")])["m"], stops)
+
+
+def test_a_pause_at_the_same_step_can_be_asked_for_again(pool):
+    paused = population(make_config(**SHORT), pool)
+    first = paused.train(folds(pool), until=0.5)
+    again = paused.train(folds(pool), until=0.5, predict=True)
+    for name, outcome in first.items():
+        assert again[name].metrics == outcome.metrics
+        assert again[name].history == outcome.history
+        assert again[name].predictions.shape == (len(pool.splits["train"]) // 3 + (name == "fold 0"), 10)
+
+
+def test_states_of_members_that_are_done_are_forgotten(pool, tmp_path):
+    config = make_config(train__checkpoint_every="0.001 seconds", **SHORT)
+    population(config, pool, directory=tmp_path).train(folds(pool, 6))
+    assert population_file.read(tmp_path / "population.npz").paused == {}
+
+
+def test_early_stopping_frees_the_lane(pool):
+    config = make_config(train__patience="10 steps", train__evaluate_every="10 steps", train__duration="400 steps")
+    members = [member(pool, f"{n}", seed=n, optimizer__learning_rate=3e-2) for n in range(6)]
+    trained = population(config, pool)
+    outcomes = trained.train(members)
+    assert any(outcome.step < 400 for outcome in outcomes.values())
+    for outcome in outcomes.values():
+        assert outcome.status == "done"
+        assert outcome.step in (outcome.best_step + 10, 400)
+
+
+def test_lanes_are_busy_when_members_are_of_all_lengths(pool):
+    config = make_config(train__evaluate_every="", population__lanes=8)
+    lengths = itertools.cycle([40, 80, 160, 320])
+    members = [member(pool, f"{n}", train__duration=f"{next(lengths)} steps") for n in range(32)]
+    trained = population(config, pool)
+    trained.train(members)
+    assert trained.summary["busy"] >= 0.9
+
+
+def test_a_population_killed_at_any_save_ends_as_if_it_was_not(pool, tmp_path):
+    config, members = make_config(train__checkpoint_every="0.001 seconds"), folds(pool, 5)
+    expected = population(config, pool).train(members, predict=True)
+    stopped = population(config, pool, directory=tmp_path)
+    saves = itertools.count()
+    write = stopped._save
+
+    def killed():
+        write()
+        if next(saves) % 2 == 1:
+            raise KeyboardInterrupt
+
+    stopped._save = killed
+    attempts = 0
+    while True:
+        try:
+            outcomes = stopped.train(members, predict=True)
+            break
+        except KeyboardInterrupt:
+            attempts += 1
+            stopped = population(config, pool, directory=tmp_path)
+            if attempts < 4:
+                stopped._save = killed
+    assert attempts >= 2
+    for name, outcome in expected.items():
+        assert_same(outcomes[name], outcome)
+
+
+def test_what_a_kill_left_of_a_save_is_removed(pool, tmp_path):
+    (tmp_path / ".population.npz.k1ll_4d0").mkdir()
+    population(make_config(), pool, directory=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"optimizer.learning_rat": 1e-3}, "did you mean 'optimizer.learning_rate'"),
+        ({"optimizer.learning_rate": "high"}, "optimizer.learning_rate: 'high' is no float; give one, such as"),
+        ({"train.batch_size": 1.5}, "train.batch_size: 1.5 is no int"),
+        ({"data.source": "sklearn:iris"}, "data.source: is the same for all trainings of a population"),
+        ({"seed": 3}, "seed: is the same for all trainings of a population; choose the seeds"),
+        ({"optimizer.learning_rate": -1.0}, "optimizer.learning_rate: -1.0 given; it must be more than 0"),
+        ({"train.accumulation_steps": 3}, "train.batch_size: 32 is not divisible over 3 accumulation steps"),
+        ({"train.best_metric": "acuracy"}, "train.best_metric: unknown name 'acuracy'; did you mean 'accuracy'"),
+    ],
+)
+def test_what_no_member_can_override_is_told(pool, overrides, message):
+    # Behind a sound one, by which programs are built.
+    wrong = dataclasses.replace(member(pool, "wrong"), overrides=overrides)
+    with pytest.raises(UserError, match=message):
+        population(make_config(), pool).train([member(pool, "sound"), wrong])
+
+
+def test_a_member_without_rows_is_told(pool):
+    empty = dataclasses.replace(member(pool, "empty"), train=np.zeros(0, np.int64))
+    with pytest.raises(UserError, match="'empty' has no rows to train on"):
+        train_population(make_config(), pool, [empty], progress=False)
+
+
+def test_an_unknown_mode_is_told(pool):
+    with pytest.raises(UserError, match=r"population.mode: unknown name 'stack'; .*known: auto, loop, map, vmap"):
+        population(make_config(population__mode="stack"), pool)
+
+
+def test_another_config_in_the_directory_is_told(pool, tmp_path):
+    config = make_config(train__duration="20 steps")
+    population(config, pool, directory=tmp_path).train(folds(pool)[:1])
+    with pytest.raises(UserError, match="holds trainings of another config or other data"):
+        population(make_config(train__duration="30 steps"), pool, directory=tmp_path)
+
+
+def test_a_damaged_file_is_told(pool, tmp_path):
+    config = make_config(train__duration="20 steps")
+    population(config, pool, directory=tmp_path).train(folds(pool)[:1])
+    path = tmp_path / "population.npz"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"population.npz' is damaged .*; remove it"):
+        population(config, pool, directory=tmp_path)
+
+
+@pytest.mark.parametrize("family", ["mlp", pytest.param("resnet", marks=pytest.mark.slow)])
+def test_the_mode_is_chosen_by_timing_and_kept(tmp_path, family):
+    config = make_config(family, population__mode="auto", **SHORT)
+    pool = load_pool(config.data, seed=0)
+    chosen = population(config, pool, directory=tmp_path)
+    chosen.train(folds(pool)[:2])
+    assert chosen.summary["mode"] in MODES
+    again = population(config, pool, directory=tmp_path)
+    again.train(folds(pool))
+    assert again.summary["mode"] == chosen.summary["mode"]

@@ -1,0 +1,36 @@
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+LISTENER = """
+import time
+from trainers.processes.signals import Signals
+
+with Signals() as signals:
+    print("listening", flush=True)
+    for _ in range(30):
+        time.sleep(0.1)
+print(signals.received)
+"""
+
+
+@pytest.mark.parametrize(("pause", "code"), [(0.01, 0), (1.2, -signal.SIGTERM)])
+def test_a_second_signal_stops_at_once_unless_it_is_the_echo_of_the_first(command, pause, code):
+    process = subprocess.Popen(
+        [sys.executable, "-c", LISTENER],
+        env=command.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "listening\n"
+    process.send_signal(signal.SIGTERM)
+    time.sleep(pause)
+    process.send_signal(signal.SIGTERM)
+    output, told = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert output == ("SIGTERM\n" if code == 0 else "")
+    assert told.count("saving after this step") == 1

@@ -1,0 +1,1 @@
+"""Devices: meshes, shardings, how programs are dispatched to them, and what they can do."""

@@ -1,0 +1,196 @@
+"""How a train state lies over a mesh: which parameter is split along which axis.
+
+A parameter goes by the first of the config's `parallel.rules` that is found in its path, as written. Otherwise the
+model's own rules say what the `tensor` axis splits, and the `fsdp` axis takes the largest dimension that is still free
+and that it divides, in any parameter that is not small (ZeRO stage 3; Rajbhandari et al. 2020, section 5). Optimizer
+state and moving average lie as their parameter does.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from plumbline import UserError, unknown_name
+from plumbline.axes import AXES, FSDP, TENSOR
+from trainers.devices.mesh import replicated
+from trainers.step.optimizers import compile_patterns, paths_and_leaves
+from trainers.step.state import Program, TrainState
+
+Tree = Any
+Entry = str | tuple[str, ...] | None
+# A dimension that is never split: blocks that a loop runs over, one after the other.
+_LAYERS = "layers"
+_FIELD = "parallel.rules"
+
+
+def state_shardings(program: Program, mesh: Mesh, state: TrainState) -> TrainState:
+    """The sharding of every leaf of a train state.
+
+    Args:
+      program: of the run; its config has the rules.
+      mesh: devices.
+      state: the state, or shapes in its form.
+
+    Raises:
+      UserError: a rule is wrong or fits no parameter, or an axis does not divide what it is to split.
+    """
+    specs = parameter_specs(program, mesh, state.params)
+
+    def shardings(tree: Tree) -> Tree:
+        chosen = [
+            NamedSharding(mesh, _spec_of(path, leaf, specs, program, mesh)) for path, leaf in paths_and_leaves(tree)
+        ]
+        return jax.tree.unflatten(jax.tree.structure(tree), chosen)
+
+    whole = jax.tree.map(lambda _: replicated(mesh), state)
+    return dataclasses.replace(
+        whole, params=shardings(state.params), ema=shardings(state.ema), opt_state=shardings(state.opt_state)
+    )
+
+
+def parameter_specs(program: Program, mesh: Mesh, params: Tree) -> dict[str, PartitionSpec]:
+    """How each parameter is split, by its path; raises as `state_shardings` does."""
+    rules = program.config.parallel.rules
+    leaves = paths_and_leaves(params)
+    own = compile_patterns([pattern for pattern, _ in rules], [path for path, _ in leaves], _FIELD)
+    _check_tensor(program, mesh, [entries for _, entries in rules])
+    specs = {}
+    for path, leaf in leaves:
+        rule = next((entries for pattern, (_, entries) in zip(own, rules, strict=True) if pattern.search(path)), None)
+        if rule is not None:
+            specs[path] = _as_written(rule, path, leaf, mesh)
+        else:
+            specs[path] = _automatic(_model_rule(program, path), leaf, mesh, program.config.parallel.fsdp_min_size)
+            if not _divides(specs[path], leaf.shape, mesh):
+                raise UserError(
+                    f"mesh.tensor: {mesh.shape[TENSOR]} does not divide '{path}' of shape {leaf.shape}; choose a "
+                    f"number that does, or write {_FIELD}"
+                )
+    return specs
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """One array of a state on a mesh: its path, shape, how it is split, and its bytes in all and on each device."""
+
+    path: str
+    shape: tuple[int, ...]
+    spec: PartitionSpec
+    total_bytes: int
+    device_bytes: int
+
+
+def placements(tree: Tree, shardings: Tree) -> list[Placement]:
+    """Where each array of a tree lies.
+
+    Args:
+      tree: arrays, or shapes in their place.
+      shardings: a `NamedSharding` for each.
+    """
+    leaves = zip(paths_and_leaves(tree), jax.tree.leaves(shardings), strict=True)
+    return [_place(path, leaf, sharding) for (path, leaf), sharding in leaves]
+
+
+def table(mesh: Mesh, state: TrainState, shardings: TrainState) -> str:
+    """Parameter, shape, sharding and bytes a device as text, with the sums of parameters and optimizer state."""
+    parameters = placements(state.params, shardings.params)
+    optimizer = placements(state.opt_state, shardings.opt_state)
+    rows = [(p.path, "x".join(map(str, p.shape)) or "-", _text(p.spec), f"{p.device_bytes:,}") for p in parameters]
+    heads = ("parameter", "shape", "split over", "bytes a device")
+    widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column < 3 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in [heads, *rows]
+    ]
+    sums = [
+        f"{name}: {sum(p.device_bytes for p in group):,} of {sum(p.total_bytes for p in group):,} bytes a device"
+        for name, group in (("parameters", parameters), ("optimizer", optimizer))
+    ]
+    mesh_text = " x ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
+    return "\n".join([f"mesh: {mesh_text}", *lines, *sums]) + "\n"
+
+
+def _spec_of(path: str, leaf: Any, specs: dict[str, PartitionSpec], program: Program, mesh: Mesh) -> PartitionSpec:
+    """That of the parameter which the path ends in, if the leaf has its shape; else an automatic one."""
+    parts = path.split("/")
+    for start in range(len(parts)):
+        spec = specs.get("/".join(parts[start:]))
+        if spec is not None and len(spec) == leaf.ndim and _divides(spec, leaf.shape, mesh):
+            return spec
+    # What is shaped otherwise: counts, and the rows and columns of factored moments.
+    return _automatic((), leaf, mesh, program.config.parallel.fsdp_min_size)
+
+
+def _model_rule(program: Program, path: str) -> tuple[Entry, ...]:
+    return next((entries for pattern, entries in program.partition_rules if re.search(pattern, path)), ())
+
+
+def _automatic(entries: Sequence[Entry], leaf: Any, mesh: Mesh, min_size: int) -> PartitionSpec:
+    entries = [*entries, *[None] * (leaf.ndim - len(entries))]
+    free = [dim for dim in range(leaf.ndim) if entries[dim] is None and leaf.shape[dim] % mesh.shape[FSDP] == 0]
+    chosen = [TENSOR if entry == TENSOR and mesh.shape[TENSOR] > 1 else None for entry in entries]
+    layers = math.prod(dim for dim, entry in zip(leaf.shape, entries, strict=True) if entry == _LAYERS)
+    if free and mesh.shape[FSDP] > 1 and leaf.size >= min_size * layers:
+        chosen[max(free, key=lambda dim: leaf.shape[dim])] = FSDP
+    return PartitionSpec(*chosen)
+
+
+def _as_written(entries: Sequence[Entry], path: str, leaf: Any, mesh: Mesh) -> PartitionSpec:
+    for axis in _axes(entries):
+        if axis not in AXES:
+            raise unknown_name(_FIELD, axis, AXES)
+    if len(entries) > leaf.ndim or len(set(_axes(entries))) < len(list(_axes(entries))):
+        raise UserError(
+            f"{_FIELD}: {tuple(entries)} does not fit '{path}' of shape {leaf.shape}; "
+            "give one entry a dimension, and each axis once"
+        )
+    spec = PartitionSpec(*entries, *[None] * (leaf.ndim - len(entries)))
+    if not _divides(spec, leaf.shape, mesh):
+        raise UserError(f"{_FIELD}: {tuple(entries)} does not divide '{path}' of shape {leaf.shape} evenly")
+    return spec
+
+
+def _check_tensor(program: Program, mesh: Mesh, config_rules: Sequence[Sequence[Entry]]) -> None:
+    size = mesh.shape[TENSOR]
+    if size == 1:
+        return
+    model = program.config.model.name
+    rules = [*config_rules, *(entries for _, entries in program.partition_rules)]
+    if not any(TENSOR in _axes(entries) for entries in rules):
+        raise UserError(f"mesh.tensor: no parameter of '{model}' is split over it; make it 1, or write {_FIELD}")
+    for field, units in program.tensor_units.items():
+        if units % size:
+            raise UserError(f"mesh.tensor: {size} does not divide {field} ({units}); choose a number that does")
+
+
+def _divides(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> bool:
+    return all(
+        dim % math.prod(mesh.shape[axis] for axis in _axes([entry])) == 0
+        for dim, entry in zip(shape, spec, strict=True)
+    )
+
+
+def _axes(entries: Iterable[Entry]) -> list[str]:
+    """The axes that entries name; "layers" is none."""
+    named = [(entry,) if isinstance(entry, str) else entry or () for entry in entries]
+    return [axis for axes in named for axis in axes if axis != _LAYERS]
+
+
+def _place(path: str, leaf: Any, sharding: NamedSharding) -> Placement:
+    itemsize = 8 if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else np.dtype(leaf.dtype).itemsize
+    device_bytes = math.prod(sharding.shard_shape(leaf.shape)) * itemsize
+    return Placement(path, tuple(leaf.shape), sharding.spec, math.prod(leaf.shape) * itemsize, device_bytes)
+
+
+def _text(spec: PartitionSpec) -> str:
+    entries = ["+".join(_axes([entry])) or "-" for entry in spec]
+    return ", ".join(entries) if any(entry != "-" for entry in entries) else "whole"

@@ -1,0 +1,1 @@
+"""Populations: many trainings in one compiled program."""

@@ -1,0 +1,277 @@
+"""Lanes: as many trainings as advance side by side in one compiled program, each with a state of its own.
+
+A lane takes one member after the other, so that the shapes of the programs never change. The leading axis of every
+array is that of lanes, split over the devices. The lanes of a device are stacked ("vmap"), or taken one after the other
+inside the program ("map"), or there is a single one, whose steps are dispatched from Python ("loop").
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from data.pool import Pool
+from trainers.step.objective import Sums, Totals
+from trainers.step.state import InferenceState, Init, Program, Start, TrainState
+from trainers.step.train_step import Batch, make_evaluation_step, make_outputs, make_train_step
+
+MODES = ("loop", "map", "vmap")
+
+# Of the rows of an evaluation, so many batches go into one dispatch at most.
+_MOST_BATCHES = 64
+_AXIS = "lane"
+
+
+class Lanes:
+    """The compiled programs of a number of lanes, and the lanes' states.
+
+    Attributes:
+      mode: "loop", "map" or "vmap".
+      count: lanes, a multiple of the devices.
+      steps: most steps in a dispatch.
+      states: train states, leaves (count, ...).
+      best: the best inference state of each lane, as far as `keep_best` was told.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        init: Init,
+        pool: Pool,
+        arguments: Sequence[tuple],
+        start: Start,
+        *,
+        mode: str,
+        steps: int,
+        devices: Sequence[jax.Device],
+        evaluated: int,
+    ):
+        """Begins every lane and compiles the program that advances them.
+
+        Args:
+          program: of all members.
+          init: makes a member's first state.
+          pool: of the rows.
+          arguments: of `init`, for each lane; with "loop" there is one lane a device.
+          start: what all members begin with.
+          mode: how the lanes of a device are run.
+          steps: most steps in a dispatch; 1 with "loop".
+          devices: that the lanes are spread over.
+          evaluated: most rows of an evaluation.
+        """
+        self.mode, self.count, self.steps = mode, len(arguments), steps
+        batch_size = program.config.train.batch_size
+        self._batch_size = program.config.evaluation.batch_size or batch_size
+        self._batches = 1 if mode == "loop" else min(_MOST_BATCHES, max(1, -(-evaluated // self._batch_size)))
+        mesh = Mesh(np.array(devices), (_AXIS,))
+        split, whole = NamedSharding(mesh, PartitionSpec(_AXIS)), NamedSharding(mesh, PartitionSpec())
+        self._rows = jax.device_put(_rows(pool), whole)
+        self._start = start
+
+        loop = mode == "loop"
+        # Compiled once and run now and then: on CPU most of LLVM's work on it would be wasted.
+        quickly = {"xla_backend_optimization_level": 1} if devices[0].platform == "cpu" else None
+        self._init = jax.jit(_spread(lambda start, *own: init(*own, start), mesh, "map"), compiler_options=quickly)
+        advance = jax.jit(
+            _spread(_advance(program, loop=loop), mesh, mode),
+            in_shardings=(whole, split, split, split),
+            out_shardings=split,
+            donate_argnums=1,
+        )
+        self._totals = jax.jit(_spread(_over_batches(_totals(program), loop=loop), mesh, mode))
+        self._predictions = jax.jit(_spread(_over_batches(_predictions(program), loop=loop), mesh, mode))
+        self._keep = jax.jit(_spread(lambda _, *own: _choose(*own), mesh, "vmap"), donate_argnums=3)
+        self._take = jax.jit(lambda tree, lane: jax.tree.map(lambda leaf: leaf[lane], tree))
+        self._put = jax.jit(
+            lambda tree, lane, new: jax.tree.map(lambda leaf, value: leaf.at[lane].set(value), tree, new),
+            donate_argnums=0,
+            out_shardings=split,
+        )
+
+        def along(*shape: int) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((self.count, *shape), jnp.int32)
+
+        self.states: TrainState = self._begun(arguments)
+        self.best: InferenceState = self._begun(arguments).inference()
+        self._advance = advance.lower(self._rows, self.states, along(steps, batch_size), along()).compile()
+
+    @property
+    def memory(self) -> int:
+        """Bytes on each device while lanes advance, by XLA's own account."""
+        sizes = self._advance.memory_analysis()
+        own = sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.output_size_in_bytes
+        return own - sizes.alias_size_in_bytes
+
+    def begin(self, arguments: Mapping[int, tuple]) -> None:
+        """Begins new members in these lanes; the others stay as they are."""
+        some = next(iter(arguments.values()))
+        fresh = self._begun([arguments.get(lane, some) for lane in range(self.count)])
+        mask = np.array([lane in arguments for lane in range(self.count)])
+        self.states = fresh if mask.all() else self._keep((), mask, fresh, self.states)
+
+    def advance(self, positions: np.ndarray, until: np.ndarray) -> None:
+        """Dispatches steps; a lane that has come to its end, or has skipped too many updates in a row, rests.
+
+        Args:
+          positions: (count, steps, B) int32, of the examples in the pool.
+          until: (count,) int32, steps of its training at which each lane rests.
+        """
+        self.states = self._advance(self._rows, self.states, positions, until)
+
+    def progress(self) -> tuple[np.ndarray, np.ndarray]:
+        """Steps taken, and updates skipped in a row, of each lane: (count,) each. Waits for what is under way."""
+        return jax.device_get((self.states.step, self.states.skipped))
+
+    def keep_best(self, better: np.ndarray) -> None:
+        """Takes the states of these lanes, (count,) bool, for their best."""
+        self.best = self._keep((), better, self.states.inference(), self.best)
+
+    def evaluate(self, positions: Mapping[int, np.ndarray], *, best: bool = False) -> dict[int, Sums]:
+        """Totals of the objective over rows, by lane, in float64.
+
+        Args:
+          positions: of the rows in the pool, by lane.
+          best: with the best states.
+        """
+        sums: dict[int, Any] = {}
+        for totals in self._over(self._totals, positions, best):
+            added = jax.tree.map(lambda leaf: np.sum(np.asarray(leaf, np.float64), axis=1), totals)
+            for lane in positions:
+                own = jax.tree.map(lambda leaf, lane=lane: leaf[lane], added)
+                sums[lane] = jax.tree.map(np.add, sums[lane], own) if lane in sums else own
+        return sums
+
+    def predict(self, positions: Mapping[int, np.ndarray], *, best: bool = False) -> dict[int, np.ndarray]:
+        """Predictions (n, outputs) for rows, by lane; arguments as for `evaluate`."""
+        parts = list(self._over(self._predictions, positions, best))
+        whole = np.concatenate([part.reshape(self.count, -1, part.shape[-1]) for part in parts], axis=1)
+        return {lane: whole[lane, : len(rows)] for lane, rows in positions.items()}
+
+    @property
+    def form(self) -> tuple[TrainState, InferenceState]:
+        """What `take` gives, as shapes."""
+        return jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), (self.states, self.best))
+
+    def take(self, lane: int) -> tuple[TrainState, InferenceState]:
+        """A copy of what a lane holds."""
+        return self._take((self.states, self.best), lane)
+
+    def put(self, lane: int, state: TrainState, best: InferenceState) -> None:
+        """Puts what `take` gave into a lane."""
+        self.states, self.best = self._put((self.states, self.best), lane, (state, best))
+
+    def _begun(self, arguments: Sequence[tuple]) -> TrainState:
+        return self._init(self._start, *jax.tree.map(lambda *leaves: np.stack(leaves), *arguments))
+
+    def _over(self, function: Callable, positions: Mapping[int, np.ndarray], best: bool) -> Any:
+        """Calls the function with as many batches at a time as it takes; yields what it gives, on the host."""
+        state = self.best if best else self.states.inference()
+        size = self._batches * self._batch_size
+        mask = np.array([lane in positions for lane in range(self.count)])
+        for start in range(0, max(map(len, positions.values())), size):
+            index = np.zeros((self.count, size), np.int32)
+            weight = np.zeros((self.count, size), np.float32)
+            for lane, rows in positions.items():
+                part = rows[start : start + size]
+                index[lane, : len(part)], weight[lane, : len(part)] = part, 1
+            shape = (self.count, self._batches, self._batch_size)
+            yield jax.device_get(function(self._rows, mask, state, index.reshape(shape), weight.reshape(shape)))
+
+
+def _rows(pool: Pool) -> dict[str, np.ndarray]:
+    rows = {"inputs": pool.inputs, "labels": pool.labels, "weight": pool.weights}
+    if pool.features.task == "language":
+        rows |= {"index": pool.rows.astype(np.int32)}  # What an evaluation hides of an example goes by it.
+    return rows if pool.groups is None else rows | {"group": pool.groups}
+
+
+def _gathered(rows: Batch, index: jax.Array) -> Batch:
+    # A barrier, lest XLA fuse the gather with the step: so a step is compiled as that of a single run is.
+    return jax.lax.optimization_barrier({name: leaf[index] for name, leaf in rows.items()})
+
+
+def _spread(function: Callable, mesh: Mesh, mode: str) -> Callable:
+    """The function of one lane, `(common, *own)`, as one of all lanes: `own` gets a leading axis, `common` does not."""
+
+    def on_device(common: Any, *own: Any) -> Any:
+        def one(own: tuple) -> Any:
+            return function(common, *own)
+
+        if mode == "vmap":
+            return jax.vmap(one)(own)
+        if mode == "map":
+            return jax.lax.map(one, own)
+        return jax.tree.map(lambda leaf: leaf[None], one(jax.tree.map(lambda leaf: leaf[0], own)))
+
+    def spread(common: Any, *own: Any) -> Any:
+        lanes = PartitionSpec(_AXIS)
+        specs = (PartitionSpec(), *[lanes] * len(own))
+        return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=lanes, check_vma=False)(common, *own)
+
+    return spread
+
+
+def _advance(program: Program, *, loop: bool) -> Callable:
+    train_step, most = make_train_step(program), program.config.train.max_skipped
+
+    def step(rows: Batch, state: TrainState, index: jax.Array, until: jax.Array) -> TrainState:
+        under_way = (state.step < until) & (state.skipped < most)
+
+        def taken(state: TrainState) -> TrainState:
+            return train_step(state, _gathered(rows, index))[0]
+
+        # A branch spares the work of lanes at rest. But in a branch XLA runs convolutions on a CPU much more slowly.
+        if loop:
+            return _choose(under_way, taken(state), state)
+        return jax.lax.cond(under_way, taken, lambda state: state, state)
+
+    def advance(rows: Batch, state: TrainState, index: jax.Array, until: jax.Array) -> TrainState:
+        if loop:
+            return step(rows, state, index[0], until)
+        return jax.lax.scan(lambda state, index: (step(rows, state, index, until), None), state, index)[0]
+
+    return advance
+
+
+def _totals(program: Program) -> Callable:
+    evaluation_step = make_evaluation_step(program)
+
+    def totals(rows: Batch, state: InferenceState, index: jax.Array, weight: jax.Array) -> Totals:
+        batch = _gathered(rows, index)
+        return evaluation_step(state, batch | {"weight": batch["weight"] * weight})
+
+    return totals
+
+
+def _predictions(program: Program) -> Callable:
+    outputs = make_outputs(program)
+
+    def predictions(rows: Batch, state: InferenceState, index: jax.Array, weight: jax.Array) -> jax.Array:
+        return program.objective.predictions(outputs(state, rows["inputs"][index]), state.preprocessing)
+
+    return predictions
+
+
+def _over_batches(function: Callable, *, loop: bool) -> Callable:
+    """The function of one batch as one of several, (batches, B), of a lane that takes part if its mask is on."""
+
+    def over(rows: Batch, mask: jax.Array, state: InferenceState, index: jax.Array, weight: jax.Array) -> Any:
+        if loop:
+            return jax.tree.map(lambda leaf: leaf[None], function(rows, state, index[0], weight[0]))
+
+        def all_of_them() -> Any:
+            return jax.lax.map(lambda batch: function(rows, state, *batch), (index, weight))
+
+        shapes = jax.eval_shape(all_of_them)
+        return jax.lax.cond(
+            mask, all_of_them, lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        )
+
+    return over
+
+
+def _choose(mask: jax.Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(mask, a, b), new, old)

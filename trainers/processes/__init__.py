@@ -1,0 +1,1 @@
+"""Several processes of one run: how they find each other, agree, and stop together."""

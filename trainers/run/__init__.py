@@ -1,0 +1,1 @@
+"""One run: its directory, its checkpoints, its phases, and its use afterwards."""

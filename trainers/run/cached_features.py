@@ -1,0 +1,96 @@
+"""Linear probes from cached features: what the head reads of each example is computed once, and trained on.
+
+That gives the same as going through the frozen trunk at every step only where a training draws nothing at random
+before the head. The train state stays whole, with the trunk in it: checkpoints, evaluation and prediction by other
+commands do not know the difference.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from data import Dataset, Split, preprocessing
+from data.batches import evaluation_batches
+from data.split import ArrayReader
+from plumbline import UserError
+from trainers.devices.dispatch import on_mesh
+from trainers.devices.mesh import in_flight, sharded_batch
+from trainers.processes import coordination
+from trainers.step import hyperparameters
+from trainers.step.optimizers import paths_and_leaves
+from trainers.step.state import InferenceState, Program
+
+_FIELD = "transfer.cache_features"
+_RANDOM = ("color", "mixup", "cutmix", "dropout", "stochastic_depth")
+_AUGMENT = ("crop_padding", "flip", "shift")
+
+
+def check(program: Program) -> None:
+    """Checks that a training would come to the same with cached features.
+
+    Raises:
+      UserError: something but the head is trained, something is drawn at random, or there are several processes.
+    """
+    if program.features.task == "language":
+        raise UserError(f"{_FIELD}: is not for language modelling, where each token has features; leave it out")
+    paths = [path for path, _ in paths_and_leaves(program.learning_rate_factors)]
+    others = [path for path in paths if not path.startswith("head/")]
+    if others:
+        raise UserError(
+            f"{_FIELD}: {others[0]} is trained as well; freeze all but the head, transfer.freeze=('^(?!head/)',), or "
+            "leave it out"
+        )
+    augment = [f"augment.{name}" for name in _AUGMENT if program.config.augment[name]]
+    drawn = augment + [hyperparameters.FIELDS[name] for name in _RANDOM if name in program.used]
+    if drawn:
+        raise UserError(f"{_FIELD}: {drawn[0]} gives other features at every step; set it to 0, or leave one of them")
+    if coordination.process_count() > 1:
+        raise UserError(f"{_FIELD}: is for one process; run it on one, or leave it out")
+
+
+def make_compute(
+    program: Program, mesh: Mesh, shardings: InferenceState, *, batch_size: int
+) -> Callable[[InferenceState, Split], np.ndarray]:
+    """The function `(inference state, split) -> what the head reads (n, features) float32`.
+
+    Args:
+      program: of the run.
+      mesh: devices.
+      shardings: of the inference state.
+      batch_size: examples of a batch over all devices.
+    """
+
+    def features(state: InferenceState, inputs: jax.Array) -> jax.Array:
+        model = program.model(state.params, state.model_state)
+        return model.features(preprocessing.apply(state.preprocessing, program.features, inputs))
+
+    sharded = sharded_batch(mesh)
+    step = jax.jit(on_mesh(mesh, features), in_shardings=(shardings, sharded), out_shardings=sharded)
+    most_in_flight, _ = in_flight(mesh)
+
+    def compute(state: InferenceState, split: Split) -> np.ndarray:
+        batches = evaluation_batches(split, batch_size=batch_size, workers=program.config.data.workers)
+        pieces = []
+        for batch in batches:
+            pieces.append(step(state, batch["inputs"]))
+            jax.block_until_ready(pieces[-most_in_flight - 1 : -most_in_flight])
+        return np.concatenate([np.asarray(piece) for piece in pieces])[: len(split)]
+
+    return compute
+
+
+def cached(dataset: Dataset, compute: Callable[[Split], np.ndarray]) -> Dataset:
+    """The data with what the head reads in place of the inputs of all splits.
+
+    Args:
+      dataset: of the run.
+      compute: gives it (n, features) for a split.
+    """
+    splits = {
+        name: dataclasses.replace(split, reader=ArrayReader(compute(split), np.arange(len(split))))
+        for name, split in dataset.splits.items()
+    }
+    return dataclasses.replace(dataset, splits=splits)

@@ -1,0 +1,62 @@
+"""Texts written by a run that trained a language model."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from data.tokenizer import Tokenizer
+from models import REGISTRY, generation
+from plumbline import UserError
+from trainers.run.inference import FinishedRun
+from trainers.step.train_step import make_outputs
+
+
+def written(
+    run: FinishedRun, prompt: str, *, num_tokens: int, temperature: float = 1.0, top_k: int = 0, seed: int = 0
+) -> str:
+    """The prompt, and how the run's model continues it.
+
+    Args:
+      run: of a model that tells the next token.
+      prompt: what the text begins with.
+      num_tokens: to be written.
+      temperature, top_k: as in `models.generation.draw_token`.
+      seed: of the draws.
+
+    Raises:
+      UserError: the run is of another kind, or the prompt is empty or no text.
+    """
+    features, name = run.features, run.config.model.name
+    if features.task != "language" or not REGISTRY[name].causal or run.program.objective.hides:
+        raise UserError(
+            f"--workdir: holds a '{name}' for {features.task}, which tells no next token; experiments.generate needs a "
+            "run of 'gpt' on text:PATH"
+        )
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise UserError("--prompt: is not encoded as UTF-8; write it so") from None
+    tokenizer = Tokenizer(features.tokenizer)
+    tokens = tokenizer.tokens(prompt)
+    if not len(tokens):
+        raise UserError("--prompt: has no tokens; begin the text with at least one")
+    outputs = make_outputs(run.program)
+
+    @functools.partial(jax.jit, static_argnames="count")
+    def continued(state, tokens, key, count):
+        return generation.continued(
+            functools.partial(outputs, state),
+            tokens,
+            length=features.shape[0],
+            num_tokens=count,
+            temperature=temperature,
+            top_k=top_k,
+            key=key,
+        )
+
+    new = continued(run.state, jnp.asarray(tokens[-features.shape[0] :]), jax.random.key(seed), num_tokens)
+    whole = tokenizer.decode(np.concatenate([tokens, np.asarray(new)]))
+    # A tokenizer may not give the prompt back as it was.
+    return prompt + whole[len(tokenizer.decode(tokens)) :]

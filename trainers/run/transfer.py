@@ -1,0 +1,190 @@
+"""What a training begins with that was trained elsewhere: which model, and its first parameters."""
+
+import dataclasses
+import functools
+import io
+import operator
+import os
+import pathlib
+import sys
+
+import jax
+import ml_collections
+import numpy as np
+import rich.console
+from flax import nnx
+
+import models
+from data import Features
+from data.tokenizer import Tokenizer
+from models import lora, pretrained
+from models.interface import Model
+from models.pretrained.weights import ArrayWeights, tokenizer_beside
+from plumbline import UserError
+from trainers.devices.mesh import data_mesh
+from trainers.populations.members import overridden
+from trainers.processes import coordination
+from trainers.run import inference
+from trainers.run.directory import RunDirectory
+from trainers.step.optimizers import paths_and_leaves
+from trainers.step.state import Program, Start
+
+PRETRAINED = "pretrained"
+"""The name of whatever model `transfer.source` holds."""
+
+_FIELD = "transfer.source"
+# What a config has of its own is kept: size and number of colours, which the source's weights are brought to, the
+# tokenizer, and what the head reads.
+_OF_DATA = ("data.image_size", "data.channels", "data.tokenizer")
+_KEPT = (*_OF_DATA, "model.bert.pooling", "model.gpt.pooling")
+_TAKEN_OVER = (*_OF_DATA, "data.normalize")
+
+
+def resolved(config: ml_collections.ConfigDict, directory: RunDirectory | None = None) -> ml_collections.ConfigDict:
+    """The config with the model of its source in it, if it asks for that by `model.name="pretrained"`.
+
+    Args:
+      config: the whole config.
+      directory: of the run; what it began with counts, so that one that goes on has no need of the source.
+
+    Raises:
+      UserError: there is no source, or none that is understood.
+    """
+    if config.model.name != PRETRAINED:
+        return config
+    if not config.transfer.source:
+        raise UserError(f"model.name: '{PRETRAINED}' is the model of {_FIELD}, which is not given; give it, or a model")
+    begun = directory.config() if directory is not None and directory.has_checkpoint() else None
+    if begun is not None and begun.transfer.source == config.transfer.source:
+        own = begun.model[begun.model.name].to_dict()
+        fields = {"model.name": begun.model.name} | {f"model.{begun.model.name}.{n}": v for n, v in own.items()}
+        fields |= {field: begun.data[field.partition(".")[2]] for field in _TAKEN_OVER}
+    else:
+        fields = _architecture(config.transfer.source)
+        fields = {field: value for field, value in fields.items() if field not in _KEPT or not _value(config, field)}
+    return overridden(config, fields)
+
+
+def begin_from(config: ml_collections.ConfigDict, program: Program) -> tuple[Start, str]:
+    """What a new training begins with in place of fresh values; a line about it goes to standard error.
+
+    Args:
+      config: the `transfer` section.
+      program: of the training.
+
+    Returns:
+      Arrays in the form of the model's, empty without a source; and a table of what came from where.
+
+    Raises:
+      UserError: there is no such source, or it does not fit the model.
+    """
+    if not config.source:
+        return {}, ""
+    if is_run(config.source):
+        _check_tokens(config.source, program.features)
+    source = _run_weights(config.source, program.features) if is_run(config.source) else config.source
+    model = program.model(program.params, program.model_state)
+    # Adapters begin anew: what a source had of them is in its kernels.
+    adapters = (rf"/({'|'.join(lora.NAMES)})$",) if config.lora.patterns else ()
+    start, report = pretrained.load(source, model, allow=(*config.allow, *adapters))
+    if coordination.process_index() == 0:
+        print(f"{_FIELD}: {report.summary()}", file=sys.stderr, flush=True)
+    table = io.StringIO()
+    rich.console.Console(file=table, width=160).print(report.table())
+    return start, table.getvalue()
+
+
+def _architecture(source: str) -> dict[str, object]:
+    if not is_run(source):
+        return pretrained.architecture(source)
+    tokenizer = tokenizer_beside(pathlib.Path(source))
+    return pretrained.architecture(ArrayWeights(source, RunDirectory(source).config().to_dict(), {}, tokenizer))
+
+
+def is_run(source: str) -> bool:
+    """Whether a source is a run directory."""
+    path = pathlib.Path(source)
+    return (path / "config.json").exists() and (path / "checkpoints").is_dir()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PlainRun:
+    """What a run came to, as parameters of a model without adapters.
+
+    Attributes:
+      config: of the run.
+      features: what an example is.
+      model: of shapes.
+      arrays: parameters, those that were best on the validation split, with adapters multiplied out, and the statistics
+        of its norms, by path, on the host.
+      preprocessing: arrays fitted on the training rows.
+      step: after which the parameters were taken.
+    """
+
+    config: ml_collections.ConfigDict
+    features: Features
+    model: Model
+    arrays: dict[str, np.ndarray]
+    preprocessing: dict[str, np.ndarray]
+    step: int
+
+
+def plain_run(workdir: str | os.PathLike) -> PlainRun:
+    """Reads what a run came to.
+
+    Raises:
+      UserError: there is no run, or no whole checkpoint.
+    """
+    directory = RunDirectory(workdir)
+    restored = inference.restore(directory, data_mesh(jax.local_devices()[:1]), "best")
+    config, features = directory.config(), directory.features()
+    adapters = config.transfer.lora
+    trees = lora.merge(restored.state.params, adapters.alpha / adapters.rank), restored.state.model_state
+    build = functools.partial(
+        models.build,
+        config.model,
+        input_shape=features.input_shape,
+        categories=features.categories,
+        num_outputs=features.num_outputs,
+    )
+    return PlainRun(
+        config=config,
+        features=features,
+        model=nnx.eval_shape(lambda: build(key=jax.random.key(0))),
+        arrays={path: np.asarray(leaf) for tree in trees for path, leaf in paths_and_leaves(tree)},
+        preprocessing=jax.tree.map(np.asarray, restored.state.preprocessing),
+        step=restored.step,
+    )
+
+
+def _run_weights(source: str, features: Features) -> ArrayWeights:
+    try:
+        run = plain_run(source)
+    except UserError as error:
+        raise UserError(f"{_FIELD}: {str(error).removeprefix('--workdir: ')}") from None
+    arrays = run.arrays
+    # A head that answers something else begins fresh, as one of another shape does.
+    if _answers(run.features) != _answers(features):
+        arrays = {path: array for path, array in arrays.items() if not pretrained.is_of_head(path)}
+    return ArrayWeights(f"{source}, step {run.step}", run.config.to_dict(), arrays)
+
+
+def _answers(features: Features) -> tuple[str, object]:
+    """What the outputs of a model stand for."""
+    return features.task, features.class_names or features.target
+
+
+def _check_tokens(source: str, features: Features) -> None:
+    """Checks that the rows of a run's table of tokens are of the tokens that the data have."""
+    there = RunDirectory(source).features().tokenizer
+    if "" in (there, features.tokenizer) or there == features.tokenizer:
+        return
+    if Tokenizer(features.tokenizer).contradicts(Tokenizer(there)):
+        raise UserError(
+            f"data.tokenizer: has other tokens than '{source}' was trained on; leave it empty for those, or name "
+            f"'{source}'"
+        )
+
+
+def _value(config: ml_collections.ConfigDict, field: str) -> object:
+    return operator.attrgetter(field)(config)

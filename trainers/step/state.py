@@ -1,0 +1,255 @@
+"""The train state: one pytree that holds everything a run changes or has fitted."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from flax import nnx
+
+import models
+from data import Features
+from models import lora
+from models.interface import PartitionRules
+from plumbline import UserError
+from trainers.step import fine_tuning, freezing, optimizers, pruning
+from trainers.step.fine_tuning import FineTuning
+from trainers.step.freezing import Partition
+from trainers.step.hyperparameters import Hyperparameters
+from trainers.step.objective import Objective
+from trainers.step.pruning import Pruning
+from trainers.step.schedules import Schedule
+
+# Folded into the key of the first parameters, which so are the same with adapters and without.
+_LORA = 0x4C6F5241
+
+Tree = Any
+Leaf = Any
+"""An array; inside JAX's transformations also a tracer, a shape or a sharding, since states are pytrees."""
+Start = dict[str, Any]
+"""What a training begins with in place of fresh values: some of the `params` and `model_state`, as nested dicts."""
+
+
+@functools.partial(jax.tree_util.register_dataclass)
+@dataclasses.dataclass(frozen=True)
+class InferenceState:
+    """The part of a train state that answers: what evaluation, prediction and export need.
+
+    Attributes:
+      params: parameters; their moving average where the run keeps one.
+      model_state: statistics of the model that no gradient changes (of batch normalisation).
+      preprocessing: dict of arrays fitted on the training rows; empty for texts.
+    """
+
+    params: Tree
+    model_state: Tree
+    preprocessing: Tree
+
+
+@functools.partial(jax.tree_util.register_dataclass)
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything a run changes or has fitted; saved whole in every checkpoint.
+
+    Attributes:
+      step: int32 scalar, steps taken.
+      params: nested dict of float32 arrays.
+      model_state: as in `InferenceState`.
+      opt_state: of the optimizer for the trained part of the parameters, as Optax makes it.
+      hyperparameters: float32 scalars by name, and the lengths of the schedule in steps.
+      key: typed random key of the run; each step folds its number into it.
+      ema: moving average of those `params` of which some part is trained, or an empty dict.
+      preprocessing: as in `InferenceState`, and `class_weights` where the loss has them.
+      skipped: int32 scalar, updates skipped in a row because loss or gradient was not finite.
+    """
+
+    step: Leaf
+    params: Tree
+    model_state: Tree
+    opt_state: Tree
+    hyperparameters: dict[str, Leaf]
+    key: Leaf
+    ema: Tree
+    preprocessing: Tree
+    skipped: Leaf
+
+    def inference(self) -> InferenceState:
+        """The part that answers."""
+        return InferenceState(laid_over(self.params, self.ema), self.model_state, self.preprocessing)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+    """What compiled steps close over: all of a run that is no data. Runs that share one can share compiled steps.
+
+    Attributes:
+      config: the whole config; its hyperparameters are not read from here.
+      features: what an example is.
+      objective: what is minimised and measured.
+      used: names of the hyperparameters that are in the program.
+      schedule: share of the learning rate at each step, by the lengths that are among the hyperparameters.
+      graphdef: the model without its arrays.
+      params: shapes of the parameters.
+      model_state: shapes of the model's statistics.
+      partition_rules: how the model's parameters may be split; see `models.interface.Model`.
+      tensor_units: what the tensor axis of a mesh has to divide, by config field.
+      partition: which part of the parameters is trained.
+      weight_decay_factors: tree like the trained part of the parameters.
+      learning_rate_factors: tree like it.
+      fine_tuning: how fast each of it is trained, and from when on.
+      pruning: which of it is pruned; None: nothing.
+      reads_features: steps read what the head reads, (B, features) float32, in place of raw inputs.
+    """
+
+    config: ml_collections.ConfigDict
+    features: Features
+    objective: Objective
+    used: frozenset[str]
+    schedule: Schedule
+    graphdef: nnx.GraphDef
+    params: Tree
+    model_state: Tree
+    partition_rules: PartitionRules
+    tensor_units: dict[str, int]
+    partition: Partition
+    weight_decay_factors: Tree
+    learning_rate_factors: Tree
+    fine_tuning: FineTuning
+    pruning: Pruning | None
+    reads_features: bool = False
+
+    def model(self, params: Tree, model_state: Tree) -> nnx.Module:
+        """The model with these arrays in it."""
+        return nnx.merge(self.graphdef, params, model_state)
+
+    def optimizer(self, hyperparameters: Hyperparameters, step: jax.Array) -> Any:
+        """The Optax transformation that makes the update of `step`."""
+        optimizer = optimizers.build(
+            self.config.optimizer,
+            hyperparameters,
+            self.used,
+            learning_rate=self.learning_rates(hyperparameters, step),
+            weight_decay_factors=self.weight_decay_factors,
+            learning_rate_factors=self.learning_rate_factors,
+        )
+        return self.pruning.pruned(optimizer, hyperparameters, step) if self.pruning else optimizer
+
+    def learning_rates(self, hyperparameters: Hyperparameters, step: jax.Array) -> Tree:
+        """The learning rate of `step`, or a tree of those of the parameters where they differ."""
+        rate = self.learning_rate(hyperparameters, step)
+        return self.fine_tuning.learning_rates(rate, hyperparameters, step, self.schedule, self.used)
+
+    def learning_rate(self, hyperparameters: Hyperparameters, step: jax.Array) -> jax.Array:
+        """The learning rate of `step`, of what has none of its own."""
+        share = self.schedule(jnp.asarray(step, jnp.float32), hyperparameters)
+        return hyperparameters["learning_rate"] * jnp.asarray(share, jnp.float32)
+
+
+Init = Callable[..., TrainState]
+
+
+def make_program(
+    config: ml_collections.ConfigDict,
+    features: Features,
+    objective: Objective,
+    used: frozenset[str],
+    schedule: Schedule,
+) -> tuple[Program, Init]:
+    """The program of a config, and the function that makes a first state, without or with a `Start`.
+
+    The function is `(seed, hyperparameters, preprocessing, start=None) -> TrainState`; what `start` holds is laid over
+    the fresh values. The model is built here once, without arrays, to learn its structure.
+
+    Raises:
+      UserError: the model cannot be built on these features, or the optimizer's rules do not fit its parameters.
+    """
+    adapters = config.transfer.lora
+
+    def build(key: jax.Array) -> nnx.Module:
+        model = models.build(
+            config.model,
+            input_shape=features.input_shape,
+            categories=features.categories,
+            num_outputs=features.num_outputs,
+            key=key,
+        )
+        lora_key = jax.random.fold_in(key, _LORA)
+        lora.add(model, adapters.patterns, rank=adapters.rank, alpha=adapters.alpha, key=lora_key)
+        return model
+
+    model = nnx.eval_shape(build, jax.random.key(0))
+    if model.answers_each_token and features.task != "language":
+        raise UserError(
+            f"model.{config.model.name}.pooling: left empty, and as there are as many classes as tokens it means "
+            f"'tokens', which is no {features.task}; name another"
+        )
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    trained_part = freezing.partition(model, params, config.transfer.freeze, also=lora.kernels(params))
+    model.freeze(trained_part.frozen)
+    graphdef, _, model_state = nnx.split(model, nnx.Param, nnx.BatchStat)
+
+    def factors(field: str) -> Tree:
+        whole = optimizers.factors(params, config.optimizer[field], f"optimizer.{field}")
+        return trained_part.mapped(lambda factor, _: factor, whole)
+
+    program = Program(
+        config=config,
+        features=features,
+        objective=objective,
+        used=used,
+        schedule=schedule,
+        graphdef=graphdef,
+        params=params,
+        model_state=nnx.to_pure_dict(model_state),
+        partition_rules=model.partition_rules,
+        tensor_units=model.tensor_units(),
+        partition=trained_part,
+        weight_decay_factors=factors("weight_decay_rules"),
+        learning_rate_factors=factors("learning_rate_rules"),
+        fine_tuning=fine_tuning.build(config, model, params, trained_part),
+        pruning=pruning.build(config, model, params, trained_part),
+    )
+
+    def init(
+        seed: jax.Array,
+        hyperparameters: Hyperparameters,
+        preprocessing: dict[str, jax.Array],
+        start: Start | None = None,
+    ) -> TrainState:
+        init_key, run_key = jax.random.split(jax.random.key(seed))
+        _, *fresh = nnx.split(build(init_key), nnx.Param, nnx.BatchStat)
+        params, model_state = map(nnx.to_pure_dict, fresh)
+        params, step = laid_over(params, (start or {}).get("params", {})), jnp.int32(0)
+        return TrainState(
+            step=step,
+            params=params,
+            model_state=laid_over(model_state, (start or {}).get("model_state", {})),
+            opt_state=program.optimizer(hyperparameters, step).init(trained_part.trained(params)),
+            hyperparameters=hyperparameters,
+            key=run_key,
+            # Of stacked blocks all, so that it can stand in place of the parameters as it is.
+            ema=trained_part.mapped(lambda leaf, _: jnp.copy(leaf), params) if "ema_decay" in used else {},
+            preprocessing=preprocessing,
+            skipped=jnp.int32(0),
+        )
+
+    return program, init
+
+
+def laid_over(tree: Tree, over: Tree) -> Tree:
+    """A nested dict with the leaves of another in place of its own; the other has some of its names.
+
+    Raises:
+      KeyError: the other has a name that the first one lacks.
+    """
+    if not isinstance(tree, Mapping):
+        return over
+    return {**tree, **{name: laid_over(tree[name], part) for name, part in over.items()}}
+
+
+def num_parameters(params: Tree) -> int:
+    """How many numbers the parameters hold."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
