@@ -13,7 +13,8 @@ from diagnostics import ablation
 from diagnostics.ablation import BASELINE
 from diagnostics.finding import Finding, Measure, Remedy, Table
 from plumbline import UserError, counted
-from trainers.populations.members import Member, Outcome, check_shared, overridden
+from trainers.populations.members import Member, Outcome, check_shared
+from trainers.settings import override
 
 NAME = "tried_remedies"
 """Of the finding that says what became of them."""
@@ -130,7 +131,7 @@ def plans(
     found = []
     for key, pool in pools.items() if trials else ():
         own = [trial for trial in trials if pool_key(trial.data) == key]
-        changed = overridden(config, own[0].data) if own else config
+        changed = override(config, own[0].data) if own else config
         members = [] if found else _members(BASELINE, pool, {}, seeds, held_out, pool.splits)
         for trial in own:
             pool, splits = _with_rows(pool, trial)
@@ -236,7 +237,7 @@ def _trial(name: str, finding: Finding, remedy: Remedy, config: ml_collections.C
     data = {path: value for path, value in remedy.overrides.items() if path.startswith("data.") and path not in _ROWS}
     data.pop("data.class_weights", None)
     rest = {path: value for path, value in remedy.overrides.items() if path not in {*data, *_ROWS}}
-    overridden(config, {**data, **rest})
+    override(config, {**data, **rest})
     check_shared(rest)
     return Trial(
         name=name,

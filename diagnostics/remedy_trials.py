@@ -11,8 +11,8 @@ from data.pool import load_pool
 from diagnostics import remedies
 from diagnostics.finding import Finding
 from plumbline import UserError
-from trainers.populations.members import overridden
 from trainers.populations.population import Population
+from trainers.settings import override
 from trainers.step import objectives
 
 _FOLDER = "trials"
@@ -45,7 +45,7 @@ def apply(
         key = remedies.pool_key(trial.data)
         if key not in pools:
             try:
-                pools[key] = load_pool(overridden(config, trial.data).data, seed=config.seed)
+                pools[key] = load_pool(override(config, trial.data).data, seed=config.seed)
             except UserError as error:
                 # Such as one that leaves no column.
                 refused[trial.name] = str(error)

@@ -5,6 +5,7 @@ from operator import attrgetter
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 import models
 from data import Features
@@ -69,6 +70,33 @@ def fields(config: Mapping[str, Any] | ml_collections.ConfigDict, prefix: str = 
         is_section = isinstance(value, (Mapping, ml_collections.ConfigDict))
         flat |= fields(value, f"{prefix}{name}.") if is_section else {prefix + name: value}
     return flat
+
+
+def override(config: ml_collections.ConfigDict, overrides: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """Returns a copy of the config with other values. An int may stand for a float, and a list for a tuple.
+
+    Args:
+      config: the whole config.
+      overrides: config path -> value.
+
+    Raises:
+      UserError: a path is no field, or a value is of another type.
+    """
+    changed = config.copy_and_resolve_references()
+    known, typed = fields(changed), {}
+    for path, value in overrides.items():
+        if path not in known:
+            raise unknown_name("overrides", path, known)
+        old, value = known[path], value.item() if isinstance(value, np.generic) else value
+        if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if isinstance(old, tuple) and isinstance(value, list):
+            value = tuple(value)
+        if type(value) is not type(old):
+            raise UserError(f"{path}: {value!r} is no {type(old).__name__}; give one, such as {old!r}")
+        typed[path] = value
+    changed.update_from_flattened_dict(typed)
+    return changed
 
 
 def check(config: ml_collections.ConfigDict) -> None:

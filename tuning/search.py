@@ -12,9 +12,10 @@ from data.pool import Pool
 from diagnostics.cross_validation import Deal, make_members
 from plumbline import UserError, counted
 from trainers.building import make_clock
-from trainers.populations.members import Member, Outcome, overridden, program_key
+from trainers.populations.members import Member, Outcome, program_key
 from trainers.populations.population import Population
 from trainers.run.evaluation import overall
+from trainers.settings import override
 from tuning import latency, pruning
 from tuning.results import Metric
 from tuning.study import Asked, Study
@@ -266,7 +267,7 @@ class Search:
         return {"scores": scores, "parameters": outcomes[0].parameters, "step": max(o.step for o in outcomes)}
 
     def _latency(self, asked: Asked) -> float:
-        config = overridden(self._config, asked.overrides)
+        config = override(self._config, asked.overrides)
         key = program_key(config)
         if key not in self._latencies:
             self._latencies[key] = latency.milliseconds(config, self._pool)

@@ -17,8 +17,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from plumbline import UserError, nearest, unknown_name
-from trainers.populations.members import check_shared, overridden
-from trainers.settings import fields
+from trainers.populations.members import check_shared
+from trainers.settings import fields, override
 
 _KEYS = ("choices", "low", "high", "log", "step", "when")
 _RANGE_KEYS = ("low", "high", "log", "step")
@@ -327,7 +327,7 @@ def _field(path: str, config: ml_collections.ConfigDict) -> Any:
 
 def _typed(path: str, value: Any, config: ml_collections.ConfigDict) -> Any:
     try:
-        return fields(overridden(config, {path: value}))[path]
+        return fields(override(config, {path: value}))[path]
     except UserError as error:
         raise UserError(f"sweep(): {error}") from None
 

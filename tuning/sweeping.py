@@ -17,12 +17,12 @@ from diagnostics import cross_validation
 from plumbline import UserError, counted, exit_codes, unknown_name
 from trainers.building import build_program
 from trainers.durations import Clock
-from trainers.populations.members import overridden, program_key
+from trainers.populations.members import program_key
 from trainers.populations.population import Population
 from trainers.run import transfer
 from trainers.run.directory import compared
 from trainers.settings import check as check_config
-from trainers.settings import check_task
+from trainers.settings import check_task, override
 from trainers.step import hyperparameters, objectives
 from tuning import best_config, pruning, report, samplers
 from tuning import storage as storages
@@ -200,7 +200,7 @@ def _check_values(space: Space, config: ml_collections.ConfigDict, pool: Pool) -
 def _problem(overrides: Mapping[str, Any], config: ml_collections.ConfigDict, pool: Pool) -> str:
     """Why no training can have these overrides; "" if one can."""
     try:
-        changed = overridden(config, overrides)
+        changed = override(config, overrides)
         check_config(changed)
         check_task(changed, pool.features)
         if program_key(changed) != program_key(config):
@@ -213,7 +213,7 @@ def _problem(overrides: Mapping[str, Any], config: ml_collections.ConfigDict, po
 def _used(space: Space, config: ml_collections.ConfigDict) -> frozenset[str]:
     """The hyperparameters that some trial may use."""
     extremes = ((entry.path, value) for entry in space.entries for value in entry.choices or (entry.high,))
-    return hyperparameters.used(overridden(config, {path: value}) for path, value in extremes)
+    return hyperparameters.used(override(config, {path: value}) for path, value in extremes)
 
 
 def _metrics(options: Options, config: ml_collections.ConfigDict, pool: Pool) -> tuple[Metric, ...]:

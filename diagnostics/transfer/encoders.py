@@ -14,9 +14,9 @@ from data.pool import Pool
 from plumbline import UserError
 from trainers.building import build_program
 from trainers.durations import Clock
-from trainers.populations.members import overridden
 from trainers.run import transfer
 from trainers.run.evaluation import evaluation_batch_size
+from trainers.settings import override
 from trainers.step import hyperparameters
 from trainers.step.state import Program, Tree
 
@@ -105,9 +105,9 @@ def source_config(config: ml_collections.ConfigDict, source: str) -> ml_collecti
     """
     fields = {"model.name": transfer.PRETRAINED, "transfer.source": source, "objective.name": "auto"}
     fields |= {"transfer.freeze": (), "transfer.lora.patterns": (), "transfer.unfreeze": ()}
-    found = transfer.resolved(overridden(config, fields | {"data.tokenizer": ""}))
+    found = transfer.resolved(override(config, fields | {"data.tokenizer": ""}))
     # Texts become the tokens that the source knows; a source that does not say leaves it to the config.
-    return found if found.data.tokenizer else overridden(found, {"data.tokenizer": config.data.tokenizer})
+    return found if found.data.tokenizer else override(found, {"data.tokenizer": config.data.tokenizer})
 
 
 def preprocessing_of(pool: Pool, config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:

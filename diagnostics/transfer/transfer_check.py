@@ -9,11 +9,11 @@ import numpy as np
 
 from diagnostics.statistics import Interval, clustered_interval, within
 from plumbline import UserError, counted
-from trainers.populations.members import overridden
 from trainers.processes import coordination
 from trainers.run import transfer
 from trainers.run.directory import RunDirectory
 from trainers.run.inference import FinishedRun
+from trainers.settings import override
 from trainers.step.objectives import bounds
 
 # What only makes sense for parameters that were trained before.
@@ -108,7 +108,7 @@ def scratch_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike
       config: of the run.
       workdir: of the run.
     """
-    return overridden(transfer.resolved(config, RunDirectory(workdir)), _FROM_SCRATCH)
+    return override(transfer.resolved(config, RunDirectory(workdir)), _FROM_SCRATCH)
 
 
 def compare(workdir: str | os.PathLike) -> Comparison:

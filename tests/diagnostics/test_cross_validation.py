@@ -10,7 +10,8 @@ from data.pool import load_pool
 from diagnostics import cross_validation
 from diagnostics.cross_validation import Deal
 from plumbline import UserError
-from trainers.populations.population import Population, overridden
+from trainers.populations.population import Population
+from trainers.settings import override
 
 QUICK = {
     "train.duration": "20 steps",
@@ -26,7 +27,7 @@ QUICK = {
 def make(source, **changes):
     """Config and pool."""
     changes = {name.replace("__", "."): value for name, value in changes.items()}
-    config = overridden(defaults.get_config(), {"data.source": source, **QUICK, **changes})
+    config = override(defaults.get_config(), {"data.source": source, **QUICK, **changes})
     return config, load_pool(config.data, seed=0)
 
 

@@ -11,7 +11,8 @@ from diagnostics import cross_validation, trainings
 from diagnostics.scores import by_row
 from plumbline import UserError
 from trainers.building import make_clock
-from trainers.populations.population import Population, overridden
+from trainers.populations.population import Population
+from trainers.settings import override
 
 QUICK = {
     "optimizer.learning_rate": 1e-2,
@@ -27,7 +28,7 @@ QUICK = {
 def make(source, **changes):
     """Config and pool."""
     changes = {name.replace("__", "."): value for name, value in changes.items()}
-    config = overridden(defaults.get_config(), {"data.source": source, **QUICK, **changes})
+    config = override(defaults.get_config(), {"data.source": source, **QUICK, **changes})
     return config, load_pool(config.data, seed=0)
 
 
@@ -67,7 +68,7 @@ def test_pruning_and_unfreezing_take_as_many_steps_on_each_part_of_the_rows():
     assert len(set(sizes)) == 4
     epoch = make_clock(config, max(sizes)).steps("1 epochs", "prune.begin")
     for member in plan.growing.values():
-        own = overridden(config, member.overrides)
+        own = override(config, member.overrides)
         clock = make_clock(own, len(member.train))
         steps = [clock.steps(own.prune[name], name) for name in ("begin", "end", "every")]
         assert steps == [epoch, 24, 2]

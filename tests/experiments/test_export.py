@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 
 from configs import defaults
 from models import build, pretrained
-from trainers.populations.members import overridden
 from trainers.run.inference import FinishedRun
 from trainers.run.loop import train
+from trainers.settings import override
 from trainers.step.train_step import make_outputs
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "references" / "fixtures"
@@ -40,7 +40,7 @@ def adapted(tmp_path_factory):
         "train.duration": "20 steps",
         "train.tensorboard": False,
     }
-    train(overridden(defaults.get_config(), fields | LORA), workdir, devices=jax.devices()[:1])
+    train(override(defaults.get_config(), fields | LORA), workdir, devices=jax.devices()[:1])
     return workdir
 
 
@@ -53,7 +53,7 @@ def test_a_run_with_adapters_answers_the_same_as_what_was_exported_of_it(adapted
     assert np.abs(run.state.params["blocks"]["attention"]["query"]["lora_b"]).max() > 1e-3
     fields = pretrained.architecture(str(tmp_path / "exported"))
     assert fields["data.image_size"] == 20
-    config = overridden(defaults.get_config(), {n: v for n, v in fields.items() if n.startswith("model.")})
+    config = override(defaults.get_config(), {n: v for n, v in fields.items() if n.startswith("model.")})
     model = build(config.model, input_shape=(20, 20, 3), categories=(), num_outputs=3, key=jax.random.key(0))
     start, report = pretrained.load(str(tmp_path / "exported"), model)
     assert not report.fresh
@@ -88,7 +88,7 @@ def test_what_was_exported_is_a_source_for_others(adapted, command, tmp_path):
         "train.tensorboard": False,
         "schedule.warmup": "",
     }
-    summary = train(overridden(defaults.get_config(), fields), tmp_path / "run", devices=jax.devices()[:1])
+    summary = train(override(defaults.get_config(), fields), tmp_path / "run", devices=jax.devices()[:1])
     assert summary["metrics"]["test"]["loss"] == pytest.approx(FinishedRun(adapted).evaluate("test")["loss"], rel=1e-4)
 
 
@@ -124,7 +124,7 @@ def test_a_regression_that_was_exported_answers_in_the_units_of_its_label(comman
     }
     rows = "".join(f"text {number % 7},{100 + number / 3}\n" for number in range(40))
     (tmp_path / "texts.csv").write_text(f"text,stars\n{rows}")
-    train(overridden(defaults.get_config(), fields), tmp_path / "run", devices=jax.devices()[:1])
+    train(override(defaults.get_config(), fields), tmp_path / "run", devices=jax.devices()[:1])
     command("export", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'exported'}")
     written, run = load_file(tmp_path / "exported" / "model.safetensors"), FinishedRun(tmp_path / "run")
     mean, std = (np.asarray(run.state.preprocessing[name]) for name in ("label_mean", "label_std"))

@@ -9,8 +9,9 @@ from data.pool import Pool
 from plumbline import UserError
 from trainers import settings
 from trainers.building import make_clock
-from trainers.populations.members import Member, check_possible, check_shared, overridden
+from trainers.populations.members import Member, check_possible, check_shared
 from trainers.populations.population_file import Paused
+from trainers.settings import override
 from trainers.step import hyperparameters, objectives
 
 # Positions of examples are made for so many steps at once.
@@ -25,7 +26,7 @@ class Task:
         if not len(member.train):
             raise UserError(f"population: '{member.name}' has no rows to train on")
         self.member, self.name, self.predict = member, member.name, predict
-        self.config = config = overridden(config, {**member.overrides, "seed": member.seed})
+        self.config = config = override(config, {**member.overrides, "seed": member.seed})
         settings.check(config)
         settings.check_task(config, pool.features)
         check_possible(config)

@@ -9,7 +9,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from plumbline import UserError, unknown_name
+from plumbline import UserError
 from trainers import settings
 from trainers.run.directory import compared
 from trainers.step import hyperparameters
@@ -100,33 +100,6 @@ class Outcome:
     history: list[dict[str, float]]
     parameters: int
     predictions: np.ndarray | None = None
-
-
-def overridden(config: ml_collections.ConfigDict, overrides: Mapping[str, Any]) -> ml_collections.ConfigDict:
-    """A copy of the config with other values, of the types its fields have; ints serve as floats, lists as tuples.
-
-    Args:
-      config: the whole config.
-      overrides: config path -> value.
-
-    Raises:
-      UserError: a path is no field, or a value is of another type.
-    """
-    changed = config.copy_and_resolve_references()
-    known, typed = settings.fields(changed), {}
-    for path, value in overrides.items():
-        if path not in known:
-            raise unknown_name("overrides", path, known)
-        old, value = known[path], value.item() if isinstance(value, np.generic) else value
-        if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if isinstance(old, tuple) and isinstance(value, list):
-            value = tuple(value)
-        if type(value) is not type(old):
-            raise UserError(f"{path}: {value!r} is no {type(old).__name__}; give one, such as {old!r}")
-        typed[path] = value
-    changed.update_from_flattened_dict(typed)
-    return changed
 
 
 def check_shared(overrides: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ from trainers.durations import Clock
 from trainers.populations import lanes
 from trainers.populations.engine import Engine, EngineMaker
 from trainers.populations.member_state import Task
-from trainers.populations.members import Member, Outcome, overridden, program_key
+from trainers.populations.members import Member, Outcome, program_key
 from trainers.populations.population_file import Saved, read, write
 from trainers.populations.scheduler import Queue
 from trainers.processes.signals import Signals
@@ -38,7 +38,7 @@ from trainers.run.progress import PopulationProgress
 from trainers.step import hyperparameters
 from trainers.step.state import Init, Program, Start
 
-__all__ = ["Member", "Outcome", "Population", "overridden", "train_population"]
+__all__ = ["Member", "Outcome", "Population", "train_population"]
 
 # Lanes of a device, unless the config says otherwise or memory is short.
 _LANES_ON_CPU, _LANES = 8, 64

@@ -22,10 +22,10 @@ from models.interface import Model
 from models.pretrained.weights import ArrayWeights, tokenizer_beside
 from plumbline import UserError
 from trainers.devices.mesh import data_mesh
-from trainers.populations.members import overridden
 from trainers.processes import coordination
 from trainers.run import inference
 from trainers.run.directory import RunDirectory
+from trainers.settings import override
 from trainers.step.optimizers import paths_and_leaves
 from trainers.step.state import Program, Start
 
@@ -62,7 +62,7 @@ def resolved(config: ml_collections.ConfigDict, directory: RunDirectory | None =
     else:
         fields = _architecture(config.transfer.source)
         fields = {field: value for field, value in fields.items() if field not in _KEPT or not _value(config, field)}
-    return overridden(config, fields)
+    return override(config, fields)
 
 
 def begin_from(config: ml_collections.ConfigDict, program: Program) -> tuple[Start, str]:

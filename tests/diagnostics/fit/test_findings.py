@@ -12,8 +12,8 @@ from diagnostics.fit import findings
 from diagnostics.trainings import Control
 from plumbline import UserError
 from trainers import settings
-from trainers.populations.members import overridden
 from trainers.populations.population import Population
+from trainers.settings import override
 
 NAMES = ["fit", "control", "baselines", "calibration", "optimisation"]
 SMALL = {
@@ -38,7 +38,7 @@ def audited(config, pool, *, folds=3, seeds=2, sizes=4):
     assert [finding.name for finding in findings] == NAMES
     for finding in findings:
         for remedy in finding.remedies:
-            settings.check(overridden(config, remedy.overrides))
+            settings.check(override(config, remedy.overrides))
     return trained, {finding.name: finding for finding in findings}
 
 
@@ -49,7 +49,7 @@ def make(directory, inputs, labels, **changes):
     (directory / "set.csv").write_text("\n".join([f"{header},label", *rows, ""]))
     changes = {name.replace("__", "."): value for name, value in changes.items()}
     table = {"data.source": f"csv:{directory}/set.csv", "data.target": "label"}
-    config = overridden(defaults.get_config(), {**SMALL, **table, **changes})
+    config = override(defaults.get_config(), {**SMALL, **table, **changes})
     return config, load_pool(config.data, seed=0)
 
 
@@ -160,7 +160,7 @@ def test_shuffled_labels_are_memorised(tmp_path):
 @pytest.mark.slow
 def test_a_regression_is_judged_by_the_variance_it_explains():
     source = {"data.source": "sklearn:diabetes", "model.mlp.hidden_sizes": (8,), "train.duration": "150 steps"}
-    config = overridden(defaults.get_config(), {**SMALL, **source, "optimizer.weight_decay": 1.0})
+    config = override(defaults.get_config(), {**SMALL, **source, "optimizer.weight_decay": 1.0})
     pool = load_pool(config.data, seed=0)
     trained, findings = audited(config, pool, folds=5)
     gap, train, held_out = findings["fit"].measures[:3]
@@ -196,7 +196,7 @@ def test_of_a_test_split_of_one_group_baselines_are_not_judged(wide):
 
 @pytest.mark.slow
 def test_where_all_diverges_each_finding_says_so():
-    config = overridden(
+    config = override(
         defaults.get_config(),
         {**SMALL, "data.source": "sklearn:wine", "optimizer.name": "sgd", "optimizer.learning_rate": 1e30},
     )
@@ -210,7 +210,7 @@ def test_where_all_diverges_each_finding_says_so():
 
 @pytest.mark.slow
 def test_a_sound_training_is_called_sound():
-    config = overridden(breast_cancer_mlp.get_config(), {"population.mode": "map"})
+    config = override(breast_cancer_mlp.get_config(), {"population.mode": "map"})
     pool = load_pool(config.data, seed=0)
     _, findings = audited(config, pool)
     assert findings["fit"].message.startswith("It is sound: accuracy ")

@@ -10,7 +10,7 @@ from data.features import Column, Features
 from diagnostics.fit import remedies
 from trainers import settings
 from trainers.building import build_program, make_clock
-from trainers.populations.members import overridden
+from trainers.settings import override
 from trainers.step import hyperparameters
 
 DIGITS = Features(kind="image", shape=(8, 8, 1), dtype="uint8", task="classification", class_names=tuple("0123456789"))
@@ -49,7 +49,7 @@ def test_every_remedy_changes_its_config_into_one_that_can_be_trained(name, feat
     found = offered(config, features)
     assert len(found) >= 5
     for remedy in found:
-        changed = overridden(config, remedy.overrides)
+        changed = override(config, remedy.overrides)
         assert any(known[path] != settings.fields(changed)[path] for path in remedy.overrides), remedy
         check(changed, features)
 

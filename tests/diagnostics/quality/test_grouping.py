@@ -8,7 +8,8 @@ from diagnostics import cross_validation
 from diagnostics.cross_validation import Deal, OutOfFold
 from diagnostics.examples import open_examples
 from diagnostics.quality import grouping
-from trainers.populations.population import Population, overridden
+from trainers.populations.population import Population
+from trainers.settings import override
 
 
 def table(path, sites):
@@ -134,7 +135,7 @@ def test_rows_that_were_not_predicted_both_ways_cannot_be_judged(digits):
 
 @pytest.mark.slow
 def test_shuffled_folds_of_the_digits_are_three_to_four_points_too_good(digits):
-    config = overridden(digits_mlp.get_config(), {"population.mode": "map"})
+    config = override(digits_mlp.get_config(), {"population.mode": "map"})
     pool = load_pool(config.data, seed=0)
     population = Population(config, pool, devices=jax.devices()[:2], progress=False)
     found = []

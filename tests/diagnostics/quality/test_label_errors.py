@@ -13,7 +13,8 @@ from diagnostics import cross_validation
 from diagnostics.cross_validation import Deal, OutOfFold
 from diagnostics.examples import open_examples
 from diagnostics.quality import label_errors
-from trainers.populations.population import Population, overridden
+from trainers.populations.population import Population
+from trainers.settings import override
 
 
 @dataclasses.dataclass(eq=False)
@@ -33,7 +34,7 @@ class Noisy:
 
 
 def noisy(share, *, draw=0, **changes):
-    config = overridden(digits_mlp.get_config(), {"population.mode": "map", **changes})
+    config = override(digits_mlp.get_config(), {"population.mode": "map", **changes})
     pool, examples = load_pool(config.data, seed=0), open_examples(config.data, seed=0)
     random = np.random.default_rng(draw)
     rows = cross_validation.rows_of(pool)

@@ -15,8 +15,8 @@ from data.pool import load_pool
 from diagnostics.transfer import compare_sources, encoders, relevance
 from diagnostics.transfer.encoders import Encoder, source_config
 from plumbline import UserError
-from trainers.populations.population import overridden
 from trainers.run.loop import train
+from trainers.settings import override
 
 FIXTURES = pathlib.Path(__file__).parents[2] / "references" / "fixtures"
 FIELDS = {
@@ -39,7 +39,7 @@ FIELDS = {
 
 def config_of(source, **changes):
     changes = {name.replace("__", "."): value for name, value in changes.items()}
-    return overridden(defaults.get_config(), {**FIELDS, "data.source": source, **changes})
+    return override(defaults.get_config(), {**FIELDS, "data.source": source, **changes})
 
 
 def write(path, inputs, labels):

@@ -12,10 +12,11 @@ from configs import defaults
 from diagnostics.transfer import transfer_check
 from diagnostics.transfer.transfer_check import Comparison
 from plumbline import UserError
-from trainers.populations.members import check_possible, overridden
+from trainers.populations.members import check_possible
 from trainers.run.directory import RunDirectory
 from trainers.run.inference import FinishedRun
 from trainers.run.loop import train
+from trainers.settings import override
 
 # A training of seconds of a multilayer perceptron, on digits 5 to 9.
 FINE_TUNING = (
@@ -68,7 +69,7 @@ def test_what_each_example_came_to_makes_up_the_metric_of_the_split(checked):
 
 def test_errors_of_a_regression_are_in_the_units_of_its_metric(tmp_path):
     changes = {"data.source": "sklearn:diabetes", "model.name": "linear", "train.duration": "20 steps"}
-    train(overridden(defaults.get_config(), changes), tmp_path / "run", devices=jax.devices()[:1])
+    train(override(defaults.get_config(), changes), tmp_path / "run", devices=jax.devices()[:1])
     run = FinishedRun(tmp_path / "run")
     values, weights, groups = run.evaluate_each("test")
     assert np.average(values, weights=weights) == pytest.approx(run.evaluate("test")["mse"], rel=1e-5)
@@ -78,7 +79,7 @@ def test_errors_of_a_regression_are_in_the_units_of_its_metric(tmp_path):
 
 
 def test_from_scratch_nothing_is_left_of_transfer(tmp_path):
-    config = overridden(
+    config = override(
         defaults.get_config(),
         {
             "transfer.source": "somewhere",
@@ -152,6 +153,6 @@ def test_a_check_without_a_source_is_told(fails, tmp_path):
 
 
 def test_members_of_a_population_are_not_checked():
-    config = overridden(defaults.get_config(), {"transfer.source": "somewhere", "transfer.check": True})
+    config = override(defaults.get_config(), {"transfer.source": "somewhere", "transfer.check": True})
     with pytest.raises(UserError, match=r"^transfer\.check: is for experiments\.train, not for populations; add a"):
         check_possible(config)

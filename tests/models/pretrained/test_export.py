@@ -13,7 +13,7 @@ from configs import defaults
 from models import build, pretrained
 from models.pretrained.export import About, export
 from plumbline import UserError
-from trainers.populations.members import overridden
+from trainers.settings import override
 from trainers.step.optimizers import paths_and_leaves
 from trainers.step.state import laid_over
 
@@ -23,7 +23,7 @@ FIXTURES = pathlib.Path(__file__).parents[2] / "references" / "fixtures"
 def read(name, num_outputs):
     """A model with the weights of a fixture, and its parameters by path."""
     fields = {n: v for n, v in pretrained.architecture(str(FIXTURES / name)).items() if n.startswith("model.")}
-    options = overridden(defaults.get_config(), fields).model
+    options = override(defaults.get_config(), fields).model
     model = build(options, input_shape=(9,), categories=(40,), num_outputs=num_outputs, key=jax.random.key(0))
     start, _ = pretrained.load(str(FIXTURES / name), model)
     params = laid_over(nnx.to_pure_dict(nnx.state(model, nnx.Param)), start["params"])

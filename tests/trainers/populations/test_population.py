@@ -9,10 +9,11 @@ from configs import defaults
 from data.pool import load_pool
 from plumbline import UserError
 from trainers.populations import population_file
-from trainers.populations.population import Member, Population, overridden, train_population
+from trainers.populations.population import Member, Population, train_population
 from trainers.run import progress
 from trainers.run.directory import RunDirectory
 from trainers.run.loop import train
+from trainers.settings import override
 
 MODES = ("loop", "map", "vmap")
 FAMILIES = {
@@ -45,7 +46,7 @@ def make_config(family="mlp", **changes):
         "population.mode": "map",
         "population.lanes": 4,
     }
-    return overridden(config, fields | FAMILIES[family] | {k.replace("__", "."): v for k, v in changes.items()})
+    return override(config, fields | FAMILIES[family] | {k.replace("__", "."): v for k, v in changes.items()})
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +119,8 @@ def test_a_member_equals_its_run_alone(tmp_path, family, mode):
     # More members than lanes, so that the one compared gets a lane that another has left.
     members = [member(pool, f"{n}", seed=n, optimizer__learning_rate=rate) for n, rate in enumerate(rates)]
     lanes = 1 if mode == "loop" else 2
-    outcomes = population(overridden(config, {"population.lanes": lanes}), pool, devices=1).train(members)
-    summary = train(overridden(config, members[3].overrides | {"seed": 3}), tmp_path, devices=jax.devices()[:1])
+    outcomes = population(override(config, {"population.lanes": lanes}), pool, devices=1).train(members)
+    summary = train(override(config, members[3].overrides | {"seed": 3}), tmp_path, devices=jax.devices()[:1])
     assert_equals_run(outcomes["3"], summary, RunDirectory(tmp_path).metrics(), rtol=0 if mode == "loop" else 1e-4)
 
 
@@ -137,7 +138,7 @@ def test_members_that_are_all_there_get_more_lanes_than_are_asked_for_at_once(po
     members = [member(pool, f"{seed}", seed=seed) for seed in range(20)]
     asked.train(members)
     assert (asked.lanes, asked.summary["lanes"]) == (8, 20)
-    few = population(overridden(config, {"population.lanes": 4}), pool, devices=1)
+    few = population(override(config, {"population.lanes": 4}), pool, devices=1)
     few.train(members)
     assert few.summary["lanes"] == 4
 
@@ -154,7 +155,7 @@ def test_a_member_comes_to_the_same_in_any_lane_order_and_company(pool):
     config = make_config()
     members = [member(pool, f"{n}", seed=n, optimizer__learning_rate=1e-3 * (n + 1)) for n in range(5)]
     one = population(config, pool).train(members, predict=True)
-    other = population(overridden(config, {"population.lanes": 2}), pool).train(members[::-1], predict=True)
+    other = population(override(config, {"population.lanes": 2}), pool).train(members[::-1], predict=True)
     for name, outcome in one.items():
         assert_same(outcome, other[name])
 
@@ -166,7 +167,7 @@ def test_a_member_that_diverges_leaves_its_neighbours_to_the_bit(pool):
     expected = population(config, pool).train(sound, predict=True)
     for mode in MODES:
         wild = member(pool, "wild", seed=9, optimizer__learning_rate=1e30)
-        changed = overridden(config, {"population.mode": mode})
+        changed = override(config, {"population.mode": mode})
         expected = population(changed, pool).train(sound, predict=True)
         outcomes = population(changed, pool).train([sound[0], wild, *sound[1:]], predict=True)
         assert outcomes["wild"].status == "diverged"

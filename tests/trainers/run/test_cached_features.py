@@ -9,10 +9,10 @@ import pytest
 from configs import defaults
 from plumbline import UserError
 from trainers.devices import flops
-from trainers.populations.members import overridden
 from trainers.run.directory import RunDirectory
 from trainers.run.inference import FinishedRun
 from trainers.run.loop import train
+from trainers.settings import override
 
 PROBE = {
     "data.source": "digits",
@@ -37,7 +37,7 @@ VIT = {"model.name": "vit", "model.vit.patch_size": 4, "model.vit.width": 8, "mo
 
 
 def config_of(**changes):
-    return overridden(defaults.get_config(), PROBE | {name.replace("__", "."): v for name, v in changes.items()})
+    return override(defaults.get_config(), PROBE | {name.replace("__", "."): v for name, v in changes.items()})
 
 
 def trained(workdir, devices=1, **changes):

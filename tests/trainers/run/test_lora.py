@@ -10,9 +10,9 @@ from configs import defaults
 from models import lora
 from plumbline import UserError
 from trainers.building import build_program
-from trainers.populations.population import overridden
 from trainers.run.inference import FinishedRun
 from trainers.run.loop import train
+from trainers.settings import override
 from trainers.step.optimizers import paths_and_leaves
 from trainers.step.train_step import make_outputs
 
@@ -125,17 +125,17 @@ def test_a_run_with_adapters_is_a_source_of_plain_parameters(tmp_path):
         "train.tensorboard": False,
         "execution.mode": "loop",
     }
-    config = overridden(defaults.get_config(), fields)
+    config = override(defaults.get_config(), fields)
     adapters = {"transfer.lora.patterns": ("hidden/0",), "optimizer.learning_rate": 0.03}
-    train(overridden(config, adapters), tmp_path / "adapted")
+    train(override(config, adapters), tmp_path / "adapted")
     still = {"transfer.source": str(tmp_path / "adapted"), "optimizer.learning_rate": 1e-30}
-    train(overridden(config, still), tmp_path / "plain")
+    train(override(config, still), tmp_path / "plain")
     adapted, plain = (FinishedRun(tmp_path / name).state.params for name in ("adapted", "plain"))
     assert plain["hidden"][0].keys() == {"kernel", "bias"}
     np.testing.assert_allclose(plain["hidden"][0]["kernel"], lora.merge(adapted, 2.0)["hidden"][0]["kernel"], atol=1e-7)
     assert np.abs(plain["hidden"][0]["kernel"] - adapted["hidden"][0]["kernel"]).max() > 1e-3
     # Back again, with adapters that begin anew.
-    train(overridden(config, {**still, **adapters, "optimizer.learning_rate": 1e-30}), tmp_path / "again")
+    train(override(config, {**still, **adapters, "optimizer.learning_rate": 1e-30}), tmp_path / "again")
     assert build_program(config, FinishedRun(tmp_path / "again").features)[0].params.keys() == plain.keys()
     again = FinishedRun(tmp_path / "again").state.params
     np.testing.assert_allclose(again["hidden"][0]["kernel"], plain["hidden"][0]["kernel"], atol=1e-20)

@@ -11,9 +11,9 @@ from configs import defaults
 from data import load
 from data.row_lists import FILE, RowLists, write
 from plumbline import UserError
-from trainers.populations.members import overridden
 from trainers.run.inference import FinishedRun
 from trainers.run.loop import train
+from trainers.settings import override
 
 FIELDS = {
     "data.source": "sklearn:iris",
@@ -30,8 +30,8 @@ FIELDS = {
 
 @pytest.fixture
 def config(tmp_path):
-    config = overridden(defaults.get_config(), FIELDS | {"data.findings": str(tmp_path / "audit")})
-    part = load(overridden(config, {"data.drop": "", "data.weights": ""}).data, seed=0).parts["train"]
+    config = override(defaults.get_config(), FIELDS | {"data.findings": str(tmp_path / "audit")})
+    part = load(override(config, {"data.drop": "", "data.weights": ""}).data, seed=0).parts["train"]
     factors = np.where(np.arange(150) < 50, 0, 1).astype(np.float32)
     findings = {"twice": RowLists(drop={part: np.arange(140, 150)}), "doubtful": RowLists(weights={part: factors})}
     write(tmp_path / "audit" / FILE, findings, [part])

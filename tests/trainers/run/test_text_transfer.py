@@ -12,11 +12,11 @@ from configs import defaults
 from data import Features
 from plumbline import UserError
 from trainers.building import build_program
-from trainers.populations.population import overridden
 from trainers.run import transfer
 from trainers.run.directory import RunDirectory
 from trainers.run.inference import FinishedRun
 from trainers.run.loop import train
+from trainers.settings import override
 
 FIXTURES = pathlib.Path(__file__).parents[2] / "references" / "fixtures"
 WORDS = ("good", "bad", "film", "plot", "dull", "fine")
@@ -38,7 +38,7 @@ FIELDS = {
 
 def config_of(**changes):
     changes = {name.replace("__", "."): value for name, value in changes.items()}
-    return overridden(defaults.get_config(), FIELDS | changes)
+    return override(defaults.get_config(), FIELDS | changes)
 
 
 def save_tokenizer(folder):
@@ -129,8 +129,8 @@ def test_a_classifier_begins_with_a_language_model_of_ours(table, tmp_path):
     features = RunDirectory(tmp_path / "run").features()
     assert features.tokenizer == RunDirectory(tmp_path / "language").features().tokenizer
     # And on from the classifier, of which the head is of no use to a language model.
-    back = overridden(language, {"model.name": "pretrained", "transfer.source": str(tmp_path / "run")})
-    back = overridden(back, {"data.text_length": 8, "data.tokenizer": ""})
+    back = override(language, {"model.name": "pretrained", "transfer.source": str(tmp_path / "run")})
+    back = override(back, {"data.text_length": 8, "data.tokenizer": ""})
     summary = train(back, tmp_path / "back", devices=jax.devices()[:1])
     assert np.isfinite(summary["metrics"]["validation"]["perplexity"])
 

@@ -15,10 +15,11 @@ from configs import defaults
 from data.pool import load_pool
 from models import pretrained
 from plumbline import UserError
-from trainers.populations.population import Member, overridden, train_population
+from trainers.populations.population import Member, train_population
 from trainers.run.directory import RunDirectory
 from trainers.run.inference import FinishedRun
 from trainers.run.loop import train
+from trainers.settings import override
 
 FIXTURES = pathlib.Path(__file__).parents[2] / "references" / "fixtures"
 FIELDS = {
@@ -41,7 +42,7 @@ FIELDS = {
 
 def config_of(**changes):
     changes = {name.replace("__", "."): value for name, value in changes.items()}
-    return overridden(defaults.get_config(), FIELDS | changes)
+    return override(defaults.get_config(), FIELDS | changes)
 
 
 def trained(workdir, **changes):

@@ -12,7 +12,8 @@ from data import Features
 from data.pool import load_pool
 from plumbline import UserError
 from trainers.building import build_program, make_clock
-from trainers.populations.population import Member, overridden, train_population
+from trainers.populations.population import Member, train_population
+from trainers.settings import override
 from trainers.step import hyperparameters
 from trainers.step.optimizers import paths_and_leaves
 
@@ -31,7 +32,7 @@ IMAGES = Features(kind="image", shape=(8, 8, 1), dtype="uint8", task="classifica
 def rates_of(step=0, **fields):
     """The learning rate of every trained parameter at a step, by path, without making any parameters."""
     fields = {"schedule.name": "constant", "schedule.warmup": "", "train.duration": "100 steps", **fields}
-    config = overridden(defaults.get_config(), {n.replace("__", "."): value for n, value in fields.items()})
+    config = override(defaults.get_config(), {n.replace("__", "."): value for n, value in fields.items()})
     program, _ = build_program(config, IMAGES)
     values = jax.tree.map(jnp.asarray, hyperparameters.from_config(config, make_clock(config, 1000)))
     return dict(paths_and_leaves(program.learning_rates(values, jnp.int32(step))))
@@ -108,7 +109,7 @@ def test_the_head_has_a_rate_and_a_schedule_of_its_own():
 
 
 def test_without_any_of_it_there_is_one_rate_for_all():
-    config = overridden(defaults.get_config(), {"model.name": "linear"})
+    config = override(defaults.get_config(), {"model.name": "linear"})
     program, _ = build_program(config, IMAGES)
     values = jax.tree.map(jnp.asarray, hyperparameters.from_config(config, make_clock(config, 1000)))
     rate = program.learning_rates(values, jnp.int32(1))
@@ -144,7 +145,7 @@ def test_members_that_differ_in_rates_and_times_share_a_program_and_equal_their_
         "population.mode": "map",
         "population.lanes": 2,
     }
-    config = overridden(defaults.get_config(), fields)
+    config = override(defaults.get_config(), fields)
     parts = (pool := load_pool(config.data, seed=0)).splits
     rows = {"train": parts["train"], "validation": parts["validation"], "held_out": parts["test"]}
     overrides = [

@@ -12,10 +12,11 @@ from configs import defaults
 from data.pool import load_pool
 from plumbline import UserError
 from trainers.devices import flops
-from trainers.populations.population import Member, overridden, train_population
+from trainers.populations.population import Member, train_population
 from trainers.run.directory import RunDirectory
 from trainers.run.inference import FinishedRun
 from trainers.run.loop import train
+from trainers.settings import override
 from trainers.step.optimizers import OPTIMIZERS, paths_and_leaves
 from trainers.step.state import num_parameters
 
@@ -210,7 +211,7 @@ RUN = {
 
 
 def test_a_run_with_frozen_parameters_goes_on_as_if_it_had_not_stopped(tmp_path, runs, capsys):
-    config = overridden(defaults.get_config(), RUN)
+    config = override(defaults.get_config(), RUN)
     whole = train(config, tmp_path / "run", devices=jax.devices()[:1])
     assert "139 parameters (99 of them trained)" in capsys.readouterr().err
     expected = runs.final_state(tmp_path / "run")
@@ -226,7 +227,7 @@ def test_a_run_with_frozen_parameters_goes_on_as_if_it_had_not_stopped(tmp_path,
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["loop", "map", "vmap"])
 def test_a_member_with_frozen_parameters_equals_its_run_alone(tmp_path, mode):
-    config = overridden(defaults.get_config(), RUN | {"population.mode": mode})
+    config = override(defaults.get_config(), RUN | {"population.mode": mode})
     parts = (pool := load_pool(config.data, seed=0)).splits
     rows = {"train": parts["train"], "validation": parts["validation"], "held_out": parts["test"]}
     members = [Member(name=f"{seed}", overrides={}, seed=seed, **rows) for seed in (1, 0)]

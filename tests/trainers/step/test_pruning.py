@@ -11,20 +11,21 @@ import ml_collections
 import numpy as np
 import optax
 import pytest
-from tests.trainers.populations.test_population import assert_equals_run
 
 from configs import defaults
 from data.pool import load_pool
 from plumbline import UserError
 from tests.trainers.conftest import FEATURES
+from tests.trainers.populations.test_population import assert_equals_run
 from trainers.building import build_program, make_clock
 from trainers.devices.dispatch import Dispatch, Wish
 from trainers.devices.mesh import make_mesh, replicated
 from trainers.devices.sharding import state_shardings
-from trainers.populations.population import Member, Population, overridden, train_population
+from trainers.populations.population import Member, Population, train_population
 from trainers.run.directory import RunDirectory
 from trainers.run.inference import FinishedRun
 from trainers.run.loop import train
+from trainers.settings import override
 from trainers.step import hyperparameters, pruning_schedule
 from trainers.step.optimizers import OPTIMIZERS, paths_and_leaves
 from trainers.step.pruning import PruningState
@@ -59,7 +60,7 @@ def optimized(count=9, begin_with=None, **fields):
         "schedule.warmup": "",
         **{name.replace("__", "."): value for name, value in fields.items()},
     }
-    config = overridden(defaults.get_config(), {"model.name": "mlp", "model.mlp.hidden_sizes": (16,), **fields})
+    config = override(defaults.get_config(), {"model.name": "mlp", "model.mlp.hidden_sizes": (16,), **fields})
     program, _ = build_program(config, FEATURES)
     values = jax.tree.map(jnp.asarray, hyperparameters.from_config(config, make_clock(config, 1000)))
     generator = np.random.default_rng(0)
@@ -109,7 +110,7 @@ def test_the_sparsity_follows_the_closed_form(begin, end, every):
 @pytest.mark.parametrize("count", [1, 45, 25_856, 16_777_217, 2**31 - 1])
 def test_final_counts_are_exact(count):
     sparsities = [0.5, 0.9, 0.8, 0.1, 0.999, 0.123456789, 0.575, 2 / 3, 1e-9, 0.9999999999999999]
-    configs = [overridden(defaults.get_config(), {"prune.sparsity": sparsity}) for sparsity in sparsities]
+    configs = [override(defaults.get_config(), {"prune.sparsity": sparsity}) for sparsity in sparsities]
     clock = make_clock(configs[0], 1000)
     words = np.stack([pruning_schedule.lengths(config, clock)["sparsity"] for config in configs])
     counts = jax.vmap(lambda own: pruning_schedule.final_count({"sparsity": own}, count))(words)
@@ -243,12 +244,12 @@ def test_adapters_are_pruned_where_they_are_named_and_their_kernels_are_not():
 
 def test_stacked_trainings_are_pruned_as_single_ones():
     """Members of a population take both sides of every branch."""
-    config = overridden(
+    config = override(
         defaults.get_config(), {"model.name": "linear", "prune.sparsity": 0.3, "train.duration": "9 steps"}
     )
     program, _ = build_program(config, FEATURES)
     times = [{"prune.sparsity": 0.3}, {"prune.sparsity": 0.9, "prune.begin": "0 steps", "prune.every": "2 steps"}]
-    configs = [overridden(config, own) for own in times]
+    configs = [override(config, own) for own in times]
     values = [hyperparameters.from_config(own, make_clock(own, 1000)) for own in configs]
     start = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(0), leaf.shape), program.params)
 
@@ -338,7 +339,7 @@ FIELDS = {
 
 def config_of(**changes):
     changes = {name.replace("__", "."): value for name, value in changes.items()}
-    return overridden(defaults.get_config(), FIELDS | changes)
+    return override(defaults.get_config(), FIELDS | changes)
 
 
 def test_a_run_answers_with_parameters_that_are_pruned_to_the_end_and_says_so(tmp_path):
@@ -378,7 +379,7 @@ def test_a_member_equals_its_run_alone_and_shares_its_program_with_other_sparsit
     outcomes = population.train([dataclasses.replace(member, seed=3) for member in members])
     # One program for all that prune, and one without any of it.
     assert population.summary["programs"] == 2
-    summary = train(overridden(config, overrides[2] | {"seed": 3}), tmp_path, devices=one)
+    summary = train(override(config, overrides[2] | {"seed": 3}), tmp_path, devices=one)
     rtol = 0 if mode == "loop" else 1e-4
     assert_equals_run(outcomes["2"], summary, RunDirectory(tmp_path).metrics(), rtol=rtol)
     assert outcomes["2"].best_step >= 50
