@@ -1,6 +1,6 @@
 # `make train` and `make test` need nothing but Python 3.11 and make: each sets up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help install install-prepare train test test-slow test-prepare test-plan test-launchers test-references lint format bench clean
+.PHONY: help install install-prepare train test test-slow test-prepare test-plan test-launchers test-references lint format bench docs clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ PYTEST := JAX_PLATFORMS=cpu $(BIN)/python -m pytest -q --durations=10 -n 2 --dis
 help:  ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
-install: $(VENV)/.installed  ## Set up .venv; nothing is done when nothing changed.
+install: $(VENV)/.installed  ## Set up .venv, if it is missing or out of date.
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Plumbline needs Python 3.11 or newer; name one with make PYTHON=...")'
@@ -54,7 +54,7 @@ test-launchers: install .venv-launchers/.installed  ## Run job files through Sky
 	.venv-launchers/bin/python -m pip install --quiet skypilot==0.14.1 xpk==1.16.0
 	@touch $@
 
-test-references: install .venv-references/.installed  ## Make the reference libraries' answers anew and compare (5 GB).
+test-references: install .venv-references/.installed  ## Compute the answers of the reference libraries again and compare (5 GB).
 	.venv-references/bin/python tests/references/make_fixtures.py
 	$(PYTEST) tests/models/pretrained
 
@@ -68,12 +68,22 @@ lint: install  ## Check format and style.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: install  ## Mend format and what style can be mended by itself.
+format: install  ## Fix the format, and the style where ruff can.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv-docs/.installed  ## Build the documentation site into build/docs; a dead link fails.
+	.venv-docs/bin/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going docs build/docs
+
+# The pages import nothing, so this environment holds the extra "docs" alone.
+.venv-docs/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'], sep='\n')" > .venv-docs/requirements.txt
+	.venv-docs/bin/python -m pip install --quiet --constraint constraints.txt --requirement .venv-docs/requirements.txt
+	@touch $@
 
 bench: install  ## Run the benchmarks and print their ratios.
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove .venv and its like; runs are left alone.
-	rm -rf $(VENV) .venv-plan .venv-prepare .venv-launchers .venv-references
+	rm -rf $(VENV) .venv-plan .venv-prepare .venv-launchers .venv-references .venv-docs

@@ -1,0 +1,61 @@
+"""The pages of documentation: links and anchors lead somewhere, and the map and the sidebar name every page."""
+
+import pathlib
+import re
+
+import pytest
+
+CHECKOUT = pathlib.Path(__file__).parent.parent
+PAGES = [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")]
+INDEX = (CHECKOUT / "docs/index.md").read_text(encoding="utf-8")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def prose(page: pathlib.Path) -> str:
+    """The text of a page without its code, in which a bracket is no link and a "#" no heading."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^    .*$", "", text, flags=re.MULTILINE)
+
+
+def anchors(page: pathlib.Path) -> set[str]:
+    """The anchors of a page's headings, by the rule of GitHub and of myst_parser."""
+    titles = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def broken_links(page: pathlib.Path) -> list[str]:
+    """The links of a page that lead to no file, or to no heading of it."""
+    broken = []
+    for link in LINK.findall(prose(page)):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    return broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_link_leads_to_a_file_and_a_heading(page):
+    assert broken_links(page) == []
+
+
+def test_a_dead_link_and_a_dead_anchor_are_found(tmp_path):
+    (tmp_path / "there.md").write_text("# A `code` title: with, marks\n```sh\n# no heading\n```\n")
+    page = tmp_path / "page.md"
+    page.write_text("[a](there.md#a-code-title-with-marks) [b](gone.md) [c](there.md#no-heading) [d](https://x.org/#y)\n")
+    assert broken_links(page) == ["gone.md", "there.md#no-heading"]
+
+
+def test_pages_of_the_site_link_to_pages_of_the_site_only():
+    """A link out of docs/ works on GitHub and is dead on the site."""
+    for page in CHECKOUT.glob("docs/*.md"):
+        assert [link for link in LINK.findall(prose(page)) if link.startswith("../")] == [], page.name
+
+
+@pytest.mark.parametrize("page", sorted(CHECKOUT.glob("docs/*.md")), ids=lambda path: path.stem)
+def test_the_map_and_the_sidebar_name_every_page(page):
+    if page.stem != "index":
+        assert f"]({page.name}" in INDEX
+        assert re.search(rf"^{page.stem}$", INDEX, re.MULTILINE)
