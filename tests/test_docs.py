@@ -44,7 +44,9 @@ def test_every_link_leads_to_a_file_and_a_heading(page):
 def test_a_dead_link_and_a_dead_anchor_are_found(tmp_path):
     (tmp_path / "there.md").write_text("# A `code` title: with, marks\n```sh\n# no heading\n```\n")
     page = tmp_path / "page.md"
-    page.write_text("[a](there.md#a-code-title-with-marks) [b](gone.md) [c](there.md#no-heading) [d](https://x.org/#y)\n")
+    page.write_text(
+        "[a](there.md#a-code-title-with-marks) [b](gone.md) [c](there.md#no-heading) [d](https://x.org/#y)\n"
+    )
     assert broken_links(page) == ["gone.md", "there.md#no-heading"]
 
 
