@@ -7,6 +7,7 @@ import random
 import socket
 import subprocess
 import sys
+import tomllib
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -15,6 +16,8 @@ os.environ.setdefault("PLUMBLINE_CACHE", str(pathlib.Path(__file__).parent.paren
 
 import jax
 import pytest
+
+from tests.fork_server import ForkServer
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -53,39 +56,67 @@ def free_port():
 
 
 class Command:
-    """Runs `python -m experiments.NAME` in a process of its own, with one device."""
+    """Runs `python -m experiments.NAME` in a process of its own, with one device.
+
+    The processes are forked from one that has imported the libraries; see `fork_server`.
+    """
 
     environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(CHECKOUT)}
+
+    def __init__(self):
+        self._server = ForkServer(self.environment, CHECKOUT, packages())
 
     def arguments(self, name, *words):
         return [sys.executable, "-m", f"experiments.{name}", *map(str, words)]
 
     def __call__(self, name, *words, code=0, **options):
-        finished = subprocess.run(
-            self.arguments(name, *words),
-            cwd=CHECKOUT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            **options,
-        )
+        finished = self.run(self.arguments(name, *words), **options)
         assert finished.returncode == code, finished.stderr
         return finished
 
+    def start(self, name, *words, **options):
+        return self.popen(self.arguments(name, *words), **options)
+
+    def start_interpreter(self, name, *words, **options):
+        """As `start`, in an interpreter that has imported nothing and has a hash seed of its own."""
+        return subprocess.Popen(self.arguments(name, *words), cwd=CHECKOUT, env=self.environment, **options)
+
     def start_limited(self, name, *words, file_bytes):
-        """As `start`, where no file can grow beyond so many bytes."""
+        """As `start_interpreter`, where no file can grow beyond so many bytes."""
         limit = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({file_bytes}, {file_bytes}))"
         run = [sys.executable, "-c", f"{limit}; os.execv(sys.argv[1], sys.argv[1:])", *self.arguments(name, *words)]
         return subprocess.Popen(run, cwd=CHECKOUT, env=self.environment, stderr=subprocess.PIPE, text=True)
 
-    def start(self, name, *words, **options):
-        return subprocess.Popen(self.arguments(name, *words), cwd=CHECKOUT, env=self.environment, **options)
+    def run(self, arguments, timeout=None, **options):
+        """As `subprocess.run` with the output captured as text, for any command line."""
+        with self.popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:
+            try:
+                output, errors = process.communicate(timeout=timeout)
+            finally:
+                process.kill()
+        return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+    def popen(self, arguments, *, cwd=CHECKOUT, env=None, **options):
+        """As `subprocess.Popen`; what is Python's is forked, where that is as good."""
+        env = self.environment if env is None else env
+        start = self._server.popen if self._server.can_start(arguments, env) else subprocess.Popen
+        return start(arguments, cwd=cwd, env=env, **options)
+
+    def close(self):
+        self._server.close()
+
+
+def packages():
+    """The packages whose modules the commands share: all but the commands themselves, and recipes."""
+    names = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    return [name for name in names if name.partition(".")[0] not in ("configs", "experiments")]
 
 
 @pytest.fixture(scope="session")
 def command():
-    return Command()
+    command = Command()
+    yield command
+    command.close()
 
 
 @pytest.fixture(scope="session")
