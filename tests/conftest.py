@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,10 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # One cache for the suite, beside the checkout's other ignored files: prepared digits and compiled programs.
 os.environ.setdefault("PLUMBLINE_CACHE", str(pathlib.Path(__file__).parent.parent / ".tests-cache"))
+
+# Shells make their background jobs ignore Ctrl-C, and every process inherits that; commands are tested with it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax
 import pytest
@@ -64,7 +69,7 @@ class Command:
     environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(CHECKOUT)}
 
     def __init__(self):
-        self._server = ForkServer(self.environment, CHECKOUT, packages())
+        self._server = ForkServer(self.environment, CHECKOUT, rooms())
 
     def arguments(self, name, *words):
         return [sys.executable, "-m", f"experiments.{name}", *map(str, words)]
@@ -106,10 +111,11 @@ class Command:
         self._server.close()
 
 
-def packages():
+def rooms():
     """The packages whose modules the commands share: all but the commands themselves, and recipes."""
-    names = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    return [name for name in names if name.partition(".")[0] not in ("configs", "experiments")]
+    settings = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    names = [pattern.removesuffix("*") for pattern in settings["packages"]["find"]["include"]]
+    return [name for name in names if name not in ("configs", "experiments")]
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,9 @@
 A command spends 3 to 5 seconds in importing JAX and its like. `ForkServer.popen` takes a command line of Python's and
 gives a `subprocess.Popen` as for any other: a process with a pid of its own, a child of the caller, with the streams,
 folder, environment and signals that an interpreter starts with. The module or script is executed afresh in it, and so
-are the commands' modules below `experiments`. What differs is that the other modules are imported already, and that all
-processes of one server share a hash seed: a test in which that matters starts an interpreter of its own.
+are the commands' modules below `experiments`. What differs is that the other modules are imported already, that they
+are not taken apart at the end, and that all processes of one server share a hash seed: a test in which any of it
+matters starts an interpreter of its own.
 
     python fork_server.py DESCRIPTOR PACKAGE...
 
@@ -12,12 +13,15 @@ is the server: it reads requests from the socket `DESCRIPTOR`, having imported t
 packages. It starts no thread and no JAX backend, so that a fork of it is sound.
 """
 
+import atexit
+import contextlib
 import ctypes
 import gc
 import importlib
 import io
 import json
 import os
+import pathlib
 import pkgutil
 import random
 import runpy
@@ -67,9 +71,9 @@ class ForkServer:
         ours = sys.platform == "linux" and arguments[0] == sys.executable
         return ours and _read_at_start(environment) == _read_at_start(self._environment)
 
-    def popen(self, arguments: Sequence[str], *, cwd: os.PathLike, env: Mapping[str, str], **options) -> subprocess.Popen:
-        """As `subprocess.Popen`; `arguments` are `[sys.executable, "-m" | "-c" | FILE, ...]`."""
-        return _Forked(self, list(arguments), cwd=cwd, env=env, **options)
+    def popen(self, arguments: Sequence[str], **options: Any) -> subprocess.Popen:
+        """As `subprocess.Popen`, given `cwd` and `env`; `arguments` are `[sys.executable, "-m" | "-c" | FILE, ...]`."""
+        return _Forked(self, list(arguments), **options)
 
     def fork(self, request: dict[str, Any], streams: Sequence[int]) -> int:
         """Has a process forked with stdin, stdout and stderr, and adopts it; returns its pid."""
@@ -140,19 +144,23 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     request = _serve(requests)
-    _become(request)
+    code = 0
+    try:
+        _become(request)
+    except SystemExit as end:
+        code = end.code or 0
+    _end(code)
 
 
 def _import_all(packages: Sequence[str]) -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
     for package in packages:
-        for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
             # A module of ours may need a library that is not installed; its command says so.
-            try:
-                importlib.import_module(module.name)
-            except ImportError:
-                continue
+            with contextlib.suppress(ImportError):
+                if not module.name.endswith("__main__"):
+                    importlib.import_module(module.name)
     from jax._src import xla_bridge
 
     if xla_bridge._backends or threading.active_count() > 1:
@@ -210,15 +218,29 @@ def _become(request: dict[str, Any]) -> None:
         setattr(sys, f"__{name}__", getattr(sys, name))
     kind, *words = request["arguments"]
     if kind == "-m":
-        sys.argv, sys.path[0] = ["-m", *words[1:]], os.getcwd()
+        sys.argv, sys.path[0] = ["-m", *words[1:]], str(pathlib.Path.cwd())
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)
     elif kind == "-c":
         sys.argv, sys.path[0] = ["-c", *words[1:]], ""
         sys.modules["__main__"] = types.ModuleType("__main__")
         exec(compile(words[0], "<string>", "exec"), vars(sys.modules["__main__"]))
     else:
-        sys.argv, sys.path[0] = [kind, *words], os.path.dirname(os.path.abspath(kind))
+        sys.argv, sys.path[0] = [kind, *words], str(pathlib.Path(kind).resolve().parent)
         runpy.run_path(kind, run_name="__main__")
+
+
+def _end(code: int | str) -> None:
+    """Ends as an interpreter does, but for taking modules apart, which is most of the time a short command takes."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        sys.exit(code)
+    if not isinstance(code, int):
+        sys.exit(code)
+    os._exit(code & 0xFF)
 
 
 def _reopen(number: int, old: io.TextIOWrapper) -> io.TextIOWrapper:

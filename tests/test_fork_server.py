@@ -16,7 +16,8 @@ handlers = [str(signal.getsignal(n)).split(" at ")[0] for n in (2, 10, 13, 15, 1
 print(json.dumps({
     "argv": sys.argv, "path": sys.path, "name": __name__, "main": vars(sys.modules["__main__"]) is globals(),
     "file": globals().get("__file__"), "folder": os.getcwd(), "environment": dict(os.environ), "streams": streams,
-    "handlers": handlers, "flags": str(sys.flags), "group": os.getpgrp(), "session": os.getsid(0), "parent": os.getppid(),
+    "handlers": handlers, "flags": str(sys.flags), "group": os.getpgrp(), "session": os.getsid(0),
+    "parent": os.getppid(),
     "descriptors": [n for n in range(10) if os.path.exists(f"/proc/self/fd/{n}")], "optimised": sys.flags.optimize,
     "limit": resource.getrlimit(resource.RLIMIT_NOFILE), "priority": os.nice(0), "umask": os.umask(0),
     "read": sys.stdin.read(),

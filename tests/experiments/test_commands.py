@@ -103,7 +103,7 @@ def test_help_is_the_documentation_of_the_command(command):
 @pytest.mark.parametrize("library", ["numpy", "jaxlib", "sklearn"])
 def test_ctrl_c_during_imports_is_one_line_and_exit_code_130(library, command, tmp_path):
     words = ("--config=configs/digits_mlp.py", f"--workdir={tmp_path}", "--trials=4")
-    process = command.start("sweep", *words, stderr=subprocess.PIPE, text=True)
+    process = command.start_interpreter("sweep", *words, stderr=subprocess.PIPE, text=True)
     loaded = pathlib.Path(f"/proc/{process.pid}/maps")
     while process.poll() is None and f"/{library}/" not in loaded.read_text():
         time.sleep(0.005)

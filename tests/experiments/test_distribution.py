@@ -1,13 +1,9 @@
 """The flags by which processes find each other, as users type them."""
 
-import os
-import pathlib
-import subprocess
 import sys
 
 import pytest
 
-CHECKOUT = pathlib.Path(__file__).parents[2]
 COMMAND = """
 from experiments import command, distribution
 distribution.define_flags("auto")
@@ -18,20 +14,19 @@ command.run(main)
 """
 
 
-def run(*words):
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-    arguments = [sys.executable, "-c", COMMAND, *words]
-    return subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+@pytest.fixture
+def run(command):
+    return lambda *words: command.run([sys.executable, "-c", COMMAND, *words])
 
 
 @pytest.mark.parametrize("words", [(), ("--distributed=off",), ("--distributed=auto",)])
-def test_without_peers_a_command_runs_alone(words):
+def test_without_peers_a_command_runs_alone(run, words):
     finished = run(*words)
     assert (finished.returncode, finished.stdout) == (0, "alone\n"), finished.stderr
 
 
 @pytest.mark.parametrize("dash", ["-", "_"])
-def test_flags_are_taken_with_dashes_and_underscores(dash):
+def test_flags_are_taken_with_dashes_and_underscores(run, dash):
     words = ["--distributed=explicit", "--coordinator=127.0.0.1:9", "--processes=2", f"--process{dash}id=1"]
     finished = run(*words, f"--initialization{dash}timeout=0.5")
     assert finished.returncode == 2
@@ -46,7 +41,7 @@ def test_flags_are_taken_with_dashes_and_underscores(dash):
         (["--process-id=1"], "error: --process-id: says nothing with --distributed=auto; "),
     ],
 )
-def test_wrong_flags_end_in_one_line(words, line):
+def test_wrong_flags_end_in_one_line(run, words, line):
     finished = run(*words)
     assert finished.returncode == 2
     assert finished.stderr.startswith(line)

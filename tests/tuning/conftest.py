@@ -12,24 +12,22 @@ import pytest
 
 from tests.conftest import free_port
 
-CHECKOUT = pathlib.Path(__file__).parents[2]
 WORKER = pathlib.Path(__file__).with_name("study_worker.py")
 
 
 @pytest.fixture
-def start_worker():
+def start_worker(command):
     """Starts a worker of a study in a process of its own; whatever still runs at the end is killed."""
     started = []
 
     def start(**given):
         given = {"sampler": "tpe", "batch": 4, "seconds": 0.05, "trials": 24, "worker": "one", **given}
-        environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(CHECKOUT)}
         words = [
             sys.executable,
             str(WORKER),
             json.dumps({k: str(v) if k == "workdir" else v for k, v in given.items()}),
         ]
-        process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = command.popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(process)
         return process
 

@@ -1,6 +1,4 @@
-import pathlib
 import socket
-import subprocess
 import sys
 import time
 
@@ -9,8 +7,6 @@ import pytest
 from plumbline import UserError
 from tests.conftest import free_port
 from tuning import storage
-
-CHECKOUT = pathlib.Path(__file__).parents[2]
 
 
 def opened(url):
@@ -32,7 +28,7 @@ def test_a_server_that_is_not_there_is_given_up_after_a_while(monkeypatch):
     assert "secret" not in str(error.value)
 
 
-def test_a_server_that_never_answers_is_given_up_as_well():
+def test_a_server_that_never_answers_is_given_up_as_well(command):
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -43,9 +39,7 @@ from tuning import storage
 storage.REACH_SECONDS = 1.0
 storage.open_database({url!r}, dead_after=60, requeue=None)
 """
-        found = subprocess.run(
-            [sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, check=False
-        )
+        found = command.run([sys.executable, "-c", script])
     assert "cannot be reached; gave up after 1 s (no answer)" in found.stderr.splitlines()[-1]
 
 

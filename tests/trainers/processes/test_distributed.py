@@ -107,7 +107,7 @@ def test_each_process_reads_its_own_rows_and_together_they_read_all(command, cou
     environment = {**command.environment, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     address = f"127.0.0.1:{free_port()}"
     processes = [
-        subprocess.Popen(
+        command.popen(
             [sys.executable, "-c", ROWS, address, str(count), str(index)],
             env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         )

@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import json
-import os
 import pathlib
 import re
 import signal
@@ -22,25 +21,21 @@ from trainers.processes import cluster_detection
 from trainers.processes.cluster_detection import Joining, Place, detect, join
 from trainers.processes.rendezvous import call_roll
 
-CHECKOUT = pathlib.Path(__file__).parents[3]
 WORKER = pathlib.Path(__file__).with_name("process_worker.py")
 SILENCE = 6.0  # As in process_worker.py.
 # Starting, on a machine whose cores are shared.
 MARGIN = 10.0
 
-ENVIRONMENT = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(CHECKOUT)}
-
 
 class Job:
     """Workers of one run, each in a process of its own."""
 
-    def __init__(self, role, count, *, process_ids=None, port=None, timeout=60, counts=None):
+    def __init__(self, command, role, count, *, process_ids=None, port=None, timeout=60, counts=None):
         port = port or free_port()
         process_ids = range(count) if process_ids is None else process_ids
         self.processes = [
-            subprocess.Popen(
-                [sys.executable, WORKER, *map(str, (port, (counts or {}).get(i, count), i, role, timeout))],
-                env=ENVIRONMENT,
+            command.popen(
+                [sys.executable, str(WORKER), *map(str, (port, (counts or {}).get(i, count), i, role, timeout))],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -78,11 +73,11 @@ def reach(port, seconds=60):
 
 
 @pytest.fixture
-def start():
+def start(command):
     jobs = []
 
     def begin(*arguments, **options):
-        jobs.append(Job(*arguments, **options))
+        jobs.append(Job(command, *arguments, **options))
         return jobs[-1]
 
     yield begin

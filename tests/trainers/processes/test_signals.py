@@ -19,13 +19,8 @@ print(signals.received)
 
 @pytest.mark.parametrize(("pause", "code"), [(0.01, 0), (1.2, -signal.SIGTERM)])
 def test_a_second_signal_stops_at_once_unless_it_is_the_echo_of_the_first(command, pause, code):
-    process = subprocess.Popen(
-        [sys.executable, "-c", LISTENER],
-        env=command.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words = [sys.executable, "-c", LISTENER]
+    process = command.popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "listening\n"
     process.send_signal(signal.SIGTERM)
     time.sleep(pause)

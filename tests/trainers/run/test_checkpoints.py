@@ -431,9 +431,7 @@ def test_abstract_takes_one_sharding_or_a_tree_of_them():
 
 def start(command, *words, **options):
     arguments = [sys.executable, __file__, *map(str, words)]
-    return subprocess.Popen(
-        arguments, env=command.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-    )
+    return command.popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
 def assert_told_and_mended(process, folder, reason):

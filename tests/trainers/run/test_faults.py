@@ -67,7 +67,7 @@ def test_sigterm_at_any_moment_saves_and_exits_42_and_the_run_ends_the_same(
 
 
 def test_sigterm_while_jax_is_imported_asks_for_the_same_command_again(command, runs, tmp_path):
-    process = command.start("train", "--config=configs/digits_mlp.py", f"--workdir={tmp_path / 'run'}")
+    process = command.start_interpreter("train", "--config=configs/digits_mlp.py", f"--workdir={tmp_path / 'run'}")
     maps = pathlib.Path(f"/proc/{process.pid}/maps")
     runs.wait_for(lambda: "jaxlib" in maps.read_text(), process)
     process.terminate()
@@ -84,7 +84,7 @@ def test_sigkill_at_ten_moments_half_of_them_in_a_save_loses_nothing(command, ru
             while not saving(workdir) and process.poll() is None:
                 time.sleep(0.001)
         else:
-            time.sleep(draw.uniform(2.0, 12.0))
+            time.sleep(draw.uniform(0.2, 8.0))
         process.kill()
         kills += process.wait() == -signal.SIGKILL
     assert kills >= 8

@@ -15,7 +15,7 @@ def test_killed_twice_and_resumed_equals_uninterrupted(command, runs, tmp_path, 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     command("train", *arguments, f"--workdir={whole}")
     for after in (17, 60):
-        process = command.start("train", *arguments, f"--workdir={killed}")
+        process = command.start_interpreter("train", *arguments, f"--workdir={killed}")
         runs.wait_for(lambda after=after: runs.checkpoint_steps(killed) and runs.logged_step(killed) > after, process)
         process.kill()
         assert process.wait() == -signal.SIGKILL
