@@ -149,7 +149,7 @@ def test_what_a_kill_left_half_written_is_removed_at_the_next_start(tmp_path):
 
 def test_two_processes_do_not_share_a_directory(tmp_path):
     script = f"""
-from experiments import workplace
+from experiments import output_directory as workplace
 question = workplace.Question(command="ablate", asked={{}}, seeds=1, results=())
 with workplace.held({str(tmp_path)!r}, question, overwrite=False):
     print("held", flush=True)
