@@ -4,6 +4,8 @@ import functools
 
 import numpy as np
 
+from data.random_streams import generator
+
 
 def positions(num_examples: int, batch_size: int, seed: int, step: int, count: int = 1) -> np.ndarray:
     """Positions of the examples of `count` global batches from `step` on.
@@ -36,8 +38,7 @@ def positions(num_examples: int, batch_size: int, seed: int, step: int, count: i
 def epoch_permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
     """The order of all examples in one epoch.
 
-    From the counter-based Philox generator keyed by (seed, epoch), so that any epoch is had without those before it
-    (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3).
+    From the generator keyed by (seed, epoch), so that no epoch needs those before it.
 
     Returns:
       (num_examples,) int64, not writable.
@@ -45,9 +46,3 @@ def epoch_permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
     permutation = generator(seed, epoch).permutation(num_examples)
     permutation.setflags(write=False)
     return permutation
-
-
-def generator(seed: int, counter: int) -> np.random.Generator:
-    """The generator keyed by two integers of at most 64 bits; equal keys give equal numbers on every machine."""
-    bits = 2**64 - 1
-    return np.random.Generator(np.random.Philox(key=np.array([seed & bits, counter & bits], dtype=np.uint64)))

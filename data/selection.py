@@ -6,15 +6,12 @@ from collections.abc import Sequence
 import ml_collections
 import numpy as np
 
-from data.order import generator
+from data.random_streams import Stream, generator
 from data.sources import Part
 from plumbline import UserError, counted, unknown_name
 
 Assigned = dict[str, tuple[Part, np.ndarray]]
 """The part of the source, and the rows of it, that make up each split."""
-
-# What the generator of the rows that are kept is keyed by besides the seed, as those in `data.splitting`.
-_COUNTER = 2**63 + 4
 
 
 def select(
@@ -79,5 +76,5 @@ def _few(labels: np.ndarray, class_names: Sequence[str], count: int, seed: int) 
     if there.min() < count:
         name, rows = class_names[int(there.argmin())], counted(int(there.min()), "training row")
         raise UserError(f"data.examples_per_class: {count} given, but class '{name}' has {rows}; give fewer, or 0")
-    order = generator(seed, _COUNTER).permutation(len(labels))
+    order = generator(seed, Stream.ROWS_OF_CLASSES).permutation(len(labels))
     return np.sort(np.concatenate([order[labels[order] == label][:count] for label in range(len(class_names))]))

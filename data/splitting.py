@@ -4,13 +4,12 @@ import re
 
 import numpy as np
 
-from data.order import generator
+from data.random_streams import Stream, generator
 from plumbline import UserError
 
 DEFAULT_TEST_SHARE = 0.2
 """What is held out where a source has no test split."""
-# What the generator of a split is keyed by besides the seed: far from the epochs that key the order of examples.
-_COUNTERS = {"data.test": 2**63 + 1, "data.validation": 2**63 + 2}
+_STREAMS = {"data.test": Stream.TEST_SPLIT, "data.validation": Stream.VALIDATION_SPLIT}
 
 
 def share(text: str, field: str) -> float | None:
@@ -55,7 +54,7 @@ def held_out(
     Raises:
       UserError: nothing would be left on one side.
     """
-    random = generator(seed, _COUNTERS[field])
+    random = generator(seed, _STREAMS[field])
     if groups is not None:
         return _whole_groups(share, groups, random, field)
     wanted = round(share * num_rows)

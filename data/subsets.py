@@ -2,11 +2,9 @@
 
 import numpy as np
 
-from data.order import generator
+from data.random_streams import Stream, generator
 from plumbline import UserError
 
-# What the generator of subsets is keyed by besides the seed, as those in `data.splitting`.
-_COUNTER = 2**63 + 3
 # A subset with fewer rows, or fewer of a class, says little.
 _LEAST_ROWS, _LEAST_OF_A_CLASS = 32, 2
 
@@ -49,7 +47,7 @@ def nested_order(labels: np.ndarray, *, seed: int) -> np.ndarray:
     Returns:
       (N,) int64 positions.
     """
-    order = generator(seed, _COUNTER).permutation(len(labels))
+    order = generator(seed, Stream.NESTED_SUBSETS).permutation(len(labels))
     if labels.dtype != np.int32:
         return order
     # The rank of each row within its class, as a share of the class: all classes advance at the same pace.

@@ -9,8 +9,8 @@ import ml_collections
 import numpy as np
 
 from data import subsets
-from data.order import generator
 from data.pool import Pool
+from data.random_streams import Stream, generator
 from diagnostics import cross_validation, learning_curve
 from diagnostics.cross_validation import Deal, OutOfFold
 from diagnostics.learning_curve import LEAST_SIZES, LearningCurve
@@ -19,8 +19,6 @@ from plumbline import UserError
 from trainers.building import make_clock
 from trainers.populations.members import Member, Outcome
 
-# What the generator of random labels is keyed by besides the seed, as those in `data.splitting`.
-_COUNTER = 2**63 + 4
 # More rows with random labels tell no more, and each is a copy in memory.
 _MOST_CONTROL_ROWS = 10_000
 
@@ -317,7 +315,7 @@ def _controls(pool: Pool, seeds: Sequence[int], overrides: Mapping[str, Any]) ->
     )
     order = subsets.nested_order(pool.labels[train], seed=seeds[0])
     chosen = np.sort(train[order[:_MOST_CONTROL_ROWS]])
-    labels = [generator(seed, _COUNTER).permutation(pool.labels[chosen]) for seed in seeds]
+    labels = [generator(seed, Stream.RANDOM_LABELS).permutation(pool.labels[chosen]) for seed in seeds]
     extended, copies = pool.appended(np.tile(chosen, len(seeds)), np.concatenate(labels))
     members = [
         Member(

@@ -7,7 +7,7 @@ from sklearn.model_selection import GroupKFold, KFold
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from data.features import FIRST_CATEGORY
-from data.order import generator
+from data.random_streams import Stream, generator
 from diagnostics.examples import Examples
 from diagnostics.finding import Finding, Measure, Remedy, Table, cannot_judge
 from diagnostics.quality.missing import is_missing
@@ -35,8 +35,6 @@ _FOLDS, _LEAVES, _LEAF_ROWS = 5, 64, 5
 # where it is far ahead of all others.
 _PERFECT, _SUSPICIOUS, _AHEAD = 0.98, 0.9, 0.3
 _SHOWN = 20
-# What the generator of the rows that are tried is keyed by besides the seed.
-_COUNTER = 2**63 + 21
 
 
 def find(examples: Examples) -> list[Finding]:
@@ -263,7 +261,7 @@ def _leaking(examples: Examples, varying: np.ndarray) -> Finding:
     name, features = "leaking_columns", examples.features
     positions = np.flatnonzero(examples.split != "test")
     limit = max(_FEWEST_ROWS, min(_ROWS, _WORK // max(len(varying) * _FOLDS, 1)))
-    positions = np.sort(generator(0, _COUNTER).permutation(positions)[:limit])
+    positions = np.sort(generator(0, Stream.COLUMN_TRIALS).permutation(positions)[:limit])
     labels = examples.labels[positions]
     groups = None if examples.groups is None else examples.groups[positions]
     if len(positions) < _FEWEST_ROWS:

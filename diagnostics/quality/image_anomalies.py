@@ -4,15 +4,13 @@ import io
 
 import numpy as np
 
-from data.order import generator
+from data.random_streams import Stream, generator
 from diagnostics.examples import Examples
 from diagnostics.finding import Finding, Histogram, Measure, Remedy, cannot_judge
 from diagnostics.quality import single_anomalies
 from diagnostics.statistics import wilson_interval
 
 _CHALLENGE = "data quality"
-# What the generator of the rows that are looked at is keyed by besides the seed.
-_COUNTER = 2**63 + 22
 # Images. Levels of 0 to 255 between the darkest and the brightest value of one that is blank, and their deviation in
 # one that nearly is; mean levels of one that is much too dark or bright.
 _BLANK_RANGE, _FLAT_DEVIATION, _DARK, _BRIGHT = 3, 4.0, 25.0, 230.0
@@ -84,7 +82,7 @@ def _odd_sizes(examples: Examples, positions: np.ndarray) -> dict[str, np.ndarra
     from PIL import Image
 
     if len(positions) > _MOST_FILES:
-        positions = np.sort(generator(0, _COUNTER).permutation(positions)[:_MOST_FILES])
+        positions = np.sort(generator(0, Stream.ANOMALY_SAMPLE).permutation(positions)[:_MOST_FILES])
     sizes = np.ones((len(examples), 2))
     for position in positions.tolist():
         encoded = examples.encoded(position)

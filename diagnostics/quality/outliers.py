@@ -5,7 +5,7 @@ from scipy import stats
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from data.order import generator
+from data.random_streams import Stream, generator
 from diagnostics.examples import Examples
 from diagnostics.finding import Finding, Histogram, Measure, Remedy, cannot_judge
 from diagnostics.quality import single_anomalies
@@ -13,8 +13,6 @@ from diagnostics.statistics import wilson_interval
 from plumbline import counted
 
 _CHALLENGE = "data quality"
-# What the generator of the rows that are looked at is keyed by besides the seed.
-_COUNTER = 2**63 + 22
 # Rows that the distances are measured to, and those whose distances are.
 _REFERENCE, _SCORED = 4000, 50_000
 # The fifth nearest, so that a handful of far rows alike do not hide each other (Ramaswamy et al. 2000).
@@ -38,7 +36,7 @@ def find(examples: Examples, sound: np.ndarray) -> Finding:
     train = positions[examples.split[positions] == "train"]
     if len(train) < 10 * _NEIGHBOUR:
         return cannot_judge(name, _CHALLENGE, f"{counted(len(train), 'training row')} are too few to be far from")
-    order = generator(0, _COUNTER).permutation(len(examples))
+    order = generator(0, Stream.ANOMALY_SAMPLE).permutation(len(examples))
     reference = np.sort(order[np.isin(order, train)][:_REFERENCE])
     scored = np.sort(order[np.isin(order, positions)][:_SCORED])
     place = _Places(examples, reference)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from data.features import PADDING_TOKEN
-from data.order import generator
+from data.random_streams import Stream, generator
 from data.tokenizer import Tokenizer
 from diagnostics.examples import Examples
 from diagnostics.finding import Finding, Histogram, Measure, Remedy
@@ -13,8 +13,6 @@ from diagnostics.quality import single_anomalies
 from diagnostics.statistics import wilson_interval
 
 _CHALLENGE = "data quality"
-# What the generator of the rows that are looked at is keyed by besides the seed.
-_COUNTER = 2**63 + 22
 # Texts. Letters and digits of one that is all but empty; words of a very short one; times the usual of a very long one.
 _EMPTY_LETTERS, _SHORT_WORDS, _LONG_TIMES = 3, 3, 10
 # Share of its characters, blanks aside, that are letters or digits, below which a text is mostly something else.
@@ -104,7 +102,7 @@ def _cut_off(examples: Examples, full: np.ndarray) -> _Cut:
     """Counts the tokens of some of the texts that fill all that is read."""
     (length,) = examples.features.shape
     suspects = np.flatnonzero(full)
-    chosen = np.sort(generator(0, _COUNTER).permutation(suspects)[:_COUNTED_TEXTS])
+    chosen = np.sort(generator(0, Stream.ANOMALY_SAMPLE).permutation(suspects)[:_COUNTED_TEXTS])
     tokens = np.zeros(0, np.int64)
     if len(chosen):
         tokenizer = Tokenizer(examples.features.tokenizer)

@@ -184,7 +184,7 @@ class Lanes:
 def _rows(pool: Pool) -> dict[str, np.ndarray]:
     rows = {"inputs": pool.inputs, "labels": pool.labels, "weight": pool.weights}
     if pool.features.task == "language":
-        rows |= {"index": pool.rows.astype(np.int32)}  # What an evaluation hides of an example goes by it.
+        rows |= {"index": pool.rows.astype(np.int32)}  # The masks of an evaluation are drawn by it.
     return rows if pool.groups is None else rows | {"group": pool.groups}
 
 

@@ -38,7 +38,7 @@ class Task:
             )
         bins = config.evaluation.calibration_bins
         objective = objectives.build(config.objective.name, pool.features, calibration_bins=bins)
-        self.metric, self.sign = objective.followed(config.train.best_metric)
+        self.metric, self.sign = objective.monitored_metric(config.train.best_metric)
         self.clock = make_clock(config, len(member.train))
         self.total = self.clock.total_steps
         self.stop = self.total if until >= 1 else max(1, round(until * self.total))

@@ -20,7 +20,7 @@ class Queue:
     def __init__(self, engine: Engine, tasks: list[Task], saved: Saved, shown: PopulationProgress, followed: str):
         self._lanes, self._program, self._saved, self._shown = engine.lanes, engine.program, saved, shown
         self._objective = engine.program.objective
-        self._followed = self._objective.followed(followed) if followed else None
+        self._followed = self._objective.monitored_metric(followed) if followed else None
         self._waiting = collections.deque(tasks)
         self._seats: list[Task | None] = [None] * engine.lanes.count
         self._parameters = num_parameters(engine.lanes.states.params) // engine.lanes.count

@@ -29,7 +29,7 @@ def written(
       UserError: the run is of another kind, or the prompt is empty or no text.
     """
     features, name = run.features, run.config.model.name
-    if features.task != "language" or not REGISTRY[name].causal or run.program.objective.hides:
+    if features.task != "language" or not REGISTRY[name].causal or run.program.objective.masks_inputs:
         raise UserError(
             f"--workdir: holds a '{name}' for {features.task}, which tells no next token; experiments.generate needs a "
             "run of 'gpt' on text:PATH"

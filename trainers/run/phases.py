@@ -103,7 +103,7 @@ class Run:
                 f"train.profile.start: {settings_.profile.start} is not reached in {self.total_steps} steps; lower it"
             )
         self.patience = clock.every(settings_.patience, "train.patience").steps
-        self.metric, self.sign = program.objective.followed(settings_.best_metric)
+        self.metric, self.sign = program.objective.monitored_metric(settings_.best_metric)
         self.plan = make_plan(
             config.execution.mode, config.execution.scan_steps, self.intervals.shortest(self.total_steps)
         )

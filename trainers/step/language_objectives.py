@@ -1,7 +1,7 @@
 """The objectives of language modelling: a token at each position, out of the whole vocabulary.
 
-All figures are means over the tokens that were asked for, each counted once, however they lie in examples. Targets are
-integers: one-hot over a vocabulary would take more memory than the model.
+All metrics are means over the predicted tokens, each counted once, however they are divided into examples. Targets are
+integers: one-hot vectors over a vocabulary would take more memory than the model.
 """
 
 import dataclasses
@@ -16,8 +16,8 @@ from data.tokenizer import Tokenizer
 from plumbline import UserError
 from trainers.step.objective import Objective, direction, mean
 
-# Of the tokens, so many are asked for; of those, so many are hidden and so many replaced (Devlin et al. 2019).
-ASKED, HIDDEN, REPLACED = 0.15, 0.8, 0.1
+# Share of the tokens that are predicted; of those, shares that are masked and replaced (Devlin et al. 2019).
+PREDICTED, MASKED, REPLACED = 0.15, 0.8, 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,21 +30,21 @@ class NextToken(Objective):
     bounds = {"loss": (0.0, math.inf), "perplexity": (1.0, math.inf), "accuracy": (0.0, 1.0)}
 
     def targets(self, labels, scaling):
-        """The tokens that are asked for, as they are."""
+        """The labels: token numbers."""
         return labels
 
     def weights(self, weight, targets):
-        """As many tokens as an example asks for, so that each token counts once."""
-        return weight * _asked(targets).sum(-1).astype(jnp.float32)
+        """The weight times the number of predicted tokens, so that each token counts once."""
+        return weight * _has_target(targets).sum(-1).astype(jnp.float32)
 
     def loss(self, outputs, targets):
-        """Mean cross-entropy of the tokens that each example asks for."""
+        """Mean cross-entropy of the predicted tokens of each example."""
         losses = optax.losses.softmax_cross_entropy_with_integer_labels(outputs, jnp.maximum(targets, 0))
-        return _mean_asked(losses, targets)
+        return _mean_of_targets(losses, targets)
 
     def score(self, outputs, targets):
-        """The share of the tokens asked for of each example that are the likeliest."""
-        return {"accuracy": _mean_asked((outputs.argmax(-1) == targets).astype(jnp.float32), targets)}
+        """The share of the predicted tokens of each example that are the likeliest."""
+        return {"accuracy": _mean_of_targets((outputs.argmax(-1) == targets).astype(jnp.float32), targets)}
 
     def predictions(self, outputs, scaling):
         """Probabilities of the tokens, at each position."""
@@ -72,16 +72,16 @@ class NextToken(Objective):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MaskedToken(NextToken):
-    """Masked language modelling (Devlin et al. 2019, section 3.1): tokens that were hidden, from those on both sides.
+    """Masked language modelling (Devlin et al. 2019, section 3.1): masked tokens are predicted from both sides.
 
-    Each token is asked for with a probability of 15 percent; of those 80 percent are shown as the mask token, 10
-    percent as any token and 10 percent as they are.
+    Each token is predicted with a probability of 15 percent. Of those, 80 percent become the mask token, 10 percent a
+    random token, and 10 percent stay as they are.
 
     Raises:
       UserError: the tokenizer has no mask token.
     """
 
-    hides = True
+    masks_inputs = True
 
     def __post_init__(self):
         mask_token = Tokenizer(self.features.tokenizer).mask_token
@@ -92,26 +92,27 @@ class MaskedToken(NextToken):
             )
         object.__setattr__(self, "_mask_token", mask_token)
 
-    def shown(self, keys, inputs, labels):
-        """Tokens with some hidden, and of the labels those of the hidden ones alone."""
+    def corrupt(self, keys, inputs, labels):
+        """Tokens with some of them masked, and labels of the predicted tokens only."""
 
-        def hide(key: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-            asked_key, way_key, token_key = jax.random.split(key, 3)
-            asked = (jax.random.uniform(asked_key, tokens.shape) < ASKED) & _asked(tokens)
-            way = jax.random.uniform(way_key, tokens.shape)
-            others = jax.random.randint(token_key, tokens.shape, 0, self.features.vocabulary)
-            hidden = jnp.where(way < HIDDEN, self._mask_token, jnp.where(way < HIDDEN + REPLACED, others, tokens))
-            return jnp.where(asked, hidden, tokens), jnp.where(asked, tokens, PADDING_TOKEN)
+        def mask(key: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+            choice_key, kind_key, token_key = jax.random.split(key, 3)
+            predicted = (jax.random.uniform(choice_key, tokens.shape) < PREDICTED) & _has_target(tokens)
+            kind = jax.random.uniform(kind_key, tokens.shape)
+            random_tokens = jax.random.randint(token_key, tokens.shape, 0, self.features.vocabulary)
+            replaced = jnp.where(kind < MASKED + REPLACED, random_tokens, tokens)
+            masked = jnp.where(kind < MASKED, self._mask_token, replaced)
+            return jnp.where(predicted, masked, tokens), jnp.where(predicted, tokens, PADDING_TOKEN)
 
-        return jax.vmap(hide)(keys, inputs)
+        return jax.vmap(mask)(keys, inputs)
 
 
-def _asked(tokens: jax.Array) -> jax.Array:
+def _has_target(tokens: jax.Array) -> jax.Array:
     return tokens != PADDING_TOKEN
 
 
-def _mean_asked(values: jax.Array, targets: jax.Array) -> jax.Array:
-    """The mean of values (B, L) over the positions of each example that are asked for; 0 where there are none."""
-    asked = _asked(targets)
-    number = jnp.maximum(asked.sum(-1), 1).astype(values.dtype)
-    return jnp.where(asked, values, 0).sum(-1) / number
+def _mean_of_targets(values: jax.Array, targets: jax.Array) -> jax.Array:
+    """The mean of values (B, L) over the positions of each example that have a target; 0 where there are none."""
+    has_target = _has_target(targets)
+    number = jnp.maximum(has_target.sum(-1), 1).astype(values.dtype)
+    return jnp.where(has_target, values, 0).sum(-1) / number

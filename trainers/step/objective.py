@@ -1,7 +1,7 @@
-"""What every objective is: what is minimised and what is measured.
+"""The interface of an objective: the loss that is minimised and the metrics that are measured.
 
 An objective turns model outputs into a loss for each example, and into totals: (sum, weight) pairs that add up over
-batches, devices and processes, whatever way the examples were dealt out. `metrics` turns the totals of a whole split
+batches, devices and processes, however the examples are distributed. `metrics` turns the totals of a whole split
 into figures.
 """
 
@@ -43,28 +43,28 @@ class Objective(abc.ABC):
     scores: ClassVar[tuple[str, ...]]
     """The names of what `score` returns."""
     bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
-    """The least and the greatest value of each metric; those of a class or group are bounded as the metric is."""
-    hides: ClassVar[bool] = False
-    """Whether the model is shown something else than the inputs, by `shown`."""
+    """The least and the greatest value of each metric; they hold for its values by class or group too."""
+    masks_inputs: ClassVar[bool] = False
+    """Whether the model gets corrupted inputs, which `corrupt` makes."""
 
-    def shown(
+    def corrupt(
         self, keys: PRNGKeyArray, inputs: Num[Array, "batch ..."], labels: Shaped[Array, "batch ..."]
     ) -> tuple[Num[Array, "batch ..."], Shaped[Array, "batch ..."]]:
-        """What the model is shown of the raw inputs, and what it is asked, where an objective hides something.
+        """The inputs that the model gets and the labels that it predicts, for an objective that masks inputs.
 
         Args:
-          keys: (B,) randomness of each example: in training of the step, in evaluation always the same.
-          inputs: raw, as the data have them.
-          labels: as the data have them.
+          keys: (B,) a key for each example: in training of the step, in evaluation always the same.
+          inputs: raw inputs of the batch.
+          labels: of the batch.
         """
         return inputs, labels
 
     @abc.abstractmethod
     def targets(self, labels: Shaped[Array, "batch ..."], scaling: Scaling) -> Num[Array, "batch ..."]:
-        """What the outputs should be, in the units of the loss."""
+        """The targets of the outputs, in the units of the loss."""
 
     def weights(self, weight: Float[Array, " batch"], targets: Num[Array, "batch ..."]) -> Float[Array, " batch"]:
-        """How much the loss of each example counts: its own weight, times its answers where it asks for several."""
+        """The weight of each example's loss: its own weight, times the number of its targets where it has several."""
         return weight
 
     @abc.abstractmethod
@@ -77,13 +77,13 @@ class Objective(abc.ABC):
     def score(
         self, outputs: Float[Array, "batch ... outputs"], targets: Num[Array, "batch ..."]
     ) -> dict[str, Float[Array, " batch"]]:
-        """The cheap metrics that are followed during training, for each example."""
+        """The cheap metrics that are logged during training, for each example."""
 
     @abc.abstractmethod
     def predictions(
         self, outputs: Float[Array, "batch ... outputs"], scaling: Scaling
     ) -> Float[Array, "batch ... outputs"]:
-        """What a user reads: probabilities of the classes or tokens, or the value in the units of the label."""
+        """Predictions for the user: probabilities of the classes or tokens, or values in the units of the label."""
 
     @abc.abstractmethod
     def totals(
@@ -94,17 +94,17 @@ class Objective(abc.ABC):
         group: Int[Array, " batch"] | None,
         scaling: Scaling,
     ) -> Totals:
-        """What `metrics` needs of one batch: (sum, weight) pairs, each a scalar or a vector over classes or groups."""
+        """Totals of one batch for `metrics`: (sum, weight) pairs, each a scalar or a vector over classes or groups."""
 
     @abc.abstractmethod
     def metrics(self, totals: Sums, scaling: Scaling) -> dict[str, float]:
-        """Figures by name from the summed totals of a split; those of a class are named `metric/class/NAME`."""
+        """Metrics by name from the summed totals of a split; those of a class are named `metric/class/NAME`."""
 
-    def followed(self, name: str) -> tuple[str, int]:
+    def monitored_metric(self, name: str) -> tuple[str, int]:
         """The metric that `config.train.best_metric` names, and its direction: 1 where higher is better, else -1.
 
         Raises:
-          UserError: it is none of this objective's.
+          UserError: this objective has no such metric.
         """
         metric = self.best_metric if name == "auto" else name
         return metric, 1 if self.higher_is_better(metric) else -1
@@ -114,25 +114,25 @@ class Objective(abc.ABC):
         """The direction of a metric.
 
         Raises:
-          UserError: the metric is none of this objective's.
+          UserError: this objective has no such metric.
         """
 
 
 def mean(pair: Pair) -> float:
-    """The mean that a (sum, weight) pair stands for; NaN of nothing."""
+    """The mean of a (sum, weight) pair; NaN where the weight is 0."""
     total, weight = pair
     return float(total / weight) if weight > 0 else float("nan")
 
 
 def direction(metric: str, known: dict[str, bool]) -> bool:
-    """Whether more of a metric is better.
+    """Whether higher values of a metric are better.
 
     Args:
       metric: its name.
       known: the answer by name, for all metrics of an objective.
 
     Raises:
-      UserError: it is none of them.
+      UserError: the metric is unknown.
     """
     if metric not in known:
         raise unknown_name("train.best_metric", metric, ["auto", *known])

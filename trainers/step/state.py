@@ -12,6 +12,7 @@ from flax import nnx
 
 import models
 from data import Features
+from data.random_streams import KeyPurpose
 from models import lora
 from models.interface import PartitionRules
 from plumbline import UserError
@@ -22,9 +23,6 @@ from trainers.step.hyperparameters import Hyperparameters
 from trainers.step.objective import Objective
 from trainers.step.pruning import Pruning
 from trainers.step.schedules import Schedule
-
-# Folded into the key of the first parameters, which so are the same with adapters and without.
-_LORA = 0x4C6F5241
 
 Tree = Any
 Leaf = Any
@@ -176,7 +174,7 @@ def make_program(
             num_outputs=features.num_outputs,
             key=key,
         )
-        lora_key = jax.random.fold_in(key, _LORA)
+        lora_key = jax.random.fold_in(key, KeyPurpose.ADAPTERS)
         lora.add(model, adapters.patterns, rank=adapters.rank, alpha=adapters.alpha, key=lora_key)
         return model
 

@@ -4,7 +4,6 @@ How they are dispatched (one by one, several in a program, over which devices) i
 """
 
 import dataclasses
-import enum
 import functools
 from collections.abc import Callable, Iterable
 
@@ -14,6 +13,7 @@ import optax
 from flax import nnx
 
 from data import augmentations, preprocessing
+from data.random_streams import EVALUATION_SEED, KeyPurpose
 from plumbline import axes
 from trainers.step.objective import Totals
 from trainers.step.state import InferenceState, Program, TrainState, Tree
@@ -22,18 +22,8 @@ Batch = dict[str, jax.Array]
 Metrics = Totals
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
-
-class _Purpose(enum.IntEnum):
-    """What randomness is for. Fixed numbers: switching one thing on must not change the draws of another."""
-
-    AUGMENT = 0
-    MIX = 1
-    MODEL = 2
-    HIDE = 3
-
-
-# What an evaluation hides of an example is drawn by this and the example's index, so it is the same every time.
-_EVALUATION_SEED = 0
+# Those of a step.
+_PURPOSES = (KeyPurpose.AUGMENT, KeyPurpose.MIX, KeyPurpose.MODEL, KeyPurpose.CORRUPT)
 
 
 def make_train_step(program: Program) -> TrainStep:
@@ -89,9 +79,9 @@ def make_evaluation_step(program: Program) -> Callable[[InferenceState, Batch], 
 
     def evaluation_step(state: InferenceState, batch: Batch) -> Totals:
         inputs, labels = batch["inputs"], batch["labels"]
-        if objective.hides:
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(_EVALUATION_SEED), batch["index"])
-            inputs, labels = objective.shown(keys, inputs, labels)
+        if objective.masks_inputs:
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(EVALUATION_SEED), batch["index"])
+            inputs, labels = objective.corrupt(keys, inputs, labels)
         return objective.totals(
             outputs(state, inputs), labels, batch["weight"], batch.get("group"), state.preprocessing
         )
@@ -150,7 +140,7 @@ def _weighted_loss(
         return state.hyperparameters[name] if name in program.used else None
 
     objective, augment = program.objective, program.config.augment
-    augment_key, mix_key, model_key, hide_key = (jax.random.fold_in(key, purpose) for purpose in _Purpose)
+    augment_key, mix_key, model_key, corrupt_key = (jax.random.fold_in(key, purpose) for purpose in _PURPOSES)
 
     inputs, labels, weight = batch["inputs"], batch["labels"], batch["weight"]
     if augment.crop_padding or augment.flip or augment.shift or "color" in program.used:
@@ -162,9 +152,9 @@ def _weighted_loss(
             shift=augment.shift,
             color=rate("color"),
         )
-    if objective.hides:
-        keys = axes.draw(functools.partial(jax.random.split, hide_key), len(inputs))
-        inputs, labels = objective.shown(keys, inputs, labels)
+    if objective.masks_inputs:
+        keys = axes.draw(functools.partial(jax.random.split, corrupt_key), len(inputs))
+        inputs, labels = objective.corrupt(keys, inputs, labels)
     if not program.reads_features:
         inputs = preprocessing.apply(state.preprocessing, program.features, inputs)
     inputs = axes.constrain(inputs, axes.BATCH, *[None] * (inputs.ndim - 1))

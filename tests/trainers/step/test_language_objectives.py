@@ -106,7 +106,7 @@ def test_of_the_tokens_15_percent_are_asked_for_and_most_of_those_are_hidden(fea
     inputs = random.integers(5, features.vocabulary, (4000, LENGTH)).astype(np.int32)
     inputs[:, -3:] = PADDING_TOKEN
     keys = jax.random.split(jax.random.key(0), 4000)
-    shown, labels = map(np.asarray, objective.shown(keys, jnp.asarray(inputs), jnp.zeros_like(inputs)))
+    shown, labels = map(np.asarray, objective.corrupt(keys, jnp.asarray(inputs), jnp.zeros_like(inputs)))
     asked = labels != PADDING_TOKEN
     np.testing.assert_array_equal(labels[asked], inputs[asked])
     np.testing.assert_array_equal(shown[~asked], inputs[~asked])
@@ -127,9 +127,9 @@ def test_what_is_shown_of_an_example_goes_by_its_key_alone(features):
     objective = objectives.build("masked_token", features, calibration_bins=15)
     inputs = jnp.arange(6 * LENGTH, dtype=jnp.int32).reshape(6, LENGTH) % features.vocabulary
     keys = jax.random.split(jax.random.key(1), 6)
-    together, _ = objective.shown(keys, inputs, inputs)
+    together, _ = objective.corrupt(keys, inputs, inputs)
     for number in range(6):
-        one, _ = objective.shown(keys[number : number + 1], inputs[number : number + 1], inputs[number : number + 1])
+        one, _ = objective.corrupt(keys[number : number + 1], inputs[number : number + 1], inputs[number : number + 1])
         np.testing.assert_array_equal(one[0], together[number])
 
 
