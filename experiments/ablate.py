@@ -32,7 +32,7 @@ from ml_collections import config_flags
 from experiments import command, output_directory, recipes
 from experiments.populations import population_devices
 from plumbline import UserError
-from plumbline.files import write_text
+from plumbline.files import write_json, write_text
 from reporting import population_plots
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def main(words: list[str]) -> None:
     ablations = recipes.named_function("ablations")
     if ablations is None:
         raise recipes.missing_function("ablations", "a dict from a variant's name to its overrides")
-    output_directory.stoppable()
+    output_directory.exit_on_sigterm()
     population_devices()
     _ablate(_CONFIG.value, ablations())
 
@@ -78,37 +78,37 @@ def _ablate(config: "ml_collections.ConfigDict", ablations: object) -> None:
     if config.population.mode == "auto":
         on_cpu = jax.default_backend() == "cpu"
         config.population.mode = ("map" if config.model.name in _DENSE else "loop") if on_cpu else "vmap"
-    with output_directory.held(_WORKDIR.value, _question(variants), overwrite=_OVERWRITE.value) as place:
+    with output_directory.lock(_WORKDIR.value, _request(variants), overwrite=_OVERWRITE.value) as output:
         config = transfer.resolved(config)
         pool = load_pool(config.data, seed=config.seed)
         bins = config.evaluation.calibration_bins
         objective = objectives.build(config.objective.name, pool.features, calibration_bins=bins)
         metric = objective.best_metric
         seeds = range(config.seed, config.seed + _SEEDS.value)
-        place.begin()
-        population = Population(config, pool, directory=place.path)
+        output.claim()
+        population = Population(config, pool, directory=output.path)
         outcomes = population.train(ablation.make_members(pool, variants, seeds))
         better = objective.higher_is_better(metric)
         rows = ablation.rows(variants, seeds, outcomes, metric, higher_is_better=better)
         head, cells = ablation.header(metric), [ablation.cells(row) for row in rows]
         table = ablation.markdown(head, cells)
-        place.answer()
-        write_text(place.path / _TABLE, f"{table}\n{_caption(rows, seeds, len(pool.splits['test']))}\n")
+        output.record_request()
+        write_text(output.path / _TABLE, f"{table}\n{_caption(rows, seeds, len(pool.splits['test']))}\n")
         figures = {"metric": metric, "seeds": list(seeds), "variants": [_figures(row) for row in rows]}
         figures |= {"trainings": ablation.all_metrics(outcomes), "population": population.summary}
-        output_directory.write_json(place.path / _FIGURES, figures)
+        write_json(output.path / _FIGURES, figures)
         title = f"{len(seeds)} seeds, paired" if len(seeds) > 1 else "1 seed"
-        population_plots.draw_table(place.path / _PICTURE, title, head, cells)
+        population_plots.draw_table(output.path / _PICTURE, title, head, cells)
         alone = "" if len(seeds) > 1 else f"{_ALONE}\n\n"
-        print(f"{table}\n{alone}{place.path}/{_TABLE}, {_PICTURE}, {_FIGURES}")
+        print(f"{table}\n{alone}{output.path}/{_TABLE}, {_PICTURE}, {_FIGURES}")
 
 
-def _question(variants: "Variants") -> output_directory.Question:
+def _request(variants: "Variants") -> output_directory.Request:
     from diagnostics import ablation
 
-    return output_directory.Question(
+    return output_directory.Request(
         command="ablate",
-        asked={f"'{name}'": ablation.changes(overrides) or "the config" for name, overrides in variants.items()},
+        settings={f"'{name}'": ablation.changes(overrides) or "the config" for name, overrides in variants.items()},
         seeds=_SEEDS.value,
         results=(_TABLE, _PICTURE, _FIGURES),
     )

@@ -20,7 +20,7 @@ Flags:
     --apply                    off by default; try the remedies that are proposed: train with each and without any, on
                                the same seeds, and keep those that make the test rows better
     --remedies=NAME,...        with --apply: of these findings only; of all by default
-    --trials=S                 10 by default; with --apply: trainings with each remedy
+    --remedy-seeds=S           10 by default; with --apply: seeds to train each remedy with
     --overwrite                off by default; delete what this command left in DIR, and begin anew
 
 Prints the findings, the worst first, and remedies as flags to copy. Writes audit.html, which shows all of them with
@@ -74,13 +74,12 @@ _DATA_ONLY = flags.DEFINE_bool("data_only", False, "Train nothing.")
 flags.DEFINE_alias("data-only", "data_only")
 _APPLY = flags.DEFINE_bool("apply", False, "Try remedies.")
 _REMEDIES = flags.DEFINE_list("remedies", [], "Findings whose remedies are tried.")
-_TRIALS = flags.DEFINE_integer("trials", 10, "Trainings with each remedy.")
+_REMEDY_SEEDS = flags.DEFINE_integer("remedy-seeds", 10, "Seeds to train each remedy with.")
+flags.DEFINE_alias("remedy_seeds", "remedy-seeds")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Begin anew.")
 
 _PAGE = "audit.html"
-_LEAST = {"folds": 2, "seeds": 1, "sizes": 4, "trials": 2}
-# Of the populations of trials, each with its own inputs.
-_FOLDER_OF_TRIALS = "trials"
+_LEAST = {"folds": 2, "seeds": 1, "sizes": 4, "remedy-seeds": 2}
 
 
 def main(words: list[str]) -> None:
@@ -90,7 +89,7 @@ def main(words: list[str]) -> None:
     for name, least in _LEAST.items():
         if flags.FLAGS[name].value < least:
             raise UserError(f"--{name}: {flags.FLAGS[name].value} given; it must be at least {least}")
-    for name in ("remedies", "trials"):
+    for name in ("remedies", "remedy-seeds"):
         if flags.FLAGS[name].present and not _APPLY.value:
             raise UserError(f"--{name}: is for --apply, which is not given")
     if _RUN.value and _CONFIG.value is not None:
@@ -99,7 +98,7 @@ def main(words: list[str]) -> None:
         for name in ("folds", "seeds", "sizes", "wanted"):
             if flags.FLAGS[instead].value and flags.FLAGS[name].present:
                 raise UserError(f"--{name}: --{instead} trains nothing; leave one of the two out")
-    output_directory.stoppable()
+    output_directory.exit_on_sigterm()
     population_devices()
     _audit()
 
@@ -124,23 +123,23 @@ def _audit() -> None:
     used = config.data.findings
     if used and pathlib.Path(used).resolve() == pathlib.Path(_WORKDIR.value).resolve():
         raise UserError(f"--workdir: '{_WORKDIR.value}' is data.findings as well, and would be replaced; give another")
-    with output_directory.held(_WORKDIR.value, _question(config), overwrite=_OVERWRITE.value) as place:
+    with output_directory.lock(_WORKDIR.value, _request(config), overwrite=_OVERWRITE.value) as output:
         config = transfer.resolved(config, run)
         examples = open_examples(config.data, seed=config.seed, kept=run.kept() if run else None)
         reference, fingerprint = _read_reference(config, examples)
-        _check_unchanged(place.path, {"data": examples.fingerprint, "reference": fingerprint})
+        _check_unchanged(output.path, {"data": examples.fingerprint, "reference": fingerprint})
         compilation.keep_programs(config.execution.compilation_cache, config.data.cache_dir)
         material = audit.Material(
             config=config, examples=examples, reference=reference, wanted=_WANTED.value, run=_RUN.value
         )
         if _DATA_ONLY.value or run:
-            _begin(place)
+            _claim(output)
             trainings = None
         else:
-            material, trainings = _train(material, place)
-        findings, seconds = _ask(material, place.path)
+            material, trainings = _train(material, output)
+        findings, seconds = _ask(material, output.path)
         report = Report(
-            directory=str(place.path),
+            directory=str(output.path),
             source=config.data.source,
             examples=examples,
             findings=tuple(findings),
@@ -149,29 +148,29 @@ def _audit() -> None:
             trainings=trainings,
             seconds=seconds,
         )
-        place.answer()
-        _write(report, place.path)
+        output.record_request()
+        _write(report, output.path)
         terminal.show(report)
-        print(f"{place.path}/{_PAGE}, {audit_files.FINDINGS}, {audit_files.LISTS}, {audit_files.PLOTS}/")
+        print(f"{output.path}/{_PAGE}, {audit_files.FINDINGS}, {audit_files.LISTS}, {audit_files.PLOTS}/")
 
 
-def _question(config: "ml_collections.ConfigDict") -> output_directory.Question:
+def _request(config: "ml_collections.ConfigDict") -> output_directory.Request:
     from trainers.run.directory import compared
 
     # Trainings remember the config themselves; the data are looked at without any.
-    asked: dict[str, str | int] = {
+    settings: dict[str, str | int] = {
         name: str(value) for name, value in compared(config.to_dict()).items() if name.startswith("data.")
     }
-    asked |= {"seed": config.seed, "reference": _REFERENCE.value or "none"}
+    settings |= {"seed": config.seed, "reference": _REFERENCE.value or "none"}
     if _RUN.value:
-        asked["run"] = _RUN.value
+        settings["run"] = _RUN.value
     elif not _DATA_ONLY.value:
-        asked |= {"folds": _FOLDS.value, "sizes": _SIZES.value}
+        settings |= {"folds": _FOLDS.value, "sizes": _SIZES.value}
     if _WANTED.value is not None:
-        asked["wanted"] = str(_WANTED.value)
-    return output_directory.Question(
+        settings["wanted"] = str(_WANTED.value)
+    return output_directory.Request(
         command="audit",
-        asked=asked,
+        settings=settings,
         seeds=0 if _DATA_ONLY.value or _RUN.value else _SEEDS.value,
         results=(audit_files.FINDINGS, audit_files.LISTS, _PAGE),
     )
@@ -211,7 +210,7 @@ def _read_reference(config: "ml_collections.ConfigDict", examples: "Examples") -
     return reference, digest.hexdigest()
 
 
-def _train(material: "Material", place: output_directory.Workplace) -> "tuple[Material, dict[str, Any]]":
+def _train(material: "Material", output: output_directory.OutputDirectory) -> "tuple[Material, dict[str, Any]]":
     """The material with what became of the trainings, and what they took."""
     from data.pool import load_pool
     from diagnostics import trainings
@@ -228,8 +227,8 @@ def _train(material: "Material", place: output_directory.Workplace) -> "tuple[Ma
         raise UserError(
             f"--wanted: {_WANTED.value} given; an accuracy lies between 0 and 1, a mean squared error above 0"
         )
-    _begin(place)
-    population = Population(config, plan.pool, directory=place.path)
+    _claim(output)
+    population = Population(config, plan.pool, directory=output.path)
     outcomes = population.train(plan.members, predict=True)
     trained = plan.gather(outcomes)
     return dataclasses.replace(material, pool=pool, trained=trained), dict(population.summary)
@@ -253,7 +252,9 @@ def _ask(material: "Material", path: pathlib.Path) -> "tuple[list[Finding], dict
             challenge="remedies",
             names=(remedies.NAME,),
             find=lambda material: [
-                remedy_trials.apply(material.config, findings, _REMEDIES.value, count=_TRIALS.value, directory=path)
+                remedy_trials.apply(
+                    material.config, findings, _REMEDIES.value, count=_REMEDY_SEEDS.value, directory=path
+                )
             ],
         )
         (became,) = audit.run(material, path, diagnostics=[tried], show=show)
@@ -261,12 +262,12 @@ def _ask(material: "Material", path: pathlib.Path) -> "tuple[list[Finding], dict
     return findings, seconds
 
 
-def _begin(place: output_directory.Workplace) -> None:
+def _claim(output: output_directory.OutputDirectory) -> None:
     from diagnostics import remedy_trials
 
-    place.begin()
+    output.claim()
     if _OVERWRITE.value:
-        remedy_trials.forget(place.path)
+        remedy_trials.forget(output.path)
 
 
 def _write(report: "Report", path: pathlib.Path) -> None:

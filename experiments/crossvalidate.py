@@ -37,7 +37,7 @@ from ml_collections import config_flags
 from experiments import command, output_directory
 from experiments.populations import population_devices
 from plumbline import UserError, counted, exit_codes
-from plumbline.files import replaced
+from plumbline.files import replaced, write_json
 
 if TYPE_CHECKING:
     import ml_collections
@@ -67,7 +67,7 @@ def main(words: list[str]) -> int:
         raise UserError("--leave-one-group-out: of which groups? name them with --groups=NAME")
     if _ONE_GROUP.value and flags.FLAGS["folds"].present:
         raise UserError("--folds: --leave-one-group-out has a fold for each group; leave one of the two out")
-    output_directory.stoppable()
+    output_directory.exit_on_sigterm()
     population_devices()
     return _cross_validate(_CONFIG.value)
 
@@ -78,7 +78,7 @@ def _cross_validate(config: "ml_collections.ConfigDict") -> int:
     from trainers.run import transfer
     from tuning.grouped_pool import load_grouped_pool
 
-    with output_directory.held(_WORKDIR.value, _question(), overwrite=_OVERWRITE.value) as place:
+    with output_directory.lock(_WORKDIR.value, _request(), overwrite=_OVERWRITE.value) as output:
         config = transfer.resolved(config)
         pool = load_grouped_pool(config, _GROUPS.value)
         plain = "stratified" if pool.features.task == "classification" else "shuffled"
@@ -97,23 +97,23 @@ def _cross_validate(config: "ml_collections.ConfigDict") -> int:
             members[deal] = cross_validation.make_members(pool, config, deal)
         if remark := cross_validation.remark(config):
             print(remark, file=sys.stderr, flush=True)
-        place.begin()
-        population = Population(config, pool, directory=place.path)
+        output.claim()
+        population = Population(config, pool, directory=output.path)
         outcomes = population.train([member for each in members.values() for member in each], predict=True)
         found = [cross_validation.gather(pool, deal, each, outcomes) for deal, each in members.items()]
-        place.answer()
-        _write_predictions(place.path / _PREDICTIONS, pool, found[0])
+        output.record_request()
+        _write_predictions(output.path / _PREDICTIONS, pool, found[0])
         summary = _summary(pool, found) | {"population": population.summary}
-        output_directory.write_json(place.path / _SUMMARY, summary)
-        _print(summary, place.path)
+        write_json(output.path / _SUMMARY, summary)
+        _print(summary, output.path)
     return exit_codes.DIVERGED if any(each.diverged for each in found) else exit_codes.DONE
 
 
-def _question() -> output_directory.Question:
+def _request() -> output_directory.Request:
     folds = "one for each group" if _ONE_GROUP.value else _FOLDS.value
-    return output_directory.Question(
+    return output_directory.Request(
         command="crossvalidate",
-        asked={"folds": folds, "groups": _GROUPS.value or "none"},
+        settings={"folds": folds, "groups": _GROUPS.value or "none"},
         seeds=_SEEDS.value,
         results=(_PREDICTIONS, _SUMMARY),
     )

@@ -35,6 +35,7 @@ from ml_collections import config_flags
 from experiments import command, output_directory
 from experiments.populations import population_devices
 from plumbline import UserError, counted, exit_codes
+from plumbline.files import write_json
 from reporting import population_plots
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def main(words: list[str]) -> int:
         raise UserError(f"--accuracy: {_ACCURACY.value} given; it must lie between 0 and 1, both excluded")
     if _TARGET.value is not None and not _TARGET.value > 0:
         raise UserError(f"--target: {_TARGET.value} given; a mean squared error is more than 0")
-    output_directory.stoppable()
+    output_directory.exit_on_sigterm()
     population_devices()
     return _learn(_CONFIG.value)
 
@@ -79,10 +80,10 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
     from trainers.populations.population import Population
     from trainers.run import transfer
 
-    question = output_directory.Question(
-        command="learning_curve", asked={"sizes": _SIZES.value}, seeds=_SEEDS.value, results=(_FIGURES, _PICTURE)
+    request = output_directory.Request(
+        command="learning_curve", settings={"sizes": _SIZES.value}, seeds=_SEEDS.value, results=(_FIGURES, _PICTURE)
     )
-    with output_directory.held(_WORKDIR.value, question, overwrite=_OVERWRITE.value) as place:
+    with output_directory.lock(_WORKDIR.value, request, overwrite=_OVERWRITE.value) as output:
         config = transfer.resolved(config)
         pool = load_pool(config.data, seed=config.seed)
         pool.require_independent("learning_curve")
@@ -92,8 +93,8 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
         config.update_from_flattened_dict(trainings.in_steps(config, len(train)))
         seeds = range(config.seed, config.seed + _SEEDS.value)
         members = trainings.growing_members(pool, sizes, seeds, {})
-        place.begin()
-        population = Population(config, pool, directory=place.path)
+        output.claim()
+        population = Population(config, pool, directory=output.path)
         outcomes = population.train(list(members.values()))
         points = trainings.curve_points(pool, members, outcomes)
         diverged = [member.name for member in members.values() if not outcomes[member.name].metrics]
@@ -113,13 +114,13 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
             "diverged": diverged,
             "population": population.summary,
         }
-        place.answer()
-        output_directory.write_json(place.path / _FIGURES, figures)
+        output.record_request()
+        write_json(output.path / _FIGURES, figures)
         population_plots.draw_learning_curve(
-            place.path / _PICTURE, curve, label=score.error_name, title=_title(config), asked=asked
+            output.path / _PICTURE, curve, label=score.error_name, title=_title(config), asked=asked
         )
         _print(figures, curve, score, asked)
-        print(f"{place.path}/{_FIGURES}, {_PICTURE}")
+        print(f"{output.path}/{_FIGURES}, {_PICTURE}")
     return exit_codes.DIVERGED if diverged else exit_codes.DONE
 
 

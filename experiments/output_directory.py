@@ -1,4 +1,4 @@
-"""The working directory of a command that trains a population: which command it belongs to, and what it answers."""
+"""The output directory of a command that trains a population: which command owns it, and what its results answer."""
 
 import contextlib
 import dataclasses
@@ -12,107 +12,110 @@ from typing import Any
 from plumbline import Preempted, UserError, exit_codes
 from plumbline.files import remove_unfinished, write_json
 
-# What a population saves itself in, and what says whose it is.
+# The file in which a population saves its state, and the file that records the owner of the directory.
 _POPULATION, _ABOUT = "population.npz", "population.json"
-# Differences that a message shows.
+# Differences named in a message.
 _SHOWN = 3
 
 
-def stoppable() -> None:
-    """Lets SIGTERM end the process at once where nothing is under way that would have to be saved.
+def exit_on_sigterm() -> None:
+    """Makes SIGTERM end the process at once, for phases in which there is nothing to save.
 
-    Trainings listen for themselves; an exception could get lost in what is being imported.
+    Trainings install handlers of their own. An exception raised from the handler could be lost inside an import.
     """
     signal.signal(signal.SIGTERM, lambda *_: os._exit(exit_codes.PREEMPTED))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Question:
-    """What a command is asked, as far as another answer would replace an earlier one in the same directory.
+class Request:
+    """What a command is asked to compute, as far as another request would replace its results.
 
     Attributes:
-      command: such as "crossvalidate".
-      asked: by name, as JSON values. What was asked before must be asked again; more may be.
-      seeds: trainings of each; no fewer than before.
-      results: names of the files with the answer.
+      command: name of the command, such as "crossvalidate".
+      settings: settings by name, as JSON values. A later request must repeat all settings of the one before; it may
+        add others.
+      seeds: trainings of each variant. A later request may not lower it.
+      results: names of the result files.
     """
 
     command: str
-    asked: Mapping[str, str | int]
+    settings: Mapping[str, str | int]
     seeds: int
     results: tuple[str, ...]
 
 
-class Workplace:
-    """A directory that one command keeps to itself; `population.json` says which, and what its results answer.
+class OutputDirectory:
+    """A directory owned by one command. `population.json` records the owner and the request behind the results.
 
     Attributes:
-      path: of the directory.
+      path: the directory.
     """
 
-    def __init__(self, path: pathlib.Path, question: Question, *, overwrite: bool):
-        """Checks that the directory is new, or of the same command and question; changes nothing but what kills left.
+    def __init__(self, path: pathlib.Path, request: Request, *, overwrite: bool):
+        """Checks that the directory is new, or belongs to the same command and request.
+
+        Changes nothing except that it removes files that a killed process left half written.
 
         Raises:
-          UserError: it holds something else, or results that would be lost.
+          UserError: the directory holds something else, or results that would be lost.
         """
-        self.path, self._question, self._overwrite = path, question, overwrite
-        self._answered = self._check()
-        for name in (_ABOUT, *question.results):
+        self.path, self._request, self._overwrite = path, request, overwrite
+        self._recorded = self._check()
+        for name in (_ABOUT, *request.results):
             remove_unfinished(path / name)
 
-    def begin(self) -> None:
-        """Makes the directory this command's, and if it is to be overwritten forgets what was there before.
+    def claim(self) -> None:
+        """Records the owner and, with `overwrite`, deletes the earlier results.
 
-        Comes once the data and what is asked are found right.
+        Call it once the data and all options have been checked.
         """
         if self._overwrite:
-            self._answered = None
-            for name in (_POPULATION, *self._question.results):
+            self._recorded = None
+            for name in (_POPULATION, *self._request.results):
                 (self.path / name).unlink(missing_ok=True)
         self._write()
 
-    def answer(self) -> None:
-        """Notes what the results, which are written next, are an answer to."""
-        self._answered = {"asked": dict(self._question.asked), "seeds": self._question.seeds}
+    def record_request(self) -> None:
+        """Records the request. Call it just before the results are written."""
+        self._recorded = {"asked": dict(self._request.settings), "seeds": self._request.seeds}
         self._write()
 
-    def leave(self) -> None:
-        """Makes nobody's what nothing came of: a directory that holds no more than whose it is."""
+    def release(self) -> None:
+        """Gives up ownership if the directory holds nothing but the record of its owner."""
         if all(entry.name[0] == "." or entry.name == _ABOUT for entry in self.path.iterdir()):
             (self.path / _ABOUT).unlink(missing_ok=True)
 
     def _check(self) -> dict[str, Any] | None:
-        """What the results that are there answer."""
+        """Returns the recorded request; None if there is none."""
         try:
             about = json.loads((self.path / _ABOUT).read_text(encoding="utf-8"))
-            owner, answered = about["command"], about["answered"]
+            owner, recorded = about["command"], about["answered"]
         except FileNotFoundError:
             self._check_empty()
             return None
         except (json.JSONDecodeError, KeyError, TypeError):
             raise UserError(f"--workdir: '{self.path / _ABOUT}' is damaged; choose an empty or a new folder") from None
-        if owner != self._question.command:
+        if owner != self._request.command:
             raise UserError(f"--workdir: '{self.path}' belongs to experiments.{owner}; choose an empty or a new folder")
-        if answered and not self._overwrite:
-            self._check_kept(answered)
-        return answered
+        if recorded and not self._overwrite:
+            self._check_recorded(recorded)
+        return recorded
 
     def _check_empty(self) -> None:
         if (self.path / "sweep.json").exists():
             raise UserError(f"--workdir: '{self.path}' holds a search; choose an empty or a new folder")
         if any(entry.name[0] != "." for entry in self.path.iterdir()):
-            raise UserError(f"--workdir: '{self.path}' holds files of something else; choose an empty or a new folder")
+            raise UserError(f"--workdir: '{self.path}' holds other files; choose an empty or a new folder")
 
-    def _check_kept(self, answered: Mapping[str, Any]) -> None:
-        here = self._question.asked
+    def _check_recorded(self, recorded: Mapping[str, Any]) -> None:
+        settings = self._request.settings
         differing = [
-            f"{name} is {value} there, {here.get(name, 'nothing')} here"
-            for name, value in answered["asked"].items()
-            if here.get(name) != value
+            f"{name} is {value} there, {settings.get(name, 'nothing')} here"
+            for name, value in recorded["asked"].items()
+            if settings.get(name) != value
         ]
-        if answered["seeds"] > self._question.seeds:
-            differing.append(f"seeds is {answered['seeds']} there, {self._question.seeds} here")
+        if recorded["seeds"] > self._request.seeds:
+            differing.append(f"seeds is {recorded['seeds']} there, {self._request.seeds} here")
         if differing:
             more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
             raise UserError(
@@ -121,32 +124,32 @@ class Workplace:
             )
 
     def _write(self) -> None:
-        write_json(self.path / _ABOUT, {"command": self._question.command, "answered": self._answered})
+        write_json(self.path / _ABOUT, {"command": self._request.command, "answered": self._recorded})
 
 
 @contextlib.contextmanager
-def held(workdir: str, question: Question, *, overwrite: bool) -> Iterator[Workplace]:
-    """Keeps a directory, new or that of an earlier start of the same command, to this process.
+def lock(workdir: str, request: Request, *, overwrite: bool) -> Iterator[OutputDirectory]:
+    """Opens an output directory, new or from an earlier start of the same command, and locks it for this process.
 
     Args:
       workdir: the directory.
-      question: what the command is asked.
-      overwrite: what earlier starts left may be lost, from `begin` on.
+      request: what the command is asked to compute.
+      overwrite: whether `claim` may delete results of earlier starts.
 
     Raises:
-      UserError: it cannot be written, another process is at work in it, it holds something else, or results that would
-        be lost.
-      Preempted: as the block does.
+      UserError: the directory cannot be written, is locked by another process, holds something else, or holds results
+        that would be lost.
+      Preempted: raised by the block; the message is completed for `overwrite`.
     """
     from trainers.run.directory import RunDirectory
 
     directory = RunDirectory(workdir)
     with directory.held():
-        place = Workplace(directory.path, question, overwrite=overwrite)
+        output = OutputDirectory(directory.path, request, overwrite=overwrite)
         try:
-            yield place
+            yield output
         except Preempted as reason:
-            # What was trained since would be deleted once more.
+            # With --overwrite, the next start would delete what this one has trained.
             raise Preempted(f"{reason}, without --overwrite" if overwrite else str(reason)) from None
         finally:
-            place.leave()
+            output.release()

@@ -33,6 +33,7 @@ from ml_collections import config_flags
 
 from experiments import command, output_directory
 from plumbline import UserError
+from plumbline.files import write_json
 from reporting import population_plots
 
 if TYPE_CHECKING:
@@ -69,17 +70,17 @@ def main(words: list[str]) -> None:
         raise UserError(f"--folds: {_FOLDS.value} given; it must be at least 2")
     if _LIMIT.value < 0:
         raise UserError(f"--limit: {_LIMIT.value} given; it must be at least 1, or 0 for all rows")
-    output_directory.stoppable()
+    output_directory.exit_on_sigterm()
     if _WORKDIR.value is None:
         _compare(_CONFIG.value)
         return
-    with output_directory.held(_WORKDIR.value, _question(), overwrite=_OVERWRITE.value) as place:
+    with output_directory.lock(_WORKDIR.value, _request(), overwrite=_OVERWRITE.value) as output:
         comparison, verdict = _compare(_CONFIG.value)
-        place.begin()
-        place.answer()
-        output_directory.write_json(place.path / _FIGURES, _figures(comparison, verdict))
-        population_plots.draw_relevance(place.path / _PICTURE, comparison)
-        print(f"{place.path}/{_FIGURES}, {_PICTURE}")
+        output.claim()
+        output.record_request()
+        write_json(output.path / _FIGURES, _figures(comparison, verdict))
+        population_plots.draw_relevance(output.path / _PICTURE, comparison)
+        print(f"{output.path}/{_FIGURES}, {_PICTURE}")
 
 
 def _compare(config: "ml_collections.ConfigDict") -> tuple["Comparison", "Verdict"]:
@@ -109,12 +110,12 @@ def _lines_now_and_then() -> Callable[[str], None]:
     return show
 
 
-def _question() -> output_directory.Question:
+def _request() -> output_directory.Request:
     config = _CONFIG.value
-    asked = {"sources": ", ".join(_SOURCES.value), "data": config.data.source, "folds": _FOLDS.value}
-    return output_directory.Question(
+    settings = {"sources": ", ".join(_SOURCES.value), "data": config.data.source, "folds": _FOLDS.value}
+    return output_directory.Request(
         command="relevance",
-        asked=asked | {"limit": _LIMIT.value, "seed": config.seed},
+        settings=settings | {"limit": _LIMIT.value, "seed": config.seed},
         seeds=1,
         results=(_FIGURES, _PICTURE),
     )

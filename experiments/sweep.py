@@ -74,7 +74,7 @@ def main(words: list[str]) -> int:
     command.refuse(words)
     command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
     # What is done is in the study, and what was under way in the population's file as of its last save.
-    output_directory.stoppable()
+    output_directory.exit_on_sigterm()
     space = recipes.named_function("sweep")
     if space is None:
         raise recipes.missing_function("sweep", "the space: a dict from config path to choices or a range")

@@ -133,7 +133,13 @@ def test_an_audit_of_cleaned_data_keeps_what_was_left_out_before(command, tmp_pa
 
 
 def trials(table, out, *more):
-    short = ("--data-only", "--apply", "--trials=2", "--config.train.duration=4 epochs", "--config.schedule.warmup=")
+    short = (
+        "--data-only",
+        "--apply",
+        "--remedy-seeds=2",
+        "--config.train.duration=4 epochs",
+        "--config.schedule.warmup=",
+    )
     return (f"--config=configs/table.py:{table},target=kind", f"--workdir={out}", *short, *more)
 
 

@@ -104,4 +104,4 @@ def test_what_is_wrong_is_told_in_one_line_and_nothing_is_begun(fails, tmp_path,
 def test_a_missing_directory_and_one_of_something_else_are_told(fails, tmp_path):
     assert "--workdir: missing" in fails("crossvalidate", MLP)
     (tmp_path / "notes.txt").write_text("mine")
-    assert "holds files of something else" in fails("crossvalidate", MLP, f"--workdir={tmp_path}")
+    assert "holds other files" in fails("crossvalidate", MLP, f"--workdir={tmp_path}")

@@ -7,31 +7,32 @@ import pytest
 
 from configs import defaults
 from experiments import output_directory
-from experiments.output_directory import Question
+from experiments.output_directory import Request
 from plumbline import Preempted, UserError
+from plumbline.files import write_json
 from trainers.run.directory import RunDirectory
 from tuning.directory import SweepDirectory
 
-FOLDS = Question(command="crossvalidate", asked={"folds": 5, "groups": "none"}, seeds=2, results=("summary.json",))
-TABLE = Question(command="ablate", asked={"'x'": "train.ema_decay = 0.0"}, seeds=2, results=("ablations.md",))
+FOLDS = Request(command="crossvalidate", settings={"folds": 5, "groups": "none"}, seeds=2, results=("summary.json",))
+TABLE = Request(command="ablate", settings={"'x'": "train.ema_decay = 0.0"}, seeds=2, results=("ablations.md",))
 
 
-def changed(question, *, seeds=2, **asked):
-    return dataclasses.replace(question, seeds=seeds, asked={**question.asked, **asked})
+def changed(request, *, seeds=2, **settings):
+    return dataclasses.replace(request, seeds=seeds, settings={**request.settings, **settings})
 
 
-def hold(path, question=FOLDS, *, overwrite=False):
-    with output_directory.held(path, question, overwrite=overwrite):
+def hold(path, request=FOLDS, *, overwrite=False):
+    with output_directory.lock(path, request, overwrite=overwrite):
         pass
 
 
-def answered(path, question=FOLDS):
+def write_results(path, request=FOLDS):
     """A directory with trainings and results; returns its files."""
-    with output_directory.held(path, question, overwrite=False) as place:
-        place.begin()
+    with output_directory.lock(path, request, overwrite=False) as output:
+        output.claim()
         (path / "population.npz").write_text("trainings")
-        place.answer()
-        for name in question.results:
+        output.record_request()
+        for name in request.results:
             (path / name).write_text("results")
     return contents(path)
 
@@ -42,21 +43,21 @@ def contents(path):
 
 def test_a_directory_of_something_else_is_refused_and_left_as_it_is(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds files of something else"):
+    with pytest.raises(UserError, match="holds other files"):
         hold(tmp_path, overwrite=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_a_new_directory_in_which_nothing_was_done_goes_again(tmp_path):
-    with output_directory.held(tmp_path / "a/b", FOLDS, overwrite=False) as place:
-        place.begin()
+    with output_directory.lock(tmp_path / "a/b", FOLDS, overwrite=False) as output:
+        output.claim()
         assert (tmp_path / "a/b/population.json").exists()
     assert not (tmp_path / "a").exists()
 
 
 def test_what_is_kept_in_folders_of_a_directory_is_gone_on_with(tmp_path):
-    with output_directory.held(tmp_path, FOLDS, overwrite=False) as place:
-        place.begin()
+    with output_directory.lock(tmp_path, FOLDS, overwrite=False) as output:
+        output.claim()
         (tmp_path / "trials").mkdir()
     with pytest.raises(UserError, match=r"belongs to experiments.crossvalidate"):
         hold(tmp_path, TABLE)
@@ -65,7 +66,7 @@ def test_what_is_kept_in_folders_of_a_directory_is_gone_on_with(tmp_path):
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_no_other_command_takes_the_directory_of_one_or_touches_it(tmp_path, overwrite):
-    before = answered(tmp_path)
+    before = write_results(tmp_path)
     with pytest.raises(UserError, match=r"belongs to experiments.crossvalidate; choose an empty or a new folder"):
         hold(tmp_path, TABLE, overwrite=overwrite)
     with pytest.raises(UserError, match="holds files but no run"):
@@ -78,9 +79,7 @@ def test_no_other_command_takes_the_directory_of_one_or_touches_it(tmp_path, ove
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize(
-    ("file", "message"), [("config.json", "holds files of something else"), ("sweep.json", "holds a search")]
-)
+@pytest.mark.parametrize(("file", "message"), [("config.json", "holds other files"), ("sweep.json", "holds a search")])
 def test_the_directory_of_a_run_or_a_search_is_refused(tmp_path, file, message):
     for name in (file, "summary.json", "population.npz"):
         (tmp_path / name).write_text("theirs")
@@ -95,18 +94,18 @@ def test_the_directory_of_a_run_or_a_search_is_refused(tmp_path, file, message):
         (FOLDS, changed(FOLDS, folds=3), r"\(folds is 5 there, 3 here\)"),
         (FOLDS, changed(FOLDS, groups="writer"), r"\(groups is none there, writer here\)"),
         (FOLDS, changed(FOLDS, seeds=1), r"\(seeds is 2 there, 1 here\)"),
-        (TABLE, dataclasses.replace(TABLE, asked={}), r"\('x' is train.ema_decay = 0.0 there, nothing here\)"),
+        (TABLE, dataclasses.replace(TABLE, settings={}), r"\('x' is train.ema_decay = 0.0 there, nothing here\)"),
     ],
 )
-def test_results_that_would_be_lost_are_told_and_kept_unless_overwritten(tmp_path, before, now, difference):
-    files = answered(tmp_path, before)
+def test_results_that_would_be_lost_are_refused_and_kept_unless_overwritten(tmp_path, before, now, difference):
+    files = write_results(tmp_path, before)
     with pytest.raises(UserError, match=rf"holds results that would be lost {difference}; give another --workdir, or"):
         hold(tmp_path, now)
     assert contents(tmp_path) == files
-    with output_directory.held(tmp_path, now, overwrite=True) as place:
+    with output_directory.lock(tmp_path, now, overwrite=True) as output:
         # Not before all is found right.
         assert contents(tmp_path).items() >= files.items()
-        place.begin()
+        output.claim()
         assert set(contents(tmp_path)) & {"population.npz", *before.results} == set()
 
 
@@ -114,34 +113,34 @@ def test_results_that_would_be_lost_are_told_and_kept_unless_overwritten(tmp_pat
     ("before", "now"), [(FOLDS, changed(FOLDS, seeds=3)), (TABLE, changed(TABLE, more="train.patience = ''"))]
 )
 def test_more_seeds_and_variants_go_on_with_what_is_there(tmp_path, before, now):
-    answered(tmp_path, before)
-    with output_directory.held(tmp_path, now, overwrite=False) as place:
-        place.begin()
+    write_results(tmp_path, before)
+    with output_directory.lock(tmp_path, now, overwrite=False) as output:
+        output.claim()
         assert (tmp_path / "population.npz").read_text() == "trainings"
-        place.answer()
+        output.record_request()
     with pytest.raises(UserError, match="holds results that would be lost"):
         hold(tmp_path, before)
 
 
 def test_what_was_stopped_before_it_had_results_may_be_asked_something_else(tmp_path):
-    with output_directory.held(tmp_path, FOLDS, overwrite=False) as place:
-        place.begin()
+    with output_directory.lock(tmp_path, FOLDS, overwrite=False) as output:
+        output.claim()
         (tmp_path / "population.npz").write_text("trainings")
     hold(tmp_path, changed(FOLDS, seeds=1, folds=3))
     with pytest.raises(UserError, match=r"belongs to experiments.crossvalidate;"):
         hold(tmp_path, TABLE)
 
 
-def test_who_was_stopped_is_told_not_to_overwrite_again(tmp_path):
+def test_a_preempted_overwrite_says_to_resume_without_overwrite(tmp_path):
     with (
         pytest.raises(Preempted, match="the same command again to go on, without --overwrite"),
-        output_directory.held(tmp_path, FOLDS, overwrite=True),
+        output_directory.lock(tmp_path, FOLDS, overwrite=True),
     ):
         raise Preempted("SIGTERM; run the same command again to go on")
 
 
 def test_what_a_kill_left_half_written_is_removed_at_the_next_start(tmp_path):
-    answered(tmp_path)
+    write_results(tmp_path)
     (tmp_path / ".summary.json.k1ll_4d0").mkdir()
     hold(tmp_path)
     assert ".summary.json.k1ll_4d0" not in {entry.name for entry in tmp_path.iterdir()}
@@ -149,9 +148,9 @@ def test_what_a_kill_left_half_written_is_removed_at_the_next_start(tmp_path):
 
 def test_two_processes_do_not_share_a_directory(tmp_path):
     script = f"""
-from experiments import output_directory as workplace
-question = workplace.Question(command="ablate", asked={{}}, seeds=1, results=())
-with workplace.held({str(tmp_path)!r}, question, overwrite=False):
+from experiments import output_directory
+request = output_directory.Request(command="ablate", settings={{}}, seeds=1, results=())
+with output_directory.lock({str(tmp_path)!r}, request, overwrite=False):
     print("held", flush=True)
     input()
 """
@@ -164,5 +163,5 @@ with workplace.held({str(tmp_path)!r}, question, overwrite=False):
 
 
 def test_figures_that_are_not_finite_become_null(tmp_path):
-    output_directory.write_json(tmp_path / "a.json", {"a": (1.0, float("nan")), "b": {"c": float("inf")}, "d": "text"})
+    write_json(tmp_path / "a.json", {"a": (1.0, float("nan")), "b": {"c": float("inf")}, "d": "text"})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1.0, None], "b": {"c": None}, "d": "text"}
