@@ -26,8 +26,8 @@ install-prepare: .venv-prepare/.installed  ## Set up .venv-prepare, with Apache 
 	@touch $@
 
 train: install  ## Train the quickstart on handwritten digits, then predict three test images.
-	$(BIN)/python -m experiments.train --config=configs/digits_resnet.py --workdir=$(WORKDIR)
-	$(BIN)/python -m experiments.predict --workdir=$(WORKDIR) --split=test --limit=3
+	$(BIN)/plumbline train --config=configs/digits_resnet.py --workdir=$(WORKDIR)
+	$(BIN)/plumbline predict --workdir=$(WORKDIR) --split=test --limit=3
 
 test: install  ## Run the suite, the slow tests left out.
 	$(PYTEST) -m "not slow and not launchers"
@@ -35,7 +35,7 @@ test: install  ## Run the suite, the slow tests left out.
 test-slow: install  ## Run the slow tests: kills, several processes, long runs.
 	$(PYTEST) -m slow
 
-test-prepare: install install-prepare  ## Run the tests of experiments.prepare, with Apache Beam.
+test-prepare: install install-prepare  ## Run the tests of plumbline prepare, with Apache Beam.
 	$(PYTEST) tests/data/test_preparing.py tests/experiments/test_prepare.py
 
 test-plan: .venv-plan/.installed  ## Compile the shipped configs for TPU pods, with libtpu (700 MB).

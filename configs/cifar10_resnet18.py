@@ -1,6 +1,6 @@
 """ResNet-18 on CIFAR-10, for one GPU or TPU chip; needs the prepared TFDS set `cifar10`.
 
-    python -m experiments.train --config=configs/cifar10_resnet18.py --workdir=runs/cifar10
+    plumbline train --config=configs/cifar10_resnet18.py --workdir=runs/cifar10
 
 After He et al. 2016 with the stem for small images. Checked here by shape only: built, traced and one step taken on
 data of the right shape; the usual result of this recipe in the literature is about 95 % test accuracy.

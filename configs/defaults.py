@@ -17,7 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
     # ---- Data -----------------------------------------------------------------------------------------------------
     config.data = data = ml_collections.ConfigDict()
     # Where examples come from: "digits", "tfds:NAME", "folder:PATH" (of images or texts), "prepared:DIR" (what
-    # experiments.prepare wrote), "csv:PATH", "parquet:PATH", "sklearn:NAME", or "text:PATH" for language modelling.
+    # plumbline prepare wrote), "csv:PATH", "parquet:PATH", "sklearn:NAME", or "text:PATH" for language modelling.
     data.source = "digits"
     # What is predicted: "classification", "regression", or "auto": the source's own task; in a table, regression if the
     # target has fractions or more than 20 distinct numbers.
@@ -33,7 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
     # Training rows of each class that are kept, drawn by the seed, fewer of them among more; 0: all. The other splits
     # keep theirs.
     data.examples_per_class = 0
-    # Directory of an audit (experiments.audit), whose findings the next two name as "findings:NAME", or several names
+    # Directory of an audit (plumbline audit), whose findings the next two name as "findings:NAME", or several names
     # with commas. A run keeps the lists of rows, and needs the audit no more.
     data.findings = ""
     # Training and validation rows that are left out; "" none.
@@ -252,7 +252,7 @@ def get_config() -> ml_collections.ConfigDict:
     # and train and evaluate on that.
     transfer.cache_features = False
     # Train from scratch as well, as long, in `scratch` of the run directory, and report the difference
-    # (experiments.train).
+    # (plumbline train).
     transfer.check = False
 
     # ---- Objective ------------------------------------------------------------------------------------------------

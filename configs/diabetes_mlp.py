@@ -1,6 +1,6 @@
 """Regression: a multilayer perceptron on the diabetes table that scikit-learn ships, 442 rows.
 
-python -m experiments.train --config=configs/diabetes_mlp.py --workdir=runs/diabetes
+plumbline train --config=configs/diabetes_mlp.py --workdir=runs/diabetes
 
 Test R2 0.448 (0.405 to 0.488 over seeds 0, 1, 2, each with test rows of its own) in 5 to 10 seconds
 on two cores of an AMD EPYC.

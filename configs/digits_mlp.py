@@ -1,6 +1,6 @@
 """A multilayer perceptron on the handwritten digits, tested on three unseen writers.
 
-python -m experiments.train --config=configs/digits_mlp.py --workdir=runs/digits_mlp
+plumbline train --config=configs/digits_mlp.py --workdir=runs/digits_mlp
 
 Test accuracy 0.921 (0.908 to 0.927 over seeds 0, 1, 2) in about 7 seconds on two cores of an AMD EPYC.
 """

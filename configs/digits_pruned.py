@@ -1,6 +1,6 @@
 """The multilayer perceptron of digits_mlp.py, pruned to a fifth of its weights on the way.
 
-python -m experiments.train --config=configs/digits_pruned.py --workdir=runs/digits_pruned
+plumbline train --config=configs/digits_pruned.py --workdir=runs/digits_pruned
 
 Test accuracy 0.926 (0.911 to 0.935 over seeds 0, 1, 2), with 20,685 of 25,856 weights zero, in about 7 seconds on two
 cores of an AMD EPYC. docs/pruning.md has the accuracy at other sparsities.

@@ -1,6 +1,6 @@
 """A small vision transformer on the handwritten digits, tested on three unseen writers.
 
-python -m experiments.train --config=configs/digits_vit.py --workdir=runs/digits_vit
+plumbline train --config=configs/digits_vit.py --workdir=runs/digits_vit
 
 Test accuracy 0.928 (0.932 and 0.924 with seeds 0 and 1) in about 150 seconds on two cores of an AMD EPYC that had
 other work to do.

@@ -1,7 +1,7 @@
 """A small GPT that learns to write like Shakespeare, character by character.
 
-    python -m experiments.train --config=configs/gpt_tinyshakespeare.py:PATH --workdir=runs/shakespeare
-    python -m experiments.generate --workdir=runs/shakespeare --prompt="ROMEO:" --temperature=0.8
+    plumbline train --config=configs/gpt_tinyshakespeare.py:PATH --workdir=runs/shakespeare
+    plumbline generate --workdir=runs/shakespeare --prompt="ROMEO:" --temperature=0.8
 
 PATH is a text, such as tinyshakespeare.txt.gz. After it may follow `tokenizer=` and a tokenizer.json, or a directory
 that has one, such as GPT-2's; without it a token is a character.

@@ -1,6 +1,6 @@
 """Your own images: a folder PATH/<split>/<class>/*.png or *.jpg, or PATH/<class>/*.png without splits.
 
-    python -m experiments.train --config=configs/image_folder.py:PATH --workdir=runs/images
+    plumbline train --config=configs/image_folder.py:PATH --workdir=runs/images
 
 A ResNet-18 of quarter width for 32x32 pixels, sized for a first look on a CPU. For more, set
 --config.data.image_size=64, --config.model.resnet.width=64 or a longer --config.train.duration; where left and right do

@@ -1,6 +1,6 @@
 """ResNet-50 on ImageNet, for a pod slice or a node of GPUs; needs the prepared TFDS set `imagenet2012`.
 
-    python -m experiments.train --config=configs/imagenet_resnet50.py --workdir=runs/imagenet_resnet50
+    plumbline train --config=configs/imagenet_resnet50.py --workdir=runs/imagenet_resnet50
 
 After Goyal et al. 2017: 90 epochs, batch 1024, learning rate 0.1 for every 256 examples, warmup of 5 epochs. Checked
 here by shape only: built, traced and one step taken on data of the right shape; the paper's result is 76.3 %. Crops

@@ -1,6 +1,6 @@
 """ViT-S/16 on ImageNet, for a pod slice; needs the prepared TFDS set `imagenet2012`.
 
-    python -m experiments.train --config=configs/imagenet_vit_s16.py --workdir=runs/imagenet_vit_s16
+    plumbline train --config=configs/imagenet_vit_s16.py --workdir=runs/imagenet_vit_s16
 
 After Beyer et al. 2022, "Better plain ViT baselines for ImageNet-1k": 90 epochs, batch 1024, sincos positions, mean
 pooling, mixup 0.2. Checked here by shape only: built, traced and one step taken on data of the right shape; the paper's

@@ -1,6 +1,6 @@
 """Your own table: a CSV (also .gz) or Parquet file, one column of which is predicted from the others.
 
-    python -m experiments.train --config=configs/table.py:PATH,target=COLUMN --workdir=runs/table
+    plumbline train --config=configs/table.py:PATH,target=COLUMN --workdir=runs/table
 
 After the path and the target may follow `group=COLUMN`, `weight=COLUMN` and `task=classification` or
 `task=regression`; without it the target's values decide. Test rows are 20 percent of the file, or those of another

@@ -1,8 +1,8 @@
 """Transfer between handwritten digits: pretrained on 0 to 4, fine-tuned on a few examples each of 5 to 9.
 
-python -m experiments.train --config=configs/transfer_digits.py:pretrain --workdir=runs/digits_0_to_4
-python -m experiments.train --config=configs/transfer_digits.py:5 --workdir=runs/digits_5_to_9
-python -m experiments.ablate --config=configs/transfer_digits.py:5 --workdir=runs/transfer_digits --seeds=5
+plumbline train --config=configs/transfer_digits.py:pretrain --workdir=runs/digits_0_to_4
+plumbline train --config=configs/transfer_digits.py:5 --workdir=runs/digits_5_to_9
+plumbline ablate --config=configs/transfer_digits.py:5 --workdir=runs/transfer_digits --seeds=5
 
 After the number of examples may follow `,source=RUN`, the run to begin with. Test accuracy on the 190 digits 5 to 9 of
 three unseen writers, means over seeds 0 to 4 of one draw of examples, and what the pretraining brought against the best

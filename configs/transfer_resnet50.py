@@ -1,6 +1,6 @@
 """Your own images on a pretrained ResNet-50: PATH/<split>/<class>/*.png or *.jpg, or PATH/<class>/*.png.
 
-python -m experiments.train --config=configs/transfer_resnet50.py:PATH,source=WEIGHTS --workdir=runs/pictures
+plumbline train --config=configs/transfer_resnet50.py:PATH,source=WEIGHTS --workdir=runs/pictures
 
 WEIGHTS is a directory of `transformers` or a .safetensors file of `timm` or torchvision (docs/transfer.md); model and,
 where the source says so, normalisation are taken from it. Full fine-tuning by SGD with Nesterov's momentum, as in
@@ -11,8 +11,8 @@ the whole batch. To train the last stage only, --config.transfer.freeze="('^stem
 To plan without the weights, --config.model.name=resnet. No figure was measured: neither such weights nor an accelerator
 were at hand. What was run is this, on a CPU, with the tests' small random weights, which learn little:
 
-    python -m experiments.samples samples
-    python -m experiments.train --workdir=runs/smoke --config.data.image_size=32 --config.train.duration="50 steps"
+    plumbline samples samples
+    plumbline train --workdir=runs/smoke --config.data.image_size=32 --config.train.duration="50 steps"
       --config=configs/transfer_resnet50.py:samples/digits,source=tests/references/fixtures/hf_resnet_bottleneck
 """
 

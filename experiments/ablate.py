@@ -1,6 +1,6 @@
 """Trains the variants that a config's `ablations()` names and compares each with the baseline, seed by seed.
 
-    python -m experiments.ablate --config=configs/digits_resnet.py --workdir=runs/ablations --seeds=5
+    plumbline ablate --config=configs/digits_resnet.py --workdir=runs/ablations --seeds=5
 
 Flags:
     --config=FILE[:ARGUMENT]   a config file with `ablations()`: a dict from a variant's name to its overrides, a dict
@@ -11,7 +11,7 @@ Flags:
     --seeds=S                  trainings of each variant, 5 by default: config.seed and those that follow it
     --overwrite                off by default; delete what this command left in DIR, and train anew
 
-Every variant is trained as experiments.train would, on the same splits and seeds, and judged on the test split.
+Every variant is trained as plumbline train would, on the same splits and seeds, and judged on the test split.
 Intervals are over seeds: they say what chance in training does, not what other test rows would. Each holds for
 itself: of twenty variants without effect, one will seem to have one.
 
@@ -116,7 +116,7 @@ def _request(variants: "Variants") -> output_directory.Request:
 
 def _caption(rows: Sequence["Row"], seeds: Sequence[int], num_test: int) -> str:
     """What stands below the table in the file: the command that makes it, and how to read it."""
-    words = ["python", "-m", "experiments.ablate", *sys.argv[1:]]
+    words = ["plumbline", "ablate", *sys.argv[1:]]
     diverged = [f"{row.name}: seed {', '.join(map(str, row.diverged))}" for row in rows if row.diverged]
     told = (
         f"Means over the seeds {seeds[0]} to {seeds[-1]} on the {num_test} test examples, with 95 % t-intervals over "

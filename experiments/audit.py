@@ -1,8 +1,8 @@
 """Audits a config's data, and what is trained on them: is the data sound, is there enough, is the fit right?
 
-    python -m experiments.audit --config=configs/digits_mlp.py --workdir=runs/audit
-    python -m experiments.audit --config=configs/digits_mlp.py --workdir=runs/audit_data --data-only
-    python -m experiments.audit --run=runs/mlp --workdir=runs/audit_mlp
+    plumbline audit --config=configs/digits_mlp.py --workdir=runs/audit
+    plumbline audit --config=configs/digits_mlp.py --workdir=runs/audit_data --data-only
+    plumbline audit --run=runs/mlp --workdir=runs/audit_mlp
 
 Flags:
     --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE

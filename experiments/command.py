@@ -14,7 +14,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import interruption
+from experiments import interruption, recipes
 from plumbline import Preempted, UserError, nearest
 from plumbline.exit_codes import DONE, INTERRUPTED, PREEMPTED, USER_ERROR
 
@@ -81,6 +81,7 @@ def _parse(arguments: Sequence[str]) -> list[str]:
     if any(argument in ("--help", "-h", "-help") for argument in arguments):
         print(sys.modules["__main__"].__doc__.strip())
         sys.exit(DONE)
+    arguments = recipes.resolve_config_flag(arguments)
     # A config file is the user's code and runs here: whatever it raises, for a wrong argument say, is one of usage.
     try:
         words = flags.FLAGS(list(arguments))

@@ -1,7 +1,7 @@
 """Cross-validates a config: every row is predicted by a model that was not trained on it.
 
-    python -m experiments.crossvalidate --config=configs/digits_mlp.py --workdir=runs/cv --folds=5
-    python -m experiments.crossvalidate --config=configs/digits_mlp.py --workdir=runs/cv --groups=writer
+    plumbline crossvalidate --config=configs/digits_mlp.py --workdir=runs/cv --folds=5
+    plumbline crossvalidate --config=configs/digits_mlp.py --workdir=runs/cv --groups=writer
 
 Flags:
     --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE

@@ -1,6 +1,6 @@
 """Prints the metrics of a finished or running run on one of its splits.
 
-    python -m experiments.evaluate --workdir=runs/digits --split=test
+    plumbline evaluate --workdir=runs/digits --split=test
 
 Flags:
     --workdir=DIR                the run directory

@@ -1,7 +1,7 @@
 """Writes what a run came to in the names and layout of the weights that it began with, for other libraries to read.
 
-    python -m experiments.export --workdir=runs/pictures --output=exported
-    python -m experiments.export --workdir=runs/pictures --output=exported --like=weights/vit
+    plumbline export --workdir=runs/pictures --output=exported
+    plumbline export --workdir=runs/pictures --output=exported --like=weights/vit
 
 Flags:
     --workdir=DIR     the run directory; the parameters that were best on the validation split are taken, with adapters

@@ -1,6 +1,6 @@
 """Prints a text that a run's language model writes.
 
-    python -m experiments.generate --workdir=runs/shakespeare --prompt="ROMEO:" --tokens=500 --temperature=0.8
+    plumbline generate --workdir=runs/shakespeare --prompt="ROMEO:" --tokens=500 --temperature=0.8
 
 Flags:
     --workdir=DIR                the run directory

@@ -1,8 +1,8 @@
 r"""Writes the job file that runs a training on a cloud or a cluster, and hands it over if asked to.
 
-    python -m experiments.launch --on=sky --config=configs/imagenet_vit_s16.py --workdir=gs://bucket/vit \
+    plumbline launch --on=sky --config=configs/imagenet_vit_s16.py --workdir=gs://bucket/vit \
         --accelerator=tpu-v5litepod-16 --spot
-    python -m experiments.launch --on=slurm --config=configs/digits_vit.py --workdir=/shared/vit --accelerator=H100:8 \
+    plumbline launch --on=slurm --config=configs/digits_vit.py --workdir=/shared/vit --accelerator=H100:8 \
         --nodes=2 --options='--partition=gpu --time=24:00:00' --submit
 
 Run it in the checkout: that is what the machines get. The file is there to be read and changed; it ends in the command
@@ -15,7 +15,7 @@ Flags:
                                windows.net/CONTAINER/RUN (sky), or a path on a disk that all machines share
     --accelerator=NAME         of each node: tpu-v5litepod-16 (a pod is one node), H100:8, or cpu:8 (cores)
     --nodes=N                  machines with GPUs or CPUs that train together (default 1)
-    --sweep='FLAGS'            each machine (each GPU, on Slurm) is a worker of one experiments.sweep with such flags as
+    --sweep='FLAGS'            each machine (each GPU, on Slurm) is a worker of one plumbline sweep with such flags as
                                '--sampler=tpe --trials=200 --folds=5 --storage=postgresql+pg8000://USER:PASSWORD@HOST/DB'
                                and has a folder of its own in --workdir (sky, slurm)
     --spot                     preemptible machines (sky, xpk); the run goes on when they come back
@@ -46,7 +46,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_c
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
 _ACCELERATOR = flags.DEFINE_string("accelerator", None, "Accelerator of each node.")
 _NODES = flags.DEFINE_integer("nodes", 1, "Machines.", lower_bound=1)
-_SWEEP = flags.DEFINE_string("sweep", None, "Flags of experiments.sweep.")
+_SWEEP = flags.DEFINE_string("sweep", None, "Flags of plumbline sweep.")
 _SPOT = flags.DEFINE_bool("spot", False, "Preemptible machines.")
 _CLOUD = flags.DEFINE_string("cloud", None, "Cloud, for sky.")
 _CLUSTER = flags.DEFINE_string("cluster", None, "GKE cluster, for xpk.")

@@ -1,6 +1,6 @@
 """Trains on growing parts of the training rows, and says what more data would bring.
 
-    python -m experiments.learning_curve --config=configs/digits_mlp.py --workdir=runs/curve --accuracy=0.95
+    plumbline learning_curve --config=configs/digits_mlp.py --workdir=runs/curve --accuracy=0.95
 
 Flags:
     --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE

@@ -1,8 +1,8 @@
 """Says what a training will take before it is paid for, by compiling its real step for devices that need not be here.
 
-    python -m experiments.plan --config=configs/imagenet_vit_s16.py --device=v5e:16x16
-    python -m experiments.plan --config=configs/imagenet_vit_s16.py --device=v5e:4x4 --search
-    python -m experiments.plan --config=configs/digits_vit.py --device=cpu
+    plumbline plan --config=configs/imagenet_vit_s16.py --device=v5e:16x16
+    plumbline plan --config=configs/imagenet_vit_s16.py --device=v5e:4x4 --search
+    plumbline plan --config=configs/digits_vit.py --device=cpu
 
 Flags:
     --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE

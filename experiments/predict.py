@@ -1,8 +1,8 @@
 """Prints what a run predicts, one JSON line an example.
 
-    python -m experiments.predict --workdir=runs/digits image.png folder/
-    python -m experiments.predict --workdir=runs/census people.csv --output=predictions.csv
-    python -m experiments.predict --workdir=runs/digits --split=test --limit=3
+    plumbline predict --workdir=runs/digits image.png folder/
+    plumbline predict --workdir=runs/census people.csv --output=predictions.csv
+    plumbline predict --workdir=runs/digits --split=test --limit=3
 
 Inputs are image or text files, folders of them, or tables (CSV or Parquet) with or without the target column; for a
 run on texts in a column of a table, such tables or text files.

@@ -1,8 +1,8 @@
 """Prepares images once, as ArrayRecord, so that every run reads a few large files instead of many small ones.
 
-    python -m experiments.prepare --source=folder:photos --output=prepared/photos
-    python -m experiments.prepare --source=folder:photos --output=prepared/photos --runner=none
-    python -m experiments.prepare --source=folder:/mnt/photos --output=/mnt/prepared --runner=FlinkRunner -- \
+    plumbline prepare --source=folder:photos --output=prepared/photos
+    plumbline prepare --source=folder:photos --output=prepared/photos --runner=none
+    plumbline prepare --source=folder:/mnt/photos --output=/mnt/prepared --runner=FlinkRunner -- \
         --flink_master=cluster:8081 --parallelism=64
 
 Examples, classes, splits and their order stay those of the folder; images keep their bytes. Runs then read it with

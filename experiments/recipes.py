@@ -1,15 +1,34 @@
-"""The functions of a config file beside `get_config`: `sweep()` and `ablations()`."""
+"""Config files: where they are, and their functions beside `get_config`, such as `sweep()` and `ablations()`."""
 
 import importlib.util
 import pathlib
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
 from plumbline import UserError
+from plumbline.rooms import find_in_checkout
+
+_FLAGS = ("--config", "-config")
+
+
+def resolve_config_flag(arguments: Sequence[str]) -> list[str]:
+    """Replaces the value of --config by a path of the checkout where the current folder has no such file.
+
+    Args:
+      arguments: of the command line, with the program at their head.
+    """
+    resolved = list(arguments)
+    for place, argument in enumerate(resolved):
+        name, has_value, value = argument.partition("=")
+        if name in _FLAGS and has_value:
+            resolved[place] = f"{name}={find_in_checkout(value)}"
+        elif argument in _FLAGS and place + 1 < len(resolved):
+            resolved[place + 1] = find_in_checkout(resolved[place + 1])
+    return resolved
 
 
 def functions_of(*, flag_values: flags.FlagValues = flags.FLAGS) -> types.ModuleType:

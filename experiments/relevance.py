@@ -1,6 +1,6 @@
 """Scores what a training might start from, before anything is trained: is it relevant to this task?
 
-    python -m experiments.relevance --config=configs/digits_mlp.py --source=runs/A --source=runs/B
+    plumbline relevance --config=configs/digits_mlp.py --source=runs/A --source=runs/B
 
 Flags:
     --config=FILE[:ARGUMENT]   a config file, for its data; fields are changed with --config.FIELD=VALUE

@@ -1,6 +1,6 @@
 """Writes small sets in the layouts that Plumbline reads, to try a command or to see what a file should look like.
 
-    python -m experiments.samples samples
+    plumbline samples samples
 
 writes samples/digits/{train,test}/<class>/*.png (handwritten digits, 8x8 grey) and samples/breast_cancer.csv (30
 numbers and the diagnosis), from what scikit-learn ships.
@@ -16,7 +16,7 @@ from plumbline import UserError
 def main(words: list[str]) -> None:
     """Writes the sets and prints where they are."""
     if len(words) != 1:
-        raise UserError("samples: name one folder to write to, as in 'python -m experiments.samples samples'")
+        raise UserError("samples: name one folder to write to, as in 'plumbline samples samples'")
     folder = pathlib.Path(words[0])
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"samples: '{folder}' is not empty; name a new folder")

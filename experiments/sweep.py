@@ -1,7 +1,7 @@
 """Searches for good hyperparameters: many trainings as one population, resumed after a kill, shared by many machines.
 
-    python -m experiments.sweep --config=configs/digits_mlp.py --workdir=runs/sweep --sampler=tpe --trials=64 --folds=5
-    python -m experiments.sweep --config=configs/digits_mlp.py --workdir=runs/grid --sampler=grid
+    plumbline sweep --config=configs/digits_mlp.py --workdir=runs/sweep --sampler=tpe --trials=64 --folds=5
+    plumbline sweep --config=configs/digits_mlp.py --workdir=runs/grid --sampler=grid
 
 The space is what `sweep()` in the config file returns, a dict from config path to choices or a range:
 

@@ -1,7 +1,7 @@
 """Trains by a config in a working directory; run again, it goes on where it stopped.
 
-    python -m experiments.train --config=configs/digits_resnet.py --workdir=runs/digits
-    python -m experiments.train --config=configs/digits_vit.py --workdir=runs/vit --config.optimizer.learning_rate=3e-4
+    plumbline train --config=configs/digits_resnet.py --workdir=runs/digits
+    plumbline train --config=configs/digits_vit.py --workdir=runs/vit --config.optimizer.learning_rate=3e-4
 
 With --config.transfer.check=True, a training that begins with a source is followed by the same from scratch, and the
 difference on the test split is printed and written to transfer_check.json.

@@ -3,6 +3,8 @@
 import ast
 import compileall
 import pathlib
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -20,22 +22,42 @@ MAY_IMPORT = {
     "launching": {"plumbline"},
     "experiments": {"plumbline", "data", "models", "trainers", "diagnostics", "tuning", "reporting", "launching"},
 }
+# The command and the Python API stand above all rooms, and nothing imports them: they are loaded on demand.
+PUBLIC = CHECKOUT / "plumbline" / "public"
 
 
 def imported(file):
+    return {name.split(".")[0] for name in modules_imported(file)}
+
+
+def modules_imported(file):
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: a relative import"
-            yield node.module.split(".")[0]
+            yield node.module
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_imports_only_point_down(room):
     for file in (CHECKOUT / room).rglob("*.py"):
         others = set(imported(file)) & MAY_IMPORT.keys() - {room}
-        assert others <= MAY_IMPORT[room], file
+        assert PUBLIC in file.parents or others <= MAY_IMPORT[room], file
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_nothing_imports_the_public_face(room):
+    for file in (CHECKOUT / room).rglob("*.py"):
+        names = [name for name in modules_imported(file) if name.startswith("plumbline.public")]
+        assert PUBLIC in file.parents or not names, file
+
+
+def test_importing_plumbline_imports_no_other_package():
+    code = "import sys; before = set(sys.modules); import plumbline; print(*set(sys.modules) - before)"
+    finished = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    names = {name.split(".")[0] for name in finished.stdout.split()}
+    assert {"plumbline"} <= names <= {"plumbline", *sys.stdlib_module_names}
 
 
 def test_configs_import_ml_collections_only():

@@ -1,4 +1,4 @@
-"""The best trial's config as a file that `experiments.train --config` takes."""
+"""The best trial's config as a file that `plumbline train --config` takes."""
 
 import importlib.util
 import json
@@ -38,7 +38,7 @@ def write(
     lines = [
         f'"""{found}',
         "",
-        f"python -m experiments.train --config={path} --workdir=DIR",
+        f"plumbline train --config={path} --workdir=DIR",
         '"""',
         "",
         *_import(base),

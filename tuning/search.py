@@ -64,7 +64,7 @@ def judgements(pool: Pool, config: ml_collections.ConfigDict, *, folds: int, gro
 
     Args:
       pool: all rows.
-      config: of the search; its seed deals the folds, which are those of `experiments.crossvalidate`.
+      config: of the search; its seed deals the folds, which are those of `plumbline crossvalidate`.
       folds: of the training and validation rows together; 0: train on the one split, be judged on the other.
       grouped: whole groups are held out.
 

@@ -39,7 +39,7 @@ _UNTRAINED = {"parameters": "", "latency": "ms"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """The flags of `experiments.sweep`, as they were given."""
+    """The flags of `plumbline sweep`, as they were given."""
 
     sampler: str
     trials: int | None

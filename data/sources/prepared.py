@@ -1,4 +1,4 @@
-"""`prepared:DIR`: images in ArrayRecord shards, as `experiments.prepare` writes them."""
+"""`prepared:DIR`: images in ArrayRecord shards, as `plumbline prepare` writes them."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def read_facts(path: pathlib.Path, where: str) -> dict[str, Any]:
       UserError: there is no such folder, or none that was prepared.
     """
     if not path.is_dir():
-        raise UserError(f"{where}: no such folder '{path}'; python -m experiments.prepare --output={path} makes one")
+        raise UserError(f"{where}: no such folder '{path}'; plumbline prepare --output={path} makes one")
     try:
         facts = json.loads((path / FACTS).read_text(encoding="utf-8"))
         if facts["format"] != FORMAT:

@@ -165,7 +165,7 @@ def _grouped_optimism(examples: Examples, shuffled: OutOfFold | None, grouped: O
     kind = "share" if task == "classification" else "number"
     remedies = (
         Remedy(
-            text="Choose models and report figures by folds of whole groups (experiments.crossvalidate --groups=...), "
+            text="Choose models and report figures by folds of whole groups (plumbline crossvalidate --groups=...), "
             "and hold out whole groups for the test."
         ),
     )

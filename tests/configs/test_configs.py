@@ -50,7 +50,7 @@ def test_every_config_has_the_fields_of_the_defaults_and_passes_the_checks(name)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_header_gives_the_command(name):
     header = importlib.import_module(f"configs.{name}").__doc__
-    assert f"python -m experiments.train --config=configs/{name}.py" in header
+    assert f"plumbline train --config=configs/{name}.py" in header
 
 
 def test_every_field_of_the_defaults_has_a_comment_over_it():

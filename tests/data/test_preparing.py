@@ -233,7 +233,7 @@ def _shard(folder):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (shutil.rmtree, r"no such folder '.*prepared'; python -m experiments.prepare --output=.*prepared makes one"),
+        (shutil.rmtree, r"no such folder '.*prepared'; plumbline prepare --output=.*prepared makes one"),
         (lambda folder: (folder / "prepared.json").unlink(), r"has no prepared.json, so it holds no prepared set"),
         (
             lambda folder: (folder / "prepared.json").write_bytes(b"\xff"),

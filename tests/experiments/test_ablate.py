@@ -27,7 +27,7 @@ def test_variants_are_compared_in_a_table_that_the_command_makes_again_to_the_la
     assert [line.split(" | ")[0] for line in table[2:]] == [
         "| baseline", "| no weight decay", "| constant schedule", "| dropout", "| one hidden layer",
     ]  # fmt: skip
-    assert f"python -m experiments.ablate {MLP}" in first["ablations.md"].decode()
+    assert f"plumbline ablate {MLP}" in first["ablations.md"].decode()
     figures = json.loads((tmp_path / "a/ablations.json").read_text())
     assert figures["seeds"] == [0, 1]
     values = figures["variants"][4]["values"]

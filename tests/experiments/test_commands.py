@@ -97,7 +97,7 @@ def test_a_regression_predicts_in_the_units_of_its_target(command, tmp_path):
 
 def test_help_is_the_documentation_of_the_command(command):
     for name in ("train", "evaluate", "predict", "samples", "sweep"):
-        assert f"python -m experiments.{name}" in command(name, "--help").stdout
+        assert f"plumbline {name} " in command(name, "--help").stdout
 
 
 @pytest.mark.parametrize("library", ["numpy", "jaxlib", "sklearn"])

@@ -1,4 +1,4 @@
-"""The command `experiments.plan`."""
+"""The command `plumbline plan`."""
 
 import importlib.util
 import json

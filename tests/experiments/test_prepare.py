@@ -1,4 +1,4 @@
-"""`experiments.prepare` as users run it: with Apache Beam from its own environment, and without."""
+"""`plumbline prepare` as users run it: with Apache Beam from its own environment, and without."""
 
 import contextlib
 import errno
@@ -167,7 +167,7 @@ def test_wrong_flags_are_told_in_one_line(fails, tmp_path, words, message):
 
 
 def test_help_is_the_documentation_of_the_command(command):
-    assert "python -m experiments.prepare" in command("prepare", "--help").stdout
+    assert "plumbline prepare" in command("prepare", "--help").stdout
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(command, digits, tmp_path):

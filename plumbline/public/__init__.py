@@ -1,0 +1,1 @@
+"""The public face: the `plumbline` command and the Python API. Loaded on demand; no other room imports it."""
