@@ -3,10 +3,13 @@
 `build(config.model, ...)` makes any model of the registry. Each family has its own file: `linear`, `mlp`, `resnet`,
 `convnext`, `vit`, `bert`, `gpt`; the last three share `transformer`, the last two `texts`. To add one, write a subclass
 of `Model` whose constructor takes the common arguments of `models/interface.py` and its own config fields, and give it
-a line in `models/registry.py`. `models.pretrained` brings weights from elsewhere into them.
+a line in `models/registry.py`. `models.pretrained` loads weights from other sources into them.
+
+`as_function(model)` gives a model in inference as a pure function of its parameters.
 """
 
+from models.functional import as_function
 from models.interface import Model
 from models.registry import REGISTRY, build
 
-__all__ = ["REGISTRY", "Model", "build"]
+__all__ = ["REGISTRY", "Model", "as_function", "build"]

@@ -16,9 +16,10 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Float32, PRNGKeyArray
 
-from models.interface import REMAT, Model, Scalar, require_images, require_positive
+from models.interface import Model, Scalar, require_images, require_positive
 from models.layer_scale import LayerScale
 from models.regularization import Regularization, depth_share
+from models.remat import call_block
 from plumbline import UserError, axes, unknown_name
 
 
@@ -146,13 +147,12 @@ class ConvNeXt(Model):
         """What comes out of the stem, then out of each stage."""
         values = self.stem_norm(self.stem(inputs)).astype(self.dtype)
         yield values
-        policy = REMAT[self.remat]
-        run = nnx.remat(_run_block, policy=policy) if policy else _run_block
         num_blocks, index = sum(len(stage.blocks) for stage in self.stages), 0
         for stage in self.stages:
             values = stage.enter(values)
             for block in stage.blocks:
-                branch = regularization.drop_branch(run(block, values), index, depth_share(index, num_blocks))
+                branch = call_block(block, values, remat=self.remat)
+                branch = regularization.drop_branch(branch, index, depth_share(index, num_blocks))
                 values = axes.constrain(values + branch, axes.BATCH, None, None, None)
                 index += 1
             yield values
@@ -227,12 +227,6 @@ class Block(nnx.Module):
         hidden = axes.constrain(hidden, axes.BATCH, None, None, axes.TENSOR)
         branch = self.out(jax.nn.gelu(hidden, approximate=False))
         return branch if self.layer_scale is None else self.layer_scale(branch)
-
-
-def _run_block(
-    block: Block, values: Float[Array, "batch height width channels"]
-) -> Float[Array, "batch height width channels"]:
-    return block(values)
 
 
 def _resolve_stages(variant: str, custom: Stages) -> Stages:

@@ -8,16 +8,14 @@ The common arguments of a model's constructor, all keyword-only; the rest are th
       tokens; () without any.
     num_outputs: classes, numbers to predict or, of each token, tokens that it may be.
     dtype: type of the arithmetic. Parameters, statistics of norms, features and logits are float32 whatever it is.
-    remat: which activations are recomputed in the backward pass, a key of `REMAT`; a model that has no use for it
-      ignores it.
+    remat: which activations are recomputed in the backward pass, a key of `models.remat.REMAT`; some models ignore it.
     rngs: source of initial parameters; not kept.
 """
 
 import abc
-from collections.abc import Callable, Collection
-from typing import Any, ClassVar
+from collections.abc import Collection
+from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -26,18 +24,6 @@ from jaxtyping import ArrayLike, Float, Float32, Num, PRNGKeyArray
 from plumbline import UserError
 
 Scalar = Float[ArrayLike, ""]
-
-# What of a block is kept for the backward pass; the rest is recomputed in it.
-REMAT: dict[str, Callable[..., Any] | None] = {
-    # Everything: nothing is recomputed.
-    "none": None,
-    # Nothing but the block's input.
-    "full": jax.checkpoint_policies.nothing_saveable,
-    # The results of matrix products.
-    "dots": jax.checkpoint_policies.dots_saveable,
-    # The same, less those with a batch dimension: of attention, whose size grows with the square of the tokens.
-    "dots_without_batch": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-}
 
 PartitionRules = tuple[tuple[str, tuple[str | None, ...]], ...]
 

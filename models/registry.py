@@ -11,9 +11,10 @@ from flax import nnx
 from models.bert import Bert
 from models.convnext import ConvNeXt
 from models.gpt import Gpt
-from models.interface import REMAT, Model
+from models.interface import Model
 from models.linear import Linear
 from models.mlp import Mlp
+from models.remat import REMAT
 from models.resnet import ResNet
 from models.vit import VisionTransformer
 from plumbline import unknown_name

@@ -14,8 +14,9 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Float32, PRNGKeyArray
 
-from models.interface import REMAT, Model, Scalar, require_images, require_positive
+from models.interface import Model, Scalar, require_images, require_positive
 from models.regularization import Regularization, depth_share
+from models.remat import call_block
 from plumbline import axes, unknown_name
 
 # Below this height or width, in pixels, the "auto" stem keeps the resolution.
@@ -134,11 +135,9 @@ class ResNet(Model):
             values = nnx.max_pool(values, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         yield values
         num_blocks, index = sum(map(len, self.stages)), 0
-        policy = REMAT[self.remat]
-        run = nnx.remat(_run_block, static_argnums=(2,), policy=policy) if policy else _run_block
         for stage in self.stages:
             for block in stage:
-                shortcut, branch = run(block, values, training)
+                shortcut, branch = call_block(block, values, training, remat=self.remat, update_statistics=training)
                 branch = regularization.drop_branch(branch, index, depth_share(index, num_blocks))
                 values = axes.constrain(jax.nn.relu(shortcut + branch), axes.BATCH, None, None, None)
                 index += 1
@@ -147,14 +146,6 @@ class ResNet(Model):
 
 def _mean(values: Float[Array, "batch height width channels"]) -> Float32[Array, "batch channels"]:
     return values.astype(jnp.float32).mean(axis=(1, 2))
-
-
-def _run_block(
-    block: "BasicBlock | Bottleneck", values: Float[Array, "batch height width channels"], training: bool
-) -> tuple[
-    Float[Array, "batch new_height new_width new_channels"], Float[Array, "batch new_height new_width new_channels"]
-]:
-    return block(values, training)
 
 
 class ConvolutionAndNorm(nnx.Module):
@@ -299,9 +290,11 @@ def _normalize(
 ) -> Float[Array, "*shape"]:
     """Applies a norm; batch norm in training by the statistics of this batch, which it records, unless it is frozen."""
     if isinstance(norm, nnx.BatchNorm):
-        # Where devices see parts of a batch only, the statistics are still those of all of it.
-        norm.axis_name = axes.mapped_axis()
-        normalized = norm(values, use_running_average=norm.use_running_average or not training)
+        use_running_average = norm.use_running_average or not training
+        if not use_running_average:
+            # The statistics are those of the whole batch, also where each device sees a part of it.
+            norm.axis_name = axes.mapped_axis()
+        normalized = norm(values, use_running_average=use_running_average)
     else:
         normalized = norm(values)
     return normalized.astype(values.dtype)

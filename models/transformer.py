@@ -16,9 +16,10 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Bool, Float, Int
 
-from models.interface import REMAT, Model, Scalar, require_positive
+from models.interface import Model, Scalar, require_positive
 from models.layer_scale import LayerScale
 from models.regularization import Regularization, depth_share
+from models.remat import REMAT
 from plumbline import UserError, axes
 
 

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from configs.defaults import get_config
-from models import REGISTRY, build
+from models import REGISTRY, as_function, build
 from plumbline import UserError
 
 # These programs run once: compiling them well takes longer than running them badly.
@@ -266,6 +266,46 @@ def test_gradient_reaches_every_parameter(random_row, row):
         assert np.isfinite(gradient).all()
         if jax.tree_util.keystr(path, simple=True, separator="/") not in row.without_gradient:
             assert np.abs(gradient).max() > 1e-6, path
+
+
+@battery
+def test_a_model_in_inference_is_a_pure_function_under_any_transformation(random_row, row):
+    model = random_row(row, remat="full")
+    before = nnx.split(model)
+    logits_of, params = as_function(model)
+    inputs = make_inputs(row)
+    generator = np.random.default_rng(2)
+    tangent = jax.tree.map(lambda leaf: jnp.asarray(generator.normal(0.0, 0.1, leaf.shape), jnp.float32), params)
+
+    @functools.partial(jax.jit, compiler_options=COMPILER_OPTIONS)
+    def transform(params, inputs):
+        logits, derivative = jax.jvp(lambda params: logits_of(params, inputs), (params,), (tangent,))
+        gradient = jax.grad(lambda params: logits_of(params, inputs).sum())(params)
+        # The model itself, with its own arrays.
+        one_by_one = jax.vmap(lambda example: model(example[None])[0])(inputs)
+        if row.is_text:
+            return logits, one_by_one, [(derivative, gradient, tangent)]
+        _, of_inputs = jax.jvp(model, (inputs,), (inputs,))
+        return (
+            logits,
+            one_by_one,
+            [
+                (derivative, gradient, tangent),
+                (of_inputs, jax.grad(lambda inputs: model(inputs).sum())(inputs), inputs),
+            ],
+        )
+
+    logits, one_by_one, derivatives = transform(params, inputs)
+    assert logits.shape == (BATCH_SIZE, *row.positions, row.num_outputs)
+    # No example changes the answer of another: batch norms use their running statistics.
+    np.testing.assert_allclose(one_by_one, logits, rtol=1e-4, atol=1e-4)
+    for derivative, gradient, direction in derivatives:
+        products = jax.tree.map(lambda *pair: np.vdot(*pair), gradient, direction)
+        assert np.abs(derivative).max() > 0
+        np.testing.assert_allclose(derivative.sum(), sum(jax.tree.leaves(products)), rtol=1e-3, atol=1e-3)
+    after = nnx.split(model)
+    assert after[0] == before[0]
+    assert all(map(np.array_equal, jax.tree.leaves(after[1]), jax.tree.leaves(before[1])))
 
 
 @battery

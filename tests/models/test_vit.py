@@ -12,8 +12,8 @@ import scipy.special
 from flax import nnx
 
 import models.transformer
-from models.interface import REMAT
 from models.regularization import Regularization
+from models.remat import REMAT
 from models.transformer import Block, Sizes
 from models.vit import sincos2d
 from plumbline import UserError

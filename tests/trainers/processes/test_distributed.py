@@ -93,7 +93,7 @@ import ml_collections
 from trainers.processes.cluster_detection import Joining, join
 join(Joining(mode="explicit", coordinator=sys.argv[1], processes=int(sys.argv[2]), process_id=int(sys.argv[3])))
 from trainers.devices.mesh import local_rows, make_mesh
-from trainers.processes import Watchdog
+from trainers.processes.coordination import Watchdog
 with Watchdog():
     for data, fsdp, tensor in ((-1, 1, 1), (1, -1, 1), (2, -1, 1), (-1, 1, 2)):
         mesh = make_mesh(ml_collections.ConfigDict({"data": data, "fsdp": fsdp, "tensor": tensor}))
