@@ -1,4 +1,4 @@
-"""What Plumbline costs, as ratios of two things measured side by side; see `python -m benchmarks --help`."""
+"""Benchmarks of Plumbline: ratios of two things timed side by side. See `python -m benchmarks --help`."""
 
 import runpy
 
@@ -6,5 +6,5 @@ import ml_collections
 
 
 def load_config(path: str) -> ml_collections.ConfigDict:
-    """The config that a file under `configs/` gives."""
+    """Returns the config of a file under `configs/`."""
     return runpy.run_path(path)["get_config"]()

@@ -4,9 +4,9 @@
     python -m benchmarks step_rate start_up
     python -m benchmarks input_streamed --images=cifar10 --torch-python=.venv-torch/bin/python
 
-Every benchmark measures two things in turns, in one run, and gives the median of their ratios: a busy machine slows
-both. Its module's docstring says exactly what is divided by what. Exit codes: 0 all that were named ran, whether or not
-a target was met; 2 a usage error.
+Each benchmark times two things alternately in one run and reports the median of their ratios, since a busy machine
+slows both. The docstring of its module says what is divided by what. Exit codes: 0 if all selected benchmarks ran,
+whether or not they met their targets; 2 for a usage error.
 """
 
 import argparse
@@ -36,13 +36,13 @@ NAMES = (
 
 
 def main(arguments: list[str]) -> int:
-    """Runs them one after the other; returns the exit code."""
+    """Runs the selected benchmarks one after the other; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=textwrap.dedent(__doc__),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(NAMES)}; all, if none is given")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(NAMES)}; all by default")
     parser.add_argument("--images", metavar="FOLDER", help="images as train/<class>/*.jpg, for input_streamed")
     parser.add_argument("--torch-python", metavar="PATH", help="a Python that has torch, for input_streamed")
     parser.add_argument("--rows", type=int, default=0, metavar="N", help="images, for near_duplicates (60,000)")

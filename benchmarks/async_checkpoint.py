@@ -1,12 +1,12 @@
-"""async_checkpoint: for how long a save in the background holds up the loop, against a save that is waited for.
+"""async_checkpoint: how long a background save blocks the training loop, relative to a synchronous save.
 
-The state is that of AdamW over 100 million float32 parameters (with both moments 300 million numbers, 1.2 GB) in 100
-matrices. A stand-in for a training step rewrites all of it in place, as a training does.
+The state is that of AdamW with 100 million float32 parameters (300 million numbers with both moments, 1.2 GB) in 100
+matrices. A stand-in for a training step rewrites all of it in place, as training does.
 
-The loop is held up for as long as `Checkpoints.save` takes, and for as long as the step after it takes beyond a quiet
-one: what a save leaves undone, that step would have to do. This is divided by the time until all is on disk, `save` and
-`wait` together. The first save, which sets memory aside, is measured by neither. What the writing takes from the steps
-beside it is left to the benchmark `checkpoints`.
+The blocking time is the duration of `Checkpoints.save` plus the extra duration of the next step over an undisturbed
+step, because work that a save leaves undone delays that step. It is divided by the time until all data are on disk,
+`save` and `wait` together. The first save, which allocates memory, is not measured. The benchmark `checkpoints`
+measures how much the background writing slows other steps.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from benchmarks.measure import Result, side_by_side
+from benchmarks.measure import Result, compare
 from trainers.run.checkpoints import Checkpoint, Checkpoints
 from trainers.step.state import TrainState
 
@@ -32,20 +32,20 @@ _ROUNDS = 5
 
 
 def run(options: argparse.Namespace) -> list[Result]:
-    """One result."""
+    """Returns one result."""
     del options
     with tempfile.TemporaryDirectory() as folder:
         saves = _Saves(folder)
-        saves.waited_for()
-        result = side_by_side(
+        saves.save_synchronously()
+        result = compare(
             "async_checkpoint",
-            saves.in_background,
-            saves.waited_for,
+            saves.save_in_background,
+            saves.save_synchronously,
             rounds=_ROUNDS,
             target=TARGET,
             at_least=False,
-            divided=f"seconds, {_MATRICES * _WIDTH**2 / 1e6:.0f} million parameters with AdamW's moments: "
-            "the loop held up by a save in the background / a save waited for",
+            comparison=f"seconds, {_MATRICES * _WIDTH**2 / 1e6:.0f} million parameters with AdamW's moments: "
+            "the loop blocked by a background save / a synchronous save",
             unit="s",
         )
         saves.close()
@@ -61,16 +61,16 @@ class _Saves:
         self._step = jax.jit(_step, donate_argnums=0)
         self._timed_step()
 
-    def in_background(self) -> float:
-        """Seconds for which the loop is held up."""
+    def save_in_background(self) -> float:
+        """Seconds for which a background save blocks the loop."""
         quiet = statistics.median(self._timed_step() for _ in range(_STEPS))
-        held_up = self._timed(self._save)
-        held_up += self._timed_step() - quiet
+        blocked = self._timed(self._save)
+        blocked += self._timed_step() - quiet
         self._checkpoints.wait()
-        return held_up
+        return blocked
 
-    def waited_for(self) -> float:
-        """Seconds until all is on disk."""
+    def save_synchronously(self) -> float:
+        """Seconds until a synchronous save is on disk."""
 
         def save() -> None:
             self._save()
@@ -80,7 +80,7 @@ class _Saves:
         return self._timed(save)
 
     def close(self) -> None:
-        """Lets go of the folder."""
+        """Closes the checkpoint folder."""
         self._checkpoints.close()
 
     def _timed_step(self) -> float:

@@ -1,9 +1,9 @@
-"""audit: the seconds that the whole audit of digits_mlp takes, from the start of the process to its end.
+"""audit: seconds for a whole audit of digits_mlp, from process start to process end.
 
-`python -m experiments.audit --config=configs/digits_mlp.py` with its defaults: all that looks at the data; 52
-trainings, of 5 folds (shuffled, and of whole writers) and 6 sizes with 3 seeds each, and of the controls; baselines;
-the page with its plots. Compiled programs are in no cache. This is no ratio, as what is asked is how long a user waits:
-a busy machine makes it more.
+Runs `python -m experiments.audit --config=configs/digits_mlp.py` with its defaults: all checks of the data; 52
+trainings (5 folds, shuffled and of whole writers, 6 sizes with 3 seeds each, and the controls); baselines; and the page
+with its plots. No compiled programs are cached. The result is a time and not a ratio, since it is how long a user
+waits; a busy machine increases it.
 """
 
 import argparse
@@ -21,7 +21,7 @@ _ROUNDS = 3
 
 
 def run(options: argparse.Namespace) -> list[Result]:
-    """One result."""
+    """Returns one result."""
     del options
     seconds = [_audit() for _ in range(_ROUNDS)]
     return [
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> list[Result]:
             ratios=seconds,
             target=TARGET,
             at_least=False,
-            divided=f"seconds of experiments.audit, {CONFIG}",
+            comparison=f"seconds of experiments.audit, {CONFIG}",
             figures=f"{statistics.median(seconds):.4g} s",
         )
     ]

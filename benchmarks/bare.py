@@ -1,11 +1,11 @@
-"""A training as one would write it by hand for a single config: what the framework is compared with.
+"""A hand-written training for one config, as the reference for the framework's overhead.
 
-It does the arithmetic of the config: the same augmentation and mixup, dropout and stochastic depth, label smoothing,
-clipping, AdamW with warmup and cosine, weight decay on kernels only, and the moving average of the parameters. The
-functions that compute (the model, the augmentation) are the project's own, as theirs is not the cost of a framework.
-All else is by hand: every hyperparameter is a Python number in the program, the optimizer and the schedule come from
-Optax as they are, and there are no metrics, no guard against NaN, no example weights, no input pipeline, no logging and
-no checkpoints.
+It does the same arithmetic as the config: augmentation and mixup, dropout and stochastic depth, label smoothing,
+clipping, AdamW with warmup and cosine decay, weight decay on kernels only, and the moving average of the parameters.
+The model and the augmentation functions are Plumbline's own, since their cost is not overhead of a framework. The rest
+is written by hand: every hyperparameter is a Python number in the program, the optimizer and the schedule come directly
+from Optax, and there are no metrics, no check for NaN, no example weights, no input pipeline, no logging and no
+checkpoints.
 """
 
 import functools
@@ -23,7 +23,7 @@ from data import augmentations
 
 
 class State(NamedTuple):
-    """What a step changes."""
+    """The values that a step changes."""
 
     step: jax.Array
     params: Any
@@ -45,19 +45,19 @@ def make(
     total_steps: int,
     warmup_steps: int,
 ) -> tuple[Callable[[], State], Step]:
-    """The function that makes the first state, and the jitted step `(state, images, labels) -> state`.
+    """Returns the function that creates the first state, and the jitted step `(state, images, labels) -> state`.
 
-    The first state is made by one jitted function, as building a Flax NNX model operation by operation is slower. The
-    step uses up the state it is given.
+    One jitted function creates the first state, since building a Flax NNX model operation by operation is slower. The
+    step donates its state argument.
 
     Args:
-      config: of images and classes, with the optimizer "adamw" and the schedule "cosine".
+      config: for images and classes, with the optimizer "adamw" and the schedule "cosine".
       shape: (H, W, C) of an image.
-      num_classes: of the labels.
-      mean: (C,) of the images in 0 to 1.
-      std: (C,).
-      total_steps: of the training.
-      warmup_steps: of them.
+      num_classes: number of classes.
+      mean: (C,) mean of the images, in 0 to 1.
+      std: (C,) standard deviation of the images.
+      total_steps: length of the training.
+      warmup_steps: length of the warmup.
     """
     augment, rates = config.augment, config.model
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.optimizer.learning_rate, warmup_steps, total_steps)
@@ -123,5 +123,5 @@ def make(
 
 
 def _decayed(params: Any) -> Any:
-    """True for the kernels, embeddings and the like; False for biases and scales."""
+    """Returns True for kernels, embeddings and the like; False for biases and scales."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("bias", "scale"), params)

@@ -1,10 +1,10 @@
-"""The script that `start_up` compares with: imports, a model, the decoded digits, and one jitted step, by hand.
+"""The script that `start_up` compares with: imports, a model, decoded digits, and one jitted step, written by hand.
 
     python -m benchmarks.bare_start CONFIG DIGITS.npz PROGRAMS
 
-It imports the libraries that a training run of ours imports (JAX, Flax NNX, Optax, Orbax, ML Collections, absl, rich,
-tensorboardX), reads the config file and the images and labels as one `.npz`, takes a step on the first batch, waits for
-it and prints the time (Unix, s). PROGRAMS is the folder of JAX's cache of compiled programs, or "none".
+It imports the libraries that a training run of Plumbline imports (JAX, Flax NNX, Optax, Orbax, ML Collections, absl,
+rich, tensorboardX), reads the config file and an `.npz` of images and labels, takes a step on the first batch, waits
+for it and prints the time (Unix, s). PROGRAMS is the folder of JAX's compilation cache, or "none".
 """
 
 import pathlib

@@ -1,12 +1,13 @@
-"""checkpoints: what saving takes away from the training loop, with a checkpoint every ten seconds or so.
+"""checkpoints: how much saving a checkpoint about every ten seconds slows training.
 
-One training by configs/digits_resnet.py, without evaluations, that saves every K steps; K steps take the bare loop of
-`step_rate` ten seconds on this machine, so they take the training a little longer. Each period of K steps begins with a
-save, and is timed in two halves by the "time" of the lines in `metrics.jsonl`: the first half holds the moment in which
-the loop waits for the arrays to be copied, and the time in which Orbax writes them beside the steps (well under a
-second); the second half holds neither. The rate with saves is K / (first + second), the rate without is that of the
-second halves before and after, and the ratio is the one divided by the other: one for each period but the first, which
-compiles.
+Trains once with configs/digits_resnet.py, without evaluations, and saves every K steps. The bare loop of `step_rate`
+takes ten seconds for K steps on this machine, so the training takes slightly longer. Each period of K steps starts with
+a save and is timed in two halves from the "time" of the lines in `metrics.jsonl`. The first half contains the moment
+when the loop waits for the arrays to be copied, and the time when Orbax writes them next to the steps (well under a
+second). The second half contains neither.
+
+The rate with saves is K / (first + second). The rate without saves is that of the second halves before and after. Each
+period except the first, which compiles, gives one ratio of the two.
 """
 
 import argparse
@@ -33,7 +34,7 @@ _SECONDS = 10.0
 
 
 def run(options: argparse.Namespace) -> list[Result]:
-    """One result."""
+    """Returns one result."""
     del options
     config = load_config(CONFIG)
     dataset = data.load(config.data, seed=config.seed)
@@ -59,14 +60,14 @@ def run(options: argparse.Namespace) -> list[Result]:
             ratios=ratios,
             target=TARGET,
             at_least=True,
-            divided=f"steps/s, {CONFIG}, a save every {2 * half} steps: over the whole period / where nothing is saved",
+            comparison=f"steps/s, {CONFIG}, a save every {2 * half} steps: over the whole period / without saves",
             figures=f"{statistics.median(rates_with):.4g} / {statistics.median(rates_without):.4g} steps/s",
         )
     ]
 
 
 def _times(config: ml_collections.ConfigDict) -> list[float]:
-    """When each line of training metrics was written, in a run whose folder is deleted again."""
+    """When each line of training metrics was written, in a run whose folder is deleted afterwards."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         train(config, folder)
         lines = (pathlib.Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

@@ -1,11 +1,10 @@
-"""input_cached: examples per second of the cached input path against the same data read element by element by Grain.
+"""input_cached: examples per second of the cached input path, relative to Grain reading the same data by element.
 
-The data are 50,000 images of 32x32x3 uint8, random, in one `.npy` that is mapped into memory, and as many labels;
-batches of 128 in a shuffled order. Ours is `TrainBatches.read`, as the training loop calls it: each batch one gather,
-with labels, weights and indices beside the images. The other is `grain.MapDataset.source(...).shuffle().batch(128)`
-over a source that gives one image and one label at a time, iterated in the same process with Grain's default read
-threads. Neither decodes, augments or copies to a device. The file has been read once before, and the first batches of
-each turn are not counted.
+The data are 50,000 random uint8 images of 32x32x3 in a memory-mapped `.npy`, with labels, in shuffled batches of 128.
+Ours is `TrainBatches.read` as the training loop calls it: each batch is one gather, with labels, weights and indices.
+The other is `grain.MapDataset.source(...).shuffle().batch(128)` over a source that returns one image and one label at a
+time, iterated in the same process with Grain's default read threads. Neither decodes, augments or copies to a device.
+The file has been read once before, and the first batches of each measurement are not counted.
 """
 
 import argparse
@@ -18,7 +17,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from benchmarks.measure import Result, side_by_side
+from benchmarks.measure import Result, compare
 from data.batches import TrainBatches
 from data.split import ArrayReader, Split
 
@@ -30,7 +29,7 @@ _WARM_BATCHES, _SECONDS = 20, 3.0
 
 
 class _Source:
-    """One example at a time."""
+    """A source that returns one example at a time."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray):
         self._images, self._labels = images, labels
@@ -43,7 +42,7 @@ class _Source:
 
 
 def run(options: argparse.Namespace) -> list[Result]:
-    """One result."""
+    """Returns one result."""
     del options
     if not flags.FLAGS.is_parsed():  # Grain reads them.
         flags.FLAGS(["benchmarks"])
@@ -65,14 +64,14 @@ def run(options: argparse.Namespace) -> list[Result]:
         batches = TrainBatches(split, batch_size=BATCH_SIZE, seed=0)
         by_element = grain.MapDataset.source(_Source(images, labels)).shuffle(seed=0).repeat().batch(BATCH_SIZE)
         return [
-            side_by_side(
+            compare(
                 "input_cached",
                 lambda: examples_per_second(map(batches.read, range(10**9))),
                 lambda: examples_per_second(by_element.to_iter_dataset()),
                 rounds=_ROUNDS,
                 target=TARGET,
                 at_least=True,
-                divided="examples/s, 50,000 images of 32x32x3 in a mapped file, batches of 128: TrainBatches.read / "
+                comparison="examples/s, 50,000 images of 32x32x3 in a mapped file, batches of 128: TrainBatches.read / "
                 "Grain element by element",
                 unit="examples/s",
             )
@@ -80,7 +79,7 @@ def run(options: argparse.Namespace) -> list[Result]:
 
 
 def examples_per_second(batches: Iterable[dict[str, np.ndarray]]) -> float:
-    """Of reading batches for some seconds, the first ones left out."""
+    """Reads batches for some seconds, and leaves the first ones out."""
     iterator = iter(batches)
     for _ in range(_WARM_BATCHES):
         next(iterator)

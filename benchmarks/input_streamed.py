@@ -1,14 +1,15 @@
-"""input_streamed: examples per second of the streaming input path against PyTorch's DataLoader.
+"""input_streamed: examples per second of the streaming input path, relative to PyTorch's DataLoader.
 
 Both decode the files of `--images=FOLDER` (`train/<class>/*.jpg|png`, all of one size, such as CIFAR-10 as files) in
 two worker processes into shuffled uint8 batches of 128. Ours is `TrainBatches.read` with `data.cache_limit_gib=0`,
-which forbids the cache. The other is `torch.utils.data.DataLoader` with its default settings over a hand-written
-Dataset that opens each file with Pillow (`benchmarks/torch_loader.py`). Steady rate: the workers are running and have
-given a hundred batches before the clock starts, and it runs for 20,000 images, or one epoch less the first images of
-the other side where the folder has fewer. Neither copies to a device. At the end of each turn the workers are ended, so
-that they do not run beside the other side's.
+which disables the cache. The other is `torch.utils.data.DataLoader` with its default settings over a hand-written
+Dataset that opens each file with Pillow (`benchmarks/torch_loader.py`).
 
-torch is no part of the project's environment; `--torch-python=PATH` names the Python of one that has it:
+This is a steady-state rate: the clock starts after the workers have returned a hundred batches. It runs for 20,000
+images, or for one epoch less the other side's warm-up images if the folder has fewer. Neither side copies to a device.
+The workers stop at the end of each measurement, so they do not run next to those of the other side.
+
+torch is not part of Plumbline's environment. `--torch-python=PATH` names the Python of an environment with torch:
 
     python3 -m venv .venv-torch && .venv-torch/bin/pip install torch==2.13.0 numpy pillow
     python -m benchmarks input_streamed --images=cifar10 --torch-python=.venv-torch/bin/python
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterator
 from absl import flags
 
 import data
-from benchmarks.measure import CannotRun, Result, side_by_side
+from benchmarks.measure import CannotRun, Result, compare
 from configs import defaults
 from data.batches import TrainBatches
 
@@ -35,10 +36,10 @@ _WARM_IMAGES, _IMAGES = 12_800, 20_000
 
 
 def run(options: argparse.Namespace) -> list[Result]:
-    """One result.
+    """Returns one result.
 
     Raises:
-      CannotRun: a flag is missing, or what it names.
+      CannotRun: a flag is missing, or the path it names.
     """
     if not options.images:
         raise CannotRun("needs --images=FOLDER with train/<class>/*.jpg")
@@ -60,14 +61,14 @@ def run(options: argparse.Namespace) -> list[Result]:
         raise CannotRun(f"--images: '{folder}' has {len(split)} images to train on; give at least {3 * _WARM_IMAGES}")
     with _torch(options.torch_python, folder / "train", images) as torch_rate:
         return [
-            side_by_side(
+            compare(
                 "input_streamed",
                 lambda: _our_rate(split, images),
                 torch_rate,
                 rounds=_ROUNDS,
                 target=TARGET,
                 at_least=True,
-                divided=f"examples/s, JPEG files decoded by {WORKERS} workers, batches of {BATCH_SIZE}: "
+                comparison=f"examples/s, JPEG files decoded by {WORKERS} workers, batches of {BATCH_SIZE}: "
                 "TrainBatches.read, streaming / torch DataLoader",
                 unit="examples/s",
             )
@@ -90,7 +91,7 @@ def _our_rate(split: data.Split, images: int) -> float:
 
 @contextlib.contextmanager
 def _torch(python: str, folder: pathlib.Path, images: int) -> Iterator[Callable[[], float]]:
-    """Gives the function that has the script measure once."""
+    """Starts the script, and yields a function that requests one measurement."""
     script = pathlib.Path(__file__).with_name("torch_loader.py")
     arguments = [python, str(script), str(folder), *map(str, (BATCH_SIZE, WORKERS, _WARM_IMAGES, images))]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -100,7 +101,7 @@ def _torch(python: str, folder: pathlib.Path, images: int) -> Iterator[Callable[
             process.stdin.flush()
             line = process.stdout.readline()
             if not line:
-                raise CannotRun(f"--torch-python: '{python}' could not run {script.name}; its error stands above")
+                raise CannotRun(f"--torch-python: '{python}' could not run {script.name}; its error is printed above")
             return float(line)
 
         yield measure

@@ -1,10 +1,10 @@
-"""linear_probe: whole trainings of a head on a frozen trunk, from cached features against without.
+"""linear_probe: whole trainings of a head on a frozen trunk, with cached features relative to without.
 
-A vision transformer of six blocks and width 128 on 32x32 images (random ones; what they show does not matter here) has
-all but its head frozen and is trained for 100 epochs, as linear probes are. Ours computes what the head reads once
-(`transfer.cache_features`), the other goes through the trunk at every step. Both are whole calls of
-`trainers.run.loop.train` in one process: they open the data, build and compile (from the cache of compiled programs,
-after a first short training of each), train, evaluate and save. What is compared is trainings per second.
+A vision transformer with six blocks and width 128 trains on random 32x32 images (their content does not matter) with
+everything except the head frozen, for 100 epochs, as is usual for linear probes. Ours computes the inputs of the head
+once (`transfer.cache_features`); the other runs the trunk in every step. Both are whole calls of
+`trainers.run.loop.train` in one process: they open the data, build and compile (from the compilation cache, after a
+short first training of each), train, evaluate and save. The ratio is that of trainings per second.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import ml_collections
 import numpy as np
 import PIL.Image
 
-from benchmarks.measure import Result, side_by_side
+from benchmarks.measure import Result, compare
 from configs.defaults import get_config
 from trainers.run.loop import train
 
@@ -27,7 +27,7 @@ _ROUNDS = 2
 
 
 def run(options: argparse.Namespace) -> list[Result]:
-    """One result."""
+    """Returns one result."""
     del options
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
@@ -39,14 +39,14 @@ def run(options: argparse.Namespace) -> list[Result]:
             return 1 / _seconds(folder, cached, f"{_EPOCHS} epochs")
 
         return [
-            side_by_side(
+            compare(
                 "linear_probe",
                 lambda: rate(True),
                 lambda: rate(False),
                 rounds=_ROUNDS,
                 target=20.0,
                 at_least=True,
-                divided=f"trainings/s of {_EPOCHS} epochs with the trunk frozen: cached features / none cached",
+                comparison=f"trainings/s of {_EPOCHS} epochs with the trunk frozen: with cached features / without",
                 unit="trainings/s",
             )
         ]
@@ -72,7 +72,7 @@ def _config(folder: pathlib.Path) -> ml_collections.ConfigDict:
     config.transfer.freeze = ("^(?!head/)",)
     config.train.log_every = "10 epochs"
     config.train.tensorboard = False
-    # Both by the same way of dispatching, so that no time goes into finding one.
+    # Both in the same execution mode, so that no time is spent on choosing one.
     config.execution.mode = "loop"
     return config
 

@@ -1,4 +1,4 @@
-"""What all benchmarks share: two things timed in turns, the ratio of the two, and the table of results."""
+"""Shared by all benchmarks: alternating measurements, their ratio, and the table of results."""
 
 import argparse
 import dataclasses
@@ -15,7 +15,7 @@ import rich.table
 
 
 class CannotRun(Exception):
-    """A benchmark lacks something that a flag would give it; told in one line."""
+    """A benchmark needs something that a flag provides. The message is one line."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,19 +23,19 @@ class Result:
     """A ratio that was measured several times.
 
     Attributes:
-      name: of what was measured.
-      ratios: one for each turn; what counts is their median.
-      target: what the median should reach, or stay under.
-      at_least: the target is a lower bound; otherwise an upper one.
-      divided: what is divided by what.
-      figures: the medians of both sides, with their unit, to give the ratio a scale.
+      name: what was measured.
+      ratios: one per round; the result is their median.
+      target: what the median should reach, or not exceed.
+      at_least: whether the target is a lower bound; otherwise it is an upper bound.
+      comparison: what is divided by what.
+      figures: the medians of both sides with their unit, as a scale for the ratio.
     """
 
     name: str
     ratios: Sequence[float]
     target: float
     at_least: bool
-    divided: str
+    comparison: str
     figures: str
 
     @property
@@ -45,25 +45,25 @@ class Result:
 
     @property
     def met(self) -> bool:
-        """Whether the target is."""
+        """Whether the median meets the target."""
         return self.ratio >= self.target if self.at_least else self.ratio <= self.target
 
 
 Benchmark = Callable[[argparse.Namespace], list[Result]]
 
 
-def in_turns(
+def alternate(
     ours: Callable[[], float], other: Callable[[], float], rounds: int
 ) -> tuple[list[float], list[float], list[float]]:
     """Measures `other, ours, other, ours, ..., other` and divides.
 
-    Each measurement of ours is divided by the mean of the two of the other that stand around it, so that a machine that
-    slowly gets busier or idler favours neither.
+    Each measurement of ours is divided by the mean of the two measurements of the other around it, so that a gradual
+    change in the load of the machine favours neither.
 
     Args:
       ours: makes one measurement.
-      other: makes one of what it is compared with, in the same unit.
-      rounds: measurements of ours.
+      other: makes one measurement of the reference, in the same unit.
+      rounds: number of measurements of ours.
 
     Returns:
       The ratios (rounds,), the measurements of ours (rounds,) and those of the other (rounds + 1,).
@@ -76,7 +76,7 @@ def in_turns(
     return ratios, own, others
 
 
-def side_by_side(
+def compare(
     name: str,
     ours: Callable[[], float],
     other: Callable[[], float],
@@ -84,17 +84,17 @@ def side_by_side(
     rounds: int,
     target: float,
     at_least: bool,
-    divided: str,
+    comparison: str,
     unit: str,
 ) -> Result:
-    """`in_turns` as a result; arguments as there and in `Result`."""
-    ratios, own, others = in_turns(ours, other, rounds)
+    """Returns `alternate` as a result; for the arguments, see there and `Result`."""
+    ratios, own, others = alternate(ours, other, rounds)
     figures = f"{statistics.median(own):.4g} / {statistics.median(others):.4g} {unit}"
-    return Result(name=name, ratios=ratios, target=target, at_least=at_least, divided=divided, figures=figures)
+    return Result(name=name, ratios=ratios, target=target, at_least=at_least, comparison=comparison, figures=figures)
 
 
 def print_table(results: Sequence[Result]) -> None:
-    """Prints the results, and the machine they hold for, on standard output."""
+    """Prints the results, and the machine they were measured on, to standard output."""
     table = rich.table.Table(title="Benchmarks", title_justify="left", caption=machine(), caption_justify="left")
     for column in ("name", "ratio", "range", "target", "", "figures", "what is divided by what"):
         table.add_column(column, no_wrap=column != "what is divided by what")
@@ -106,15 +106,15 @@ def print_table(results: Sequence[Result]) -> None:
             f"{'>=' if result.at_least else '<='} {result.target:g}",
             "met" if result.met else "MISSED",
             result.figures,
-            result.divided,
+            result.comparison,
         )
     console = rich.console.Console()
-    # Away from a terminal nothing is gained by folding lines at 80 characters.
+    # Without a terminal there is no reason to wrap lines at 80 characters.
     (console if console.is_terminal else rich.console.Console(width=200)).print(table)
 
 
 def machine() -> str:
-    """One line: processor, cores, JAX and date."""
+    """Returns one line: processor, cores, JAX version and date."""
     return (
         f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, jax {jax.__version__} on "
         f"{jax.default_backend()}, {time.strftime('%Y-%m-%d')}"

@@ -1,14 +1,14 @@
-"""near_duplicates: near duplicates among 60,000 images of 32x32x3, against scikit-learn's brute-force neighbours.
+"""near_duplicates: near duplicates among 60,000 images of 32x32x3, relative to scikit-learn's brute-force neighbours.
 
-The images are random fields with the spectrum of photographs, and one in a hundred is a copy of another one, shifted
-by a pixel. Two things of ours are timed. "pairs" is `neighbours.pairs_within` on the 64 averages of each image by
-which candidates are found. "images" is all of `image_duplicates.find`, from pixels to pairs that are aligned and
-confirmed; it compares those averages at five shifts, and fails if it misses copies.
+The images are random fields with the spectrum of photographs. One in a hundred is a copy of another, shifted by a
+pixel. Two things are timed. "pairs" is `neighbours.pairs_within` on the 64 averages of each image, which select
+candidates. "images" is all of `image_duplicates.find`, from pixels to aligned and confirmed pairs; it compares the
+averages at five shifts and fails if it misses copies.
 
-The other is `NearestNeighbors(algorithm="brute").radius_neighbors` of scikit-learn on the same vectors with the same
-radius, for "images" at the same five shifts, and nothing else. A sixth of the rows are asked for, as each row of a
-brute-force search costs the same. Each measurement has a process of its own, with all cores. The memory is the peak of
-the process that does "images", with the images, Python and JAX.
+The reference is scikit-learn's `NearestNeighbors(algorithm="brute").radius_neighbors` alone, on the same vectors with
+the same radius, for "images" at the same five shifts. It searches for a sixth of the rows, since each row of a
+brute-force search costs the same. Each measurement has its own process and all cores. The memory is the peak of the
+process that runs "images", including the images, Python and JAX.
 """
 
 import argparse
@@ -18,8 +18,8 @@ import time
 
 import numpy as np
 
-from benchmarks.measure import Result, in_turns
-from benchmarks.step_rate import in_fresh_process
+from benchmarks.measure import Result, alternate
+from benchmarks.step_rate import run_in_new_process
 
 IMAGES, RADIUS, SHIFTS = 60_000, 0.25, 5
 
@@ -30,22 +30,22 @@ _GIB = 2**30
 
 
 def run(options: argparse.Namespace) -> list[Result]:
-    """Three results: two ratios of rates, and the peak memory."""
+    """Returns three results: two ratios of rates, and the peak memory."""
     count = options.rows or IMAGES
     peaks = []
 
     def whole() -> float:
-        rate, peak = in_fresh_process(search_images, count)
+        rate, peak = run_in_new_process(search_images, count)
         peaks.append(peak / _GIB)
         return rate
 
     results = []
     for name, ours, searches, what in (
-        ("pairs", lambda: in_fresh_process(search_pairs, count), 1, "pairs within a distance"),
+        ("pairs", lambda: run_in_new_process(search_pairs, count), 1, "pairs within a distance"),
         ("images", whole, SHIFTS, f"from pixels to confirmed pairs, {SHIFTS} shifts"),
     ):
-        ratios, own, others = in_turns(
-            ours, lambda searches=searches: in_fresh_process(search_brute_force, count) / searches, _ROUNDS
+        ratios, own, others = alternate(
+            ours, lambda searches=searches: run_in_new_process(search_brute_force, count) / searches, _ROUNDS
         )
         results.append(
             Result(
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> list[Result]:
                 ratios=ratios,
                 target=5.0,
                 at_least=True,
-                divided=f"images/s of {count}: {what} / scikit-learn's brute-force neighbours on the same vectors",
+                comparison=f"images/s of {count}: {what} / scikit-learn's brute-force neighbours on the same vectors",
                 figures=f"{statistics.median(own):.4g} / {statistics.median(others):.4g} images/s",
             )
         )
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> list[Result]:
             ratios=peaks,
             target=4.0,
             at_least=False,
-            divided=f"GiB at the peak of the process that finds the near duplicates of {count} images",
+            comparison=f"GiB at the peak of the process that finds the near duplicates of {count} images",
             figures=f"{max(peaks):.3g} GiB",
         )
     )
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> list[Result]:
 
 
 def search_pairs(count: int) -> float:
-    """Images a second."""
+    """Images per second."""
     from diagnostics.quality import neighbours
 
     vectors = _vectors(count)
@@ -82,7 +82,7 @@ def search_pairs(count: int) -> float:
 
 
 def search_brute_force(count: int) -> float:
-    """Images a second."""
+    """Images per second."""
     from sklearn.neighbors import NearestNeighbors
 
     vectors = _vectors(count)
@@ -95,12 +95,12 @@ def search_brute_force(count: int) -> float:
 
 
 def search_images(count: int) -> tuple[float, int]:
-    """Images a second, and bytes of memory at the peak. Compiling is part of it."""
+    """Images per second including compilation, and the peak memory in bytes."""
     from diagnostics.quality import image_duplicates
 
     images = _images(count)
     began = time.perf_counter()
-    found = image_duplicates.find(_Held(images), np.arange(count))
+    found = image_duplicates.find(_InMemory(images), np.arange(count))
     seconds = time.perf_counter() - began
     copies = {(int(copy) - len(images) // _COPIES, int(copy)) for copy in _copies(count)}
     if len(copies & set(map(tuple, found.pairs.tolist()))) < 0.95 * len(copies):
@@ -108,8 +108,8 @@ def search_images(count: int) -> tuple[float, int]:
     return count / seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-class _Held:
-    """Images in memory, read as `diagnostics.examples.Examples` are."""
+class _InMemory:
+    """Images in memory with the interface of `diagnostics.examples.Examples`."""
 
     def __init__(self, images: np.ndarray):
         self._images = images
@@ -126,16 +126,16 @@ class _Held:
 def _vectors(count: int) -> np.ndarray:
     from diagnostics.quality import image_duplicates
 
-    return image_duplicates.averages(_Held(_images(count)), np.arange(count))[0][0]
+    return image_duplicates.averages(_InMemory(_images(count)), np.arange(count))[0][0]
 
 
 def _copies(count: int) -> np.ndarray:
-    """Images that are copies: the last ones, each of the one a hundredth of the set before it."""
+    """Returns the positions of the copies: the last ones, each of the image a hundredth of the set before it."""
     return np.arange(count - count // _COPIES, count)
 
 
 def _images(count: int) -> np.ndarray:
-    """Images whose amplitudes fall with the frequency, as those of photographs do (Field 1987)."""
+    """Returns images whose amplitudes fall with frequency, as in photographs (Field 1987)."""
     generator = np.random.default_rng(0)
     across, down = np.meshgrid(np.fft.rfftfreq(_SIDE), np.fft.fftfreq(_SIDE))
     fall = (1 / np.maximum(np.hypot(across, down), 1 / _SIDE)).astype(np.float32)[None, :, :, None]
@@ -143,7 +143,7 @@ def _images(count: int) -> np.ndarray:
     for start in range(0, count, 1024):
         own = images[start : start + 1024]
         noise = generator.standard_normal(own.shape, np.float32)
-        # What the channels have in common is most of it.
+        # The channels share most of their signal.
         noise = noise + 2 * noise.mean(axis=3, keepdims=True) * _CHANNELS**0.5
         field = np.fft.irfft2(np.fft.rfft2(noise, axes=(1, 2)) * fall, s=(_SIDE, _SIDE), axes=(1, 2))
         field = field / field.std(axis=(1, 2, 3), keepdims=True)

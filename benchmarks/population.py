@@ -1,14 +1,15 @@
-"""population: many trainings in one compiled program, against other ways to make them.
+"""population: many trainings in one compiled program, relative to other ways to run them.
 
 - `grid_search`: 64 settings of learning rate and weight decay with 5 folds, 320 trainings of configs/digits_mlp.py for
-  20 epochs. The other is scikit-learn's `GridSearchCV` over an `MLPClassifier` of the same layers, batch and epochs,
-  with two jobs. The ratio is its time over ours, compilation included, imports left out on both sides.
-- `process_per_training`: the same 320 trainings, each as a process `experiments.train` of its own, two at a time, as
-  tools do that start a command for each trial. Its time is that of 6 of them, times 320 / 6; only the arithmetic of a
-  fold is the same (as many rows, by data.validation), not the rows.
-- `loop`: 16, 4 and 4 trainings of digits_mlp, digits_vit and digits_resnet, against a Python loop over the compiled
-  step on one device, one training after the other. Compilation included on both sides, nothing cached.
-- `lanes`: the share of the lanes' time that is spent on steps, while 64 trainings are halved by a factor of three.
+  20 epochs. The other is scikit-learn's `GridSearchCV` over an `MLPClassifier` with the same layers, batch size and
+  epochs, and two jobs. The ratio is its time over ours, including compilation and excluding imports on both sides.
+- `process_per_training`: the same 320 trainings, each in a separate process of `experiments.train`, two at a time, as
+  tools do that start a command for each trial. The time is that of 6 trainings, times 320 / 6. Each fold has the same
+  number of rows (through data.validation) but not the same rows.
+- `loop`: 16, 4 and 4 trainings of digits_mlp, digits_vit and digits_resnet, relative to a Python loop over the compiled
+  step on one device, one training after the other. Includes compilation on both sides, with nothing cached.
+- `lanes`: the share of the lanes' time that is spent on steps, in successive halving of 64 trainings by a factor of
+  three.
 """
 
 import argparse
@@ -27,19 +28,19 @@ import numpy as np
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from benchmarks import load_config
-from benchmarks.measure import Result, side_by_side
-from benchmarks.step_rate import in_fresh_process, parsed
+from benchmarks.measure import Result, compare
+from benchmarks.step_rate import parse_config, run_in_new_process
 
 _ROUNDS = 3
 _RATES, _DECAYS = np.geomspace(1e-4, 1e-2, 8), np.geomspace(1e-3, 1.0, 8)
 _FOLDS, _EPOCHS = 5, 20
 _SAMPLED_PROCESSES = 6
-# Config: trainings, epochs, the least ratio.
+# Config: trainings, epochs, and the target ratio.
 _LOOPED = {"digits_mlp": (16, 100, 2.0), "digits_vit": (4, 10, 0.95), "digits_resnet": (4, 10, 0.95)}
 
 
 def run(options: argparse.Namespace) -> list[Result]:
-    """One result for each rival."""
+    """Returns one result for each comparison."""
     del options
     grid = _config("digits_mlp", _EPOCHS).to_json()
     trainings = len(_RATES) * len(_DECAYS) * _FOLDS
@@ -47,17 +48,17 @@ def run(options: argparse.Namespace) -> list[Result]:
     results = [
         _times(
             "population/grid_search",
-            lambda: in_fresh_process(grid_seconds, grid),
-            lambda: in_fresh_process(sklearn_seconds, grid),
+            lambda: run_in_new_process(grid_seconds, grid),
+            lambda: run_in_new_process(sklearn_seconds, grid),
             4.0,
             f"seconds, {what}: scikit-learn's GridSearchCV, two jobs / a population",
         ),
         _times(
             "population/process_per_training",
-            lambda: in_fresh_process(grid_seconds, grid),
+            lambda: run_in_new_process(grid_seconds, grid),
             lambda: process_seconds(grid) * trainings / _SAMPLED_PROCESSES,
             10.0,
-            f"seconds, {what}: a process of its own for each, two at a time / a population",
+            f"seconds, {what}: a separate process for each, two at a time / a population",
         ),
     ]
     for name, (members, epochs, target) in _LOOPED.items():
@@ -65,13 +66,13 @@ def run(options: argparse.Namespace) -> list[Result]:
         results.append(
             _times(
                 f"population/loop, {name}",
-                lambda config=config, members=members: in_fresh_process(chosen_seconds, (config, members)),
-                lambda config=config, members=members: in_fresh_process(looped_seconds, (config, members)),
+                lambda config=config, members=members: run_in_new_process(population_seconds, (config, members)),
+                lambda config=config, members=members: run_in_new_process(loop_seconds, (config, members)),
                 target,
                 f"seconds, {members} trainings of {epochs} epochs, configs/{name}.py: in a loop / a population",
             )
         )
-    busy = [in_fresh_process(halved_busy, grid) for _ in range(_ROUNDS)]
+    busy = [run_in_new_process(busy_share, grid) for _ in range(_ROUNDS)]
     return [
         *results,
         Result(
@@ -79,21 +80,21 @@ def run(options: argparse.Namespace) -> list[Result]:
             ratios=busy,
             target=0.9,
             at_least=True,
-            divided="steps of trainings / steps there was time for, 64 trainings halved by three",
+            comparison="steps taken / steps that the time allowed, halving of 64 trainings by three",
             figures="",
         ),
     ]
 
 
 def grid_seconds(config: str) -> float:
-    """Of the grid search by a population."""
+    """Seconds of the grid search as a population."""
     from experiments.populations import population_devices
 
     population_devices()
     from data.pool import load_pool
     from trainers.populations.population import Population
 
-    whole = parsed(config)
+    whole = parse_config(config)
     began = time.perf_counter()
     pool = load_pool(whole.data, seed=0)
     trained = Population(whole, pool, progress=False)
@@ -103,7 +104,7 @@ def grid_seconds(config: str) -> float:
 
 
 def sklearn_seconds(config: str) -> float:
-    """Of the grid search by scikit-learn."""
+    """Seconds of the grid search by scikit-learn."""
     from joblib.externals.loky import get_reusable_executor
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
@@ -112,7 +113,7 @@ def sklearn_seconds(config: str) -> float:
 
     os.environ["PYTHONWARNINGS"] = "ignore"
     warnings.simplefilter("ignore", ConvergenceWarning)
-    whole = parsed(config)
+    whole = parse_config(config)
     pool = load_pool(whole.data, seed=0)
     rows = pool.splits["train"]
     inputs, labels = pool.inputs[rows].reshape(len(rows), -1) / 255.0, pool.labels[rows]
@@ -130,14 +131,14 @@ def sklearn_seconds(config: str) -> float:
     began = time.perf_counter()
     search.fit(inputs, labels)
     seconds = time.perf_counter() - began
-    # Its workers would wait for more work, and this process for them.
+    # The workers would wait for more work, and this process for the workers.
     get_reusable_executor().shutdown(wait=True)
     return seconds
 
 
 def process_seconds(config: str) -> float:
-    """Of some trainings, each a process, two at a time."""
-    whole = parsed(config)
+    """Seconds of some trainings, each in its own process, two at a time."""
+    whole = parse_config(config)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         for first in range(0, _SAMPLED_PROCESSES, 2):
@@ -155,32 +156,32 @@ def process_seconds(config: str) -> float:
                 for number in (first, first + 1)
             ]
             if any(process.wait() for process in pair):
-                raise RuntimeError("a training of its own failed")
+                raise RuntimeError("a separate training failed")
     return time.perf_counter() - began
 
 
-def chosen_seconds(arguments: Sequence) -> float:
-    """Of trainings as a population, run as it chooses."""
+def population_seconds(arguments: Sequence) -> float:
+    """Seconds of the trainings as a population, in the mode that it chooses."""
     from experiments.populations import population_devices
 
     population_devices()
     return _seconds(*arguments, mode="auto")
 
 
-def looped_seconds(arguments: Sequence) -> float:
-    """Of trainings one after the other, by a loop over a compiled step on one device."""
+def loop_seconds(arguments: Sequence) -> float:
+    """Seconds of the trainings one after the other, by a loop over a compiled step on one device."""
     return _seconds(*arguments, mode="loop")
 
 
-def halved_busy(config: str) -> float:
-    """The share of the lanes' time that is spent on steps."""
+def busy_share(config: str) -> float:
+    """Returns the share of the lanes' time that is spent on steps."""
     from experiments.populations import population_devices
 
     population_devices()
     from data.pool import load_pool
     from trainers.populations.population import Population
 
-    whole = parsed(config)
+    whole = parse_config(config)
     whole.train.duration = "27 epochs"
     pool = load_pool(whole.data, seed=0)
     live = _grid_members(pool)[::_FOLDS]
@@ -192,12 +193,12 @@ def halved_busy(config: str) -> float:
     return trained.summary["busy"]
 
 
-def _times(name: str, ours, other, target: float, divided: str) -> Result:
-    """How many times as long the other takes."""
-    swapped = side_by_side(
-        name, ours, other, rounds=_ROUNDS, target=target, at_least=True, divided=divided, unit="s (ours / other)"
+def _times(name: str, ours, other, target: float, comparison: str) -> Result:
+    """Returns how many times as long the other takes."""
+    inverse = compare(
+        name, ours, other, rounds=_ROUNDS, target=target, at_least=True, comparison=comparison, unit="s (ours / other)"
     )
-    return dataclasses.replace(swapped, ratios=[1 / ratio for ratio in swapped.ratios])
+    return dataclasses.replace(inverse, ratios=[1 / ratio for ratio in inverse.ratios])
 
 
 def _config(name: str, epochs: int) -> ml_collections.ConfigDict:
@@ -232,7 +233,7 @@ def _seconds(config: str, members: int, *, mode: str) -> float:
     from data.pool import load_pool
     from trainers.populations.population import Member, Population
 
-    whole = parsed(config)
+    whole = parse_config(config)
     whole.population.mode = mode
     began = time.perf_counter()
     pool = load_pool(whole.data, seed=0)

@@ -1,11 +1,10 @@
-"""pretrained: what it takes to read a file of weights into the layout of our models.
+"""pretrained: time and memory to load a file of weights into the layout of our models.
 
-A safetensors file of the size of ViT-B/16 in float32 is written, and read in turns by `models.pretrained.load` and by
-`safetensors.numpy.load_file`, from the file system's cache. `pretrained/time` is the first time divided by the second.
-What our layout has otherwise (dense layers the other way round) is a view then, and copied when JAX makes an array of
-it, which is not counted: 0.2 s on two cores.
-`pretrained/memory` is the most memory that a new process holds while it loads, above what it held before, divided by
-the size of the parameters.
+Writes a safetensors file of the size of ViT-B/16 in float32. `models.pretrained.load` and `safetensors.numpy.load_file`
+read it alternately from the file system's cache. `pretrained/time` is the first time divided by the second. Where our
+layout differs (dense layers are transposed), loading returns a view. The copy when JAX makes an array of it is not
+counted: 0.2 s on two cores. `pretrained/memory` is the peak memory of a new process while it loads, minus its memory
+before, divided by the size of the parameters.
 """
 
 import argparse
@@ -32,7 +31,7 @@ _WIDTH, _DEPTH, _MLP_SIZE = 768, 12, 3072
 
 
 def run(options: argparse.Namespace) -> list[Result]:
-    """Two results."""
+    """Returns two results."""
     del options
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder)
@@ -48,7 +47,7 @@ def run(options: argparse.Namespace) -> list[Result]:
             ratios=[one / other for one, other in zip(ours, theirs, strict=True)],
             target=1.5,
             at_least=False,
-            divided="loading into our layout / reading by safetensors alone",
+            comparison="loading into our layout / reading by safetensors alone",
             figures=f"{np.median(ours):.2f} s / {np.median(theirs):.2f} s",
         ),
         Result(
@@ -56,16 +55,16 @@ def run(options: argparse.Namespace) -> list[Result]:
             ratios=[peak / num_bytes for peak in peaks],
             target=1.3,
             at_least=False,
-            divided="peak memory of loading / parameters",
+            comparison="peak memory of loading / parameters",
             figures=f"{np.median(peaks) / 1e6:.0f} MB / {num_bytes / 1e6:.0f} MB",
         ),
     ]
 
 
 def measure_peak(source: str) -> int:
-    """Bytes that this process holds at most while it loads, above what it held before."""
+    """Returns the peak memory of this process while it loads, minus its memory before, in bytes."""
     model = _model(source)
-    # Resets the high-water mark of this process to what it holds now.
+    # Resets the peak memory of this process to its current memory.
     pathlib.Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = _high_water_mark()
     pretrained.load(source, model)
@@ -98,7 +97,7 @@ def _model(source: str) -> Model:
 
 
 def _write(folder: pathlib.Path) -> int:
-    """Writes random weights as transformers would; returns the bytes of the parameters."""
+    """Writes random weights in the layout of transformers; returns the bytes of the parameters."""
     width = _WIDTH
     shapes = {
         "vit.embeddings.cls_token": (1, 1, width),

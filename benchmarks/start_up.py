@@ -1,16 +1,15 @@
 """start_up: the time from the start of `python -m experiments.train` to the end of its first step.
 
 Ours is `python -m experiments.train --config=configs/digits_resnet.py` with a log line after every step, from the start
-of the process to the "time" of the first line of its `metrics.jsonl`; then it is killed. The other is
-`python -m benchmarks.bare_start`, a script that imports the same libraries, reads the same config and the same decoded
-images, builds the same model and takes the same step jitted, by hand, from the start of the process to the end of that
-step; its docstring and that of `benchmarks/bare.py` say what it does and what it leaves out. Ours does all it always
-does besides: it checks the config and the data, splits them, fits the scaling, opens the run directory and the
-checkpoints, and writes the first files.
+of the process to the "time" of the first line of its `metrics.jsonl`; then the process is killed. The other is `python
+-m benchmarks.bare_start`, from the start of the process to the end of its step. That script imports the same libraries,
+reads the same config and the same decoded images, builds the same model and takes the same jitted step, written by
+hand. Its docstring and that of `benchmarks/bare.py` say what is included and what is not. Ours also does its usual
+work: it checks the config and the data, splits them, fits the scaling, opens the run directory and the checkpoints, and
+writes the first files.
 
-For both, files (libraries, bytecode, decoded images) have been read once before. Measured twice: `cold` compiles
-everything anew (no cache of compiled programs), `warm` finds all compiled programs in JAX's cache on disk, each side in
-its own.
+For both, the files (libraries, bytecode, decoded images) have been read once before. `cold` compiles everything,
+without a compilation cache. `warm` finds all programs in JAX's cache on disk; each side has its own.
 """
 
 import argparse
@@ -26,7 +25,7 @@ import numpy as np
 
 import data
 from benchmarks import load_config
-from benchmarks.measure import Result, side_by_side
+from benchmarks.measure import Result, compare
 
 CONFIG = "configs/digits_resnet.py"
 TARGET = 1.3
@@ -35,7 +34,7 @@ _LONGEST_SECONDS = 300
 
 
 def run(options: argparse.Namespace) -> list[Result]:
-    """Two results, cold and warm."""
+    """Returns two results, cold and warm."""
     del options
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -46,15 +45,15 @@ def run(options: argparse.Namespace) -> list[Result]:
             _ours(folder, caches[0])
             _bare(digits, caches[1])
             results.append(
-                side_by_side(
+                compare(
                     f"start_up/{name}",
                     lambda cache=caches[0]: _ours(folder, cache),
                     lambda cache=caches[1]: _bare(digits, cache),
                     rounds=_ROUNDS,
                     target=TARGET,
                     at_least=False,
-                    divided=f"start to the end of the first step, {CONFIG}, {name} cache of programs: "
-                    "experiments.train / a script by hand",
+                    comparison=f"start to the end of the first step, {CONFIG}, {name} compilation cache: "
+                    "experiments.train / a hand-written script",
                     unit="s",
                 )
             )
@@ -62,7 +61,7 @@ def run(options: argparse.Namespace) -> list[Result]:
 
 
 def _write_digits(path: pathlib.Path) -> pathlib.Path:
-    """The decoded images and labels of the training split; reading them also fills the project's own cache."""
+    """Writes decoded images and labels of the training split; reading them also fills the cache."""
     config = load_config(CONFIG)
     split = data.load(config.data, seed=config.seed).splits["train"]
     np.savez(path, images=split.read(np.arange(len(split))), labels=split.labels)

@@ -1,9 +1,9 @@
-"""The script that `input_streamed` compares with: a PyTorch DataLoader; imports torch, Pillow and NumPy only.
+"""The script that `input_streamed` compares with: a PyTorch DataLoader. Imports only torch, Pillow and NumPy.
 
     .venv-torch/bin/python benchmarks/torch_loader.py FOLDER BATCH_SIZE WORKERS WARM_IMAGES IMAGES
 
-FOLDER holds `<class>/*.jpg` or `.png`. For each line on standard input it reads as many images as asked, the first ones
-uncounted, and prints images per second.
+FOLDER holds `<class>/*.jpg` or `.png`. For each line on standard input, the script reads WARM_IMAGES images without
+timing, then IMAGES images, and prints images per second.
 """
 
 import pathlib
@@ -16,7 +16,7 @@ import torch.utils.data
 
 
 class Images(torch.utils.data.Dataset):
-    """The images of a folder and their classes, as one would write it by hand."""
+    """The images of a folder and their classes, as a typical hand-written Dataset."""
 
     def __init__(self, folder: str):
         classes = sorted(path for path in pathlib.Path(folder).iterdir() if path.is_dir())

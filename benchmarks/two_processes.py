@@ -1,9 +1,9 @@
-"""two_processes: what it costs to share the same cores between two processes that train together.
+"""two_processes: the cost of sharing the same cores between two processes that train together.
 
-Both sides are `python -m experiments.train` on configs/digits_vit.py with steps dispatched one by one, the same
-global batch and no evaluations: one process, against two that are joined over loopback and each read half of the batch.
-The ratio is the time of a step of the two divided by that of the one, each from its `summary.json`, which leaves the
-compilation out. They share the cores, so nothing can be gained; what is lost goes into exchanging gradients.
+Both sides are `python -m experiments.train` on configs/digits_vit.py with steps dispatched one by one, the same global
+batch and no evaluations: one process, or two that are connected over loopback and read half of the batch each. The
+ratio is the step time of the two processes divided by that of the one, from their `summary.json`, which excludes
+compilation. They share the cores, so nothing can be gained; the loss is the exchange of gradients.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 
-from benchmarks.measure import Result, side_by_side
+from benchmarks.measure import Result, compare
 
 CONFIG = "configs/digits_vit.py"
 TARGET = 1.2
@@ -24,24 +24,24 @@ _STEPS = 200
 
 
 def run(options: argparse.Namespace) -> list[Result]:
-    """One result."""
+    """Returns one result."""
     del options
     return [
-        side_by_side(
+        compare(
             "two_processes",
             lambda: seconds_per_step(2),
             lambda: seconds_per_step(1),
             rounds=_ROUNDS,
             target=TARGET,
             at_least=False,
-            divided=f"time of a step, {CONFIG}, the same global batch and cores: two joined processes / one",
+            comparison=f"step time, {CONFIG}, the same global batch and cores: two processes / one",
             unit="s",
         )
     ]
 
 
 def seconds_per_step(count: int) -> float:
-    """The time of a step of a training by `count` processes."""
+    """Trains with `count` processes, and returns the time of a step."""
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
