@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import ml_collections
 import numpy as np
@@ -14,6 +15,9 @@ from data.sources import folder
 from data.sources.table_source import TableTexts
 from data.tokenizer import Tokenizer
 from plumbline import UserError
+
+if TYPE_CHECKING:
+    import pandas
 
 # Images or texts in one chunk, so that a folder of any size can be predicted.
 _CHUNK = 1024
@@ -60,6 +64,44 @@ def read_inputs(
     return read(features, config, paths)
 
 
+def read_frame(features: Features, config: ml_collections.ConfigDict, frame: "pandas.DataFrame") -> Chunk:
+    """Reads the rows of a DataFrame by the code that read the training table.
+
+    Args:
+      features: of the training set.
+      config: `config.data` of the training.
+      frame: with the input columns, or the column of texts; the target column may be missing.
+
+    Returns:
+      The inputs; `names` are the labels of the frame's index.
+
+    Raises:
+      UserError: the model was not trained on a table, or a column is missing or has another type.
+    """
+    import pyarrow
+
+    if features.kind == "image" or (features.kind == "text" and not config.text):
+        raise UserError(
+            f"inputs: a DataFrame given, but the model was trained on {features.kind}s; give files or arrays"
+        )
+    frame = frame.rename(columns=str)
+    names = [str(label) for label in frame.index]
+    try:
+        arrow = pyarrow.Table.from_pandas(frame, preserve_index=False)
+    except pyarrow.ArrowException as error:
+        raise UserError(f"inputs: a column of the DataFrame holds mixed types ({error}); convert it") from None
+    table = tables.from_arrow(
+        arrow,
+        name="the DataFrame",
+        missing_values=config.missing_values,
+        typed=True,
+        line=lambda row: names[row],
+        fingerprint="",
+        field="inputs",
+    )
+    return _chunk(features, config, table, names)
+
+
 def _read_images(features: Features, config: ml_collections.ConfigDict, paths: list[str]) -> Iterator[Chunk]:
     files = [file for path in paths for file in _files(pathlib.Path(path), images.EXTENSIONS, "image")]
     # The shape is settled by now, so an image of another one is brought to it even if training had none.
@@ -91,27 +133,16 @@ def _files(path: pathlib.Path, extensions: tuple[str, ...], noun: str) -> list[p
 
 def _read_texts(features: Features, config: ml_collections.ConfigDict, paths: list[str]) -> Iterator[Chunk]:
     """Texts in files and, if the model was trained on a column of a table, in that column of others."""
-    chosen = Tokenizer(features.tokenizer)
-
-    def encoded(texts: list[str], names: list[str]) -> np.ndarray:
-        return text_splits.encode(texts, chosen, features.shape[0], name=lambda row: f"'{names[row]}'", field="inputs")
-
     for path in map(pathlib.Path, paths):
         if config.text and path.is_file() and path.suffix.lower() not in folder.TEXT_EXTENSIONS:
             table = tables.read(str(path), config.missing_values, "inputs")
-            if config.text not in table.columns:
-                known = ", ".join(table.columns)
-                raise UserError(f"inputs: '{path}' lacks the column '{config.text}' of texts; it has {known}")
-            found = TableTexts(table, config.text)
-            texts = [found.text(row) for row in range(len(found))]
-            names = [f"{path}:{table.line(row)}" for row in range(table.num_rows)]
-            yield Chunk(names=names, inputs=encoded(texts, names), labels=_labels(features, table))
+            yield _chunk(features, config, table, [f"{path}:{table.line(row)}" for row in range(table.num_rows)])
             continue
         files = _files(path, folder.TEXT_EXTENSIONS, "text")
         for start in range(0, len(files), _CHUNK):
             names = [str(file) for file in files[start : start + _CHUNK]]
             texts = [folder.decoded(pathlib.Path(name).read_bytes(), f"'{name}'", "inputs") for name in names]
-            yield Chunk(names=names, inputs=encoded(texts, names), labels=None)
+            yield Chunk(names=names, inputs=_tokens(features, texts, names), labels=None)
 
 
 def _read_tables(features: Features, config: ml_collections.ConfigDict, paths: list[str]) -> Iterator[Chunk]:
@@ -121,11 +152,24 @@ def _read_tables(features: Features, config: ml_collections.ConfigDict, paths: l
                 f"inputs: '{path}' is no table; the model was trained on a table, give CSV or Parquet files"
             )
         table = tables.read(path, config.missing_values, "inputs")
-        yield Chunk(
-            names=[f"{path}:{table.line(row)}" for row in range(table.num_rows)],
-            inputs=tables.encode(table, features.columns),
-            labels=_labels(features, table),
-        )
+        yield _chunk(features, config, table, [f"{path}:{table.line(row)}" for row in range(table.num_rows)])
+
+
+def _chunk(features: Features, config: ml_collections.ConfigDict, table: tables.Table, names: list[str]) -> Chunk:
+    """The rows of a table, as inputs of a model of tables or of texts in one of its columns."""
+    if features.kind == "table":
+        return Chunk(names=names, inputs=tables.encode(table, features.columns), labels=_labels(features, table))
+    if config.text not in table.columns:
+        known = ", ".join(table.columns)
+        raise UserError(f"inputs: '{table.name}' lacks the column '{config.text}' of texts; it has {known}")
+    found = TableTexts(table, config.text)
+    texts = [found.text(row) for row in range(len(found))]
+    return Chunk(names=names, inputs=_tokens(features, texts, names), labels=_labels(features, table))
+
+
+def _tokens(features: Features, texts: list[str], names: list[str]) -> np.ndarray:
+    chosen = Tokenizer(features.tokenizer)
+    return text_splits.encode(texts, chosen, features.shape[0], name=lambda row: f"'{names[row]}'", field="inputs")
 
 
 def _labels(features: Features, table: tables.Table) -> list[str | float | None] | None:

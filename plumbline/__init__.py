@@ -1,9 +1,23 @@
 """What every room stands on: the version and the one error that is the user's to mend."""
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from typing import Any
 
 __version__ = "0.1.0"
+
+# The Python API, loaded at first use: `import plumbline` imports nothing else. docs/python.md shows each of them.
+_PUBLIC = {
+    "Member": "plumbline.public.training",
+    "Run": "plumbline.public.run",
+    "load_config": "plumbline.public.training",
+    "load_pool": "plumbline.public.training",
+    "open_run": "plumbline.public.run",
+    "runs": "reporting.run_records",
+    "train": "plumbline.public.training",
+    "train_population": "plumbline.public.training",
+}
 
 # So many names are listed in full; of more, a few.
 _LISTED, _NEAREST = 40, 5
@@ -15,6 +29,22 @@ class UserError(ValueError):
 
 class Preempted(Exception):
     """A signal to stop has come, and all that has to be is saved: exit code 42, run the same command again."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'plumbline' has no attribute '{name}'")
+    from plumbline.rooms import hidden_room
+
+    if hidden := hidden_room():
+        raise UserError(hidden)
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})
 
 
 def unknown_name(where: str, name: object, known: Iterable[str]) -> UserError:

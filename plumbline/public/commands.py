@@ -13,6 +13,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "export": "write the weights in the layout of transformers, timm or big_vision",
     },
     "Compare and choose": {
+        "runs": "list all runs below a folder in one table",
         "sweep": "search for better hyperparameters",
         "crossvalidate": "estimate accuracy by folds, with a prediction for every row",
         "ablate": "compare variants of a config over seeds",

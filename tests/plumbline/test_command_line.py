@@ -1,8 +1,10 @@
 """The `plumbline` command, in folders whose `data/` and `models/` belong to the user."""
 
+import json
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -93,8 +95,13 @@ def test_training_works_beside_folders_named_data_and_models(run, script, folder
     quick = ("--config=configs/digits_linear.py", "--config.train.duration=2 steps", "--config.train.tensorboard=False")
     trained = run(script, "train", *quick, "--workdir=run", cwd=folder)
     assert "done: run" in trained.stdout
+    (start,) = json.loads((folder / "run" / "provenance.json").read_text())["starts"]
+    assert start["command"] == shlex.join(["plumbline", "train", *quick, "--workdir=run"])
+    assert start["folder"] == str(folder)
     again = run(sys.executable, "-m", "experiments.train", *quick, "--workdir=run", cwd=folder)
     assert "is done already" in again.stderr
+    code = "import plumbline; print(plumbline.open_run('run').config.data.source)"
+    assert run(sys.executable, "-c", code, cwd=folder).stdout == "digits\n"
 
 
 @pytest.mark.parametrize("name", ["data/__init__.py", "models.py"])
@@ -108,6 +115,8 @@ def test_a_package_of_the_same_name_is_one_line_of_error(name, run, script, fold
     assert [line[: len(expected)] for line in lines] == [expected]
     # The script does not look into the current folder.
     assert "error: --workdir: missing" in run(script, "evaluate", cwd=folder, code=2).stderr
+    code = "import plumbline\ntry: plumbline.open_run\nexcept plumbline.UserError as error: print(error)"
+    assert run(sys.executable, "-c", code, cwd=folder).stdout.startswith(expected.removeprefix("error: "))
 
 
 def test_flags_and_exit_codes_are_those_of_the_module(run, script, tmp_path):

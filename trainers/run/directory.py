@@ -1,11 +1,12 @@
 """The run directory: the files that whatever makes a run writes, and every later command reads.
 
-`config.json` (resolved), `features.json` (what an example is), `tokenizer.json` (of texts, for others), `fitted.npz`
-(arrays fitted on the training rows), `rows.npz` (which rows were left out or count less, if any), `execution.json` (how
-steps are dispatched), `rollback.json` (if it went back after diverging), `status.json`, `metrics.jsonl`,
-`goodput.jsonl` (where wall time went), `summary.json`, `tensorboard/` and `checkpoints/` (whole train states, with the
-parameters that were best on the validation split); of a run that began with a source `transfer.txt` (what came from
-where) and, if it was checked, `scratch/` (the same training without it) and `transfer_check.json`.
+`config.json` (resolved), `provenance.json` (command and commit of each start), `features.json` (what an example is),
+`tokenizer.json` (of texts, for others), `fitted.npz` (arrays fitted on the training rows), `rows.npz` (which rows were
+left out or count less, if any), `execution.json` (how steps are dispatched), `rollback.json` (if it went back after
+diverging), `status.json`, `metrics.jsonl`, `goodput.jsonl` (where wall time went), `summary.json`, `tensorboard/` and
+`checkpoints/` (whole train states, with the parameters that were best on the validation split); of a run that began
+with a source `transfer.txt` (what came from where) and, if it was checked, `scratch/` (the same training without it)
+and `transfer_check.json`.
 """
 
 import errno
@@ -28,7 +29,7 @@ import numpy as np
 
 from data import Dataset, Features, Kept
 from data.row_lists import RowLists
-from plumbline import UserError
+from plumbline import UserError, provenance
 from plumbline.files import replaced, write_text
 from trainers import settings
 
@@ -77,6 +78,7 @@ _FILES = (
     "goodput.jsonl",
     "transfer.txt",
     "transfer_check.json",
+    "provenance.json",
     "config.json",
 )
 
@@ -187,6 +189,7 @@ class RunDirectory:
             return
         if origin:
             write_text(self.path / "transfer.txt", origin)
+        self._write("provenance.json", provenance.add_start(self.provenance()))
         self._write("config.json", config.to_dict())
         self._write("features.json", dataset.features.to_json())
         if dataset.features.tokenizer:
@@ -245,6 +248,10 @@ class RunDirectory:
     def execution(self) -> dict[str, Any] | None:
         """How the run's steps are dispatched, once that has been chosen."""
         return self._read("execution.json") if (self.path / "execution.json").exists() else None
+
+    def provenance(self) -> dict[str, Any]:
+        """Command, folder, git commit and time of each start, as `plumbline.provenance`; empty of earlier versions."""
+        return self._read("provenance.json") if (self.path / "provenance.json").exists() else {}
 
     def rollback(self) -> dict[str, Any] | None:
         """From which step on how many batches are passed over, and why, if the run went back after diverging."""
