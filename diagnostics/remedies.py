@@ -14,15 +14,13 @@ from diagnostics.ablation import BASELINE
 from diagnostics.finding import Finding, Measure, Remedy, Table
 from plumbline import UserError, counted
 from trainers.populations.members import Member, Outcome, check_shared
-from trainers.settings import override
+from trainers.settings import FIELDS, override
 
 NAME = "tried_remedies"
 """Of the finding that says what became of them."""
 
 # Findings of these were looked for and not found, or cannot be judged: there is nothing to mend.
 _NOT_FOUND = ("none", "unknown")
-# What these change is the test split, or what is asked of it: figures before and after are of different things.
-_OTHER_TEST = ("data.classes", "data.source", "data.target", "data.task", "data.test")
 _ROWS = ("data.drop", "data.weights")
 
 
@@ -228,7 +226,7 @@ def with_verdicts(findings: Sequence[Finding], tried: Finding) -> list[Finding]:
 def _trial(name: str, finding: Finding, remedy: Remedy, config: ml_collections.ConfigDict) -> Trial:
     """Raises `UserError` where it cannot be tried."""
     for path in remedy.overrides:
-        if path in _OTHER_TEST:
+        if path in FIELDS and FIELDS[path].defines_test:
             raise UserError(f"{path} changes what is judged; compare by eye")
         if path == "data.examples_per_class":
             raise UserError("it makes trials of other changes faster, not the model better")

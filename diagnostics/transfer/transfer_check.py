@@ -13,21 +13,14 @@ from trainers.processes import coordination
 from trainers.run import transfer
 from trainers.run.directory import RunDirectory
 from trainers.run.inference import FinishedRun
-from trainers.settings import override
+from trainers.settings import FIELDS, override
 from trainers.step.objectives import bounds
 
-# What only makes sense for parameters that were trained before.
+# Without patterns no adapter reads rank and alpha.
 _FROM_SCRATCH = {
-    "transfer.source": "",
-    "transfer.allow": (),
-    "transfer.freeze": (),
-    "transfer.layer_decay": 0.0,
-    "transfer.head_learning_rate": 0.0,
-    "transfer.head_schedule": "",
-    "transfer.unfreeze": (),
-    "transfer.lora.patterns": (),
-    "transfer.cache_features": False,
-    "transfer.check": False,
+    path: field.default
+    for path, field in FIELDS.items()
+    if path.startswith("transfer.") and path not in ("transfer.lora.rank", "transfer.lora.alpha")
 }
 
 

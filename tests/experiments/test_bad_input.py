@@ -57,7 +57,7 @@ def images(folder, classes=("cat", "dog"), splits=("train", "test"), count=12):
         ([MLP, "--config.transfer.freeze=('hiden',)"], "transfer.freeze: 'hiden' is found in no parameter"),
         ([MLP, "--config.transfer.freeze=('.',)"], "transfer.freeze: ('.',) are found in all parameters, so"),
         ([MLP, "--config.transfer.layer_decay=1.5"], "transfer.layer_decay: 1.5 given; it must be at least 0"),
-        ([MLP, "--config.transfer.unfreeze=('head',)"], "transfer.unfreeze: 'head' is no pair of a"),
+        ([MLP, "--config.transfer.unfreeze=('head',)"], "transfer.unfreeze: 'head' is not a pair of a"),
         ([MLP, "--config.prune.sparsity=1.0"], "prune.sparsity: 1.0 given; it must be at least 0 and less than 1"),
         (
             [MLP, "--config.prune.sparsity=0.8", "--config.prune.end=101 epochs"],

@@ -11,37 +11,8 @@ import numpy as np
 
 from plumbline import UserError
 from trainers import settings
-from trainers.run.directory import compared
-from trainers.step import hyperparameters
 
 _NO_ROWS = np.zeros(0, np.int64)
-# What all members have in common: the rows there are, and where and how they are trained.
-_SHARED = ("data.", "mesh.", "parallel.", "execution.", "population.", "seed")
-# But of the data, these are fitted on each member's own rows.
-_FITTED = ("data.class_weights", "data.normalize")
-# What a run does that a member of a population does not.
-_OF_RUNS = {
-    "transfer.cache_features": "leave it out",
-    "transfer.check": "add a variant from scratch, {'transfer.source': ''}",
-}
-# Data of a compiled program, as hyperparameters are.
-_TRACED = frozenset(hyperparameters.FIELDS.values()) | {
-    "seed",
-    "train.duration",
-    "train.log_every",
-    "train.evaluate_every",
-    "train.checkpoint_every",
-    "train.patience",
-    "train.best_metric",
-    "schedule.warmup",
-    "schedule.rsqrt_timescale",
-    "prune.sparsity",
-    "prune.begin",
-    "prune.end",
-    "prune.every",
-}
-# But what is there or not makes another program, as the state is another one.
-_THERE_OR_NOT = ("train.ema_decay", "prune.sparsity")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,9 +80,8 @@ def check_shared(overrides: Mapping[str, Any]) -> None:
       UserError: one is the same for all members.
     """
     for path in overrides:
-        if path.startswith(_SHARED) and path not in _FITTED:
-            hint = "choose the seeds of the command instead" if path == "seed" else "train runs of their own for it"
-            raise UserError(f"{path}: is the same for all trainings of a population; {hint}")
+        if path in settings.FIELDS and settings.FIELDS[path].instead:
+            raise UserError(f"{path}: is the same for all trainings of a population; {settings.FIELDS[path].instead}")
 
 
 def check_possible(config: ml_collections.ConfigDict) -> None:
@@ -120,18 +90,17 @@ def check_possible(config: ml_collections.ConfigDict) -> None:
     Raises:
       UserError: something is.
     """
-    known = settings.fields(config)
-    for field, instead in _OF_RUNS.items():
-        if known[field]:
-            raise UserError(f"{field}: is for experiments.train, not for populations; {instead}")
+    values = settings.fields(config)
+    for path, field in settings.FIELDS.items():
+        if field.runs_only and values[path] != field.default:
+            raise UserError(f"{path}: is for experiments.train, not for populations; {field.runs_only}")
 
 
 def program_key(config: ml_collections.ConfigDict) -> str:
     """The same for configs that one compiled program serves: all of a config that is no data of it."""
-    flat = compared(config.to_dict())
-    flat["model.remat"] = config.model.remat
-    # Its entries are data, their number is not.
-    flat["schedule.step_at"] = len(config.schedule.step_at)
-    flat["transfer.unfreeze"] = [pattern for pattern, _ in config.transfer.unfreeze]
-    flat |= {name: flat[name] != 0 for name in _THERE_OR_NOT}
-    return json.dumps({n: v for n, v in flat.items() if n not in _TRACED.difference(_THERE_OR_NOT)}, default=list)
+    parts = {
+        path: settings.FIELDS[path].program if path in settings.FIELDS else lambda value: value
+        for path in settings.used_fields(config)
+    }
+    values = settings.fields(config)
+    return json.dumps({path: part(values[path]) for path, part in parts.items() if part is not None}, default=list)

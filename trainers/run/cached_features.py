@@ -16,16 +16,14 @@ from data import Dataset, Split, preprocessing
 from data.batches import evaluation_batches
 from data.split import ArrayReader
 from plumbline import UserError
+from trainers import settings
 from trainers.devices.dispatch import on_mesh
 from trainers.devices.mesh import in_flight, sharded_batch
 from trainers.processes import coordination
-from trainers.step import hyperparameters
 from trainers.step.optimizers import paths_and_leaves
 from trainers.step.state import InferenceState, Program
 
 _FIELD = "transfer.cache_features"
-_RANDOM = ("color", "mixup", "cutmix", "dropout", "stochastic_depth")
-_AUGMENT = ("crop_padding", "flip", "shift")
 
 
 def check(program: Program) -> None:
@@ -43,10 +41,10 @@ def check(program: Program) -> None:
             f"{_FIELD}: {others[0]} is trained as well; freeze all but the head, transfer.freeze=('^(?!head/)',), or "
             "leave it out"
         )
-    augment = [f"augment.{name}" for name in _AUGMENT if program.config.augment[name]]
-    drawn = augment + [hyperparameters.FIELDS[name] for name in _RANDOM if name in program.used]
-    if drawn:
-        raise UserError(f"{_FIELD}: {drawn[0]} gives other features at every step; set it to 0, or leave one of them")
+    values = settings.fields(program.config)
+    random = [path for path, field in settings.FIELDS.items() if field.random and values[path]]
+    if random:
+        raise UserError(f"{_FIELD}: {random[0]} gives other features at every step; set it to 0, or leave one of them")
     if coordination.process_count() > 1:
         raise UserError(f"{_FIELD}: is for one process; run it on one, or leave it out")
 

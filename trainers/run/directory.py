@@ -33,31 +33,6 @@ from plumbline import UserError, provenance
 from plumbline.files import replaced, write_text
 from trainers import settings
 
-# Fields that a resumed run may change: they say where and how it works, not what it computes.
-_OPERATIONAL = (
-    "data.cache_dir",
-    "data.findings",
-    "data.num_classes",
-    "data.num_examples",
-    "data.tfds_dir",
-    "data.workers",
-    "execution.compilation_cache",
-    "mesh.data",
-    "mesh.fsdp",
-    "mesh.tensor",
-    "model.remat",
-    "parallel.fsdp_min_size",
-    "parallel.mode",
-    "parallel.rules",
-    "population.lanes",
-    "population.mode",
-    "train.profile.start",
-    "train.profile.steps",
-    "train.tensorboard",
-    "transfer.cache_features",
-    "transfer.check",
-)
-
 _LOCK = ".lock"
 _MARK = ".mark-"
 # How long another process may take to see a new file; network file systems are slow at that.
@@ -370,14 +345,12 @@ class RunDirectory:
 
 
 def compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that make a run what it is, by path: neither operational ones nor those of models it does not use."""
-    model = config["model"]
-    sections = {f"model.{name}." for name, value in model.items() if isinstance(value, dict) and name != model["name"]}
-    return {
-        name: value
-        for name, value in settings.fields(config).items()
-        if name not in _OPERATIONAL and not name.startswith(tuple(sections))
-    }
+    """The fields that define a run, by path: none that a resumed run may change, and none of models it does not use."""
+    return {path: value for path, value in settings.used_fields(config).items() if not _may_change(path)}
+
+
+def _may_change(path: str) -> bool:
+    return path in settings.FIELDS and settings.FIELDS[path].may_change
 
 
 def _shown(fields: Mapping[str, Any], name: str) -> str:

@@ -3,10 +3,11 @@
 import dataclasses
 import functools
 import io
-import operator
 import os
 import pathlib
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import ml_collections
@@ -15,17 +16,18 @@ import rich.console
 from flax import nnx
 
 import models
+from configs.fields import Pretrained
 from data import Features
 from data.tokenizer import Tokenizer
 from models import lora, pretrained
 from models.interface import Model
 from models.pretrained.weights import ArrayWeights, tokenizer_beside
 from plumbline import UserError
+from trainers import settings
 from trainers.devices.mesh import data_mesh
 from trainers.processes import coordination
 from trainers.run import inference
 from trainers.run.directory import RunDirectory
-from trainers.settings import override
 from trainers.step.optimizers import paths_and_leaves
 from trainers.step.state import Program, Start
 
@@ -33,11 +35,7 @@ PRETRAINED = "pretrained"
 """The name of whatever model `transfer.source` holds."""
 
 _FIELD = "transfer.source"
-# What a config has of its own is kept: size and number of colours, which the source's weights are brought to, the
-# tokenizer, and what the head reads.
-_OF_DATA = ("data.image_size", "data.channels", "data.tokenizer")
-_KEPT = (*_OF_DATA, "model.bert.pooling", "model.gpt.pooling")
-_TAKEN_OVER = (*_OF_DATA, "data.normalize")
+_SET_BY_SOURCE = {path: field.pretrained for path, field in settings.FIELDS.items() if field.pretrained}
 
 
 def resolved(config: ml_collections.ConfigDict, directory: RunDirectory | None = None) -> ml_collections.ConfigDict:
@@ -58,11 +56,12 @@ def resolved(config: ml_collections.ConfigDict, directory: RunDirectory | None =
     if begun is not None and begun.transfer.source == config.transfer.source:
         own = begun.model[begun.model.name].to_dict()
         fields = {"model.name": begun.model.name} | {f"model.{begun.model.name}.{n}": v for n, v in own.items()}
-        fields |= {field: begun.data[field.partition(".")[2]] for field in _TAKEN_OVER}
+        fields |= {field: begun.data[field.partition(".")[2]] for field in _SET_BY_SOURCE if field.startswith("data.")}
     else:
         fields = _architecture(config.transfer.source)
-        fields = {field: value for field, value in fields.items() if field not in _KEPT or not _value(config, field)}
-    return override(config, fields)
+        values = settings.fields(config)
+        fields = {path: value for path, value in fields.items() if not _is_kept(path, values)}
+    return settings.override(config, fields)
 
 
 def begin_from(config: ml_collections.ConfigDict, program: Program) -> tuple[Start, str]:
@@ -186,5 +185,6 @@ def _check_tokens(source: str, features: Features) -> None:
         )
 
 
-def _value(config: ml_collections.ConfigDict, field: str) -> object:
-    return operator.attrgetter(field)(config)
+def _is_kept(path: str, values: Mapping[str, Any]) -> bool:
+    """Whether the config's own value of a field goes before that of the source."""
+    return _SET_BY_SOURCE.get(path) is Pretrained.IF_UNSET and bool(values[path])

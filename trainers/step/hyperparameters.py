@@ -11,28 +11,14 @@ import ml_collections
 import numpy as np
 from jax.typing import ArrayLike
 
+from configs.fields import Role
 from plumbline import UserError
+from trainers import settings
 from trainers.durations import Clock
 from trainers.step import pruning_schedule, schedules
 
-# Name in the train state -> config field.
-FIELDS = {
-    "learning_rate": "optimizer.learning_rate",
-    "weight_decay": "optimizer.weight_decay",
-    "momentum": "optimizer.momentum",
-    "b1": "optimizer.b1",
-    "b2": "optimizer.b2",
-    "clip_norm": "optimizer.clip_norm",
-    "dropout": "model.dropout",
-    "stochastic_depth": "model.stochastic_depth",
-    "label_smoothing": "objective.label_smoothing",
-    "color": "augment.color",
-    "mixup": "augment.mixup",
-    "cutmix": "augment.cutmix",
-    "ema_decay": "train.ema_decay",
-    "layer_decay": "transfer.layer_decay",
-    "head_learning_rate": "transfer.head_learning_rate",
-}
+FIELDS = {path.rpartition(".")[2]: path for path, field in settings.FIELDS.items() if field.role is Role.HYPERPARAMETER}
+"""The config field of each hyperparameter, by its name in the train state."""
 
 Hyperparameters = dict[str, ArrayLike]
 
