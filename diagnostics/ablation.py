@@ -10,9 +10,9 @@ import numpy as np
 from data.pool import Pool
 from diagnostics.statistics import Interval, mean_interval, paired_difference, within
 from plumbline import UserError, nearest
+from trainers import settings
 from trainers.populations.members import Member, Outcome, check_shared
 from trainers.run.evaluation import overall
-from trainers.settings import override
 from trainers.step.objectives import bounds
 
 BASELINE = "baseline"
@@ -81,7 +81,7 @@ def check(ablations: object, config: ml_collections.ConfigDict) -> Variants:
         raise UserError(f"ablations(): nothing but the {BASELINE}; add a variant to compare with it")
     for name, overrides in ablations.items():
         try:
-            override(config, overrides)
+            settings.check(settings.override(config, overrides))
             check_shared(overrides)
         except UserError as error:
             raise UserError(f"ablations(): '{name}': {error}") from None

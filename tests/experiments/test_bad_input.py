@@ -47,9 +47,9 @@ def images(folder, classes=("cat", "dog"), splits=("train", "test"), count=12):
         ([MLP, "--config.train.batch_size=2.5"], "--config.train.batch_size: '2.5' is no whole number"),
         ([MLP, "--overwrite=perhaps"], "--overwrite: 'perhaps' is neither true nor false"),
         ([MLP, "--distributed=yes"], "--distributed: unknown name 'yes'; known: auto, off, explicit"),
-        ([MLP, "--config.train.batch_size=0"], "train.batch_size: 0 given; it must be at least 1"),
+        ([MLP, "--config.train.batch_size=0"], "--config.train.batch_size: 0 given; it must be at least 1"),
         ([MLP, "--config.model.dropout=1.0"], "model.dropout: 1.0 given; it must be at least 0 and less than 1"),
-        ([MLP, "--config.model.name=mpl"], "model.name: unknown name 'mpl'; did you mean 'mlp'?"),
+        ([MLP, "--config.model.name=mpl"], "--config.model.name: unknown name 'mpl'; did you mean 'mlp'?"),
         ([MLP, "--config.train.duration=long"], "train.duration: 'long' is no duration"),
         ([MLP, "--config.train.duration=0 steps"], "train.duration: '0 steps' is less than one step"),
         ([MLP, "--config.train.best_metric=acuracy"], "train.best_metric: unknown name 'acuracy'; did you mean"),
@@ -85,6 +85,22 @@ def test_a_wrong_config_or_flag_is_told_in_one_line(fails, tmp_path, words, mess
     assert message in fails("train", *words, f"--workdir={workdir}")
     # Nothing was begun: the corrected command finds the directory free.
     assert not workdir.exists() or not list(workdir.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("config.train.batch_size = 0", "{file}:6: train.batch_size: 0 given; it must be at least 1"),
+        ("config.train.batch_sise = 8", "{file}:6: unknown field 'batch_sise'; did you mean 'batch_size'?"),
+        ("config.mesh.data = 3", "{file}:6: mesh: data=3 x fsdp=1 x tensor=1 does not multiply to the 1 device there"),
+        ("config.data.source = 'sklearn:iriss'", "{file}:6: data.source"),
+    ],
+)
+def test_a_wrong_line_of_a_config_file_is_named(fails, tmp_path, line, message):
+    file = tmp_path / "my.py"
+    start = "from configs import digits_mlp\n\n\ndef get_config():\n    config = digits_mlp.get_config()\n"
+    file.write_text(f"{start}    {line}\n    return config\n")
+    assert fails("train", f"--config={file}", f"--workdir={tmp_path / 'run'}").startswith(message.format(file=file))
 
 
 def test_a_missing_workdir_is_told(fails):

@@ -1,0 +1,158 @@
+"""Errors of a config file and of flags, in one line that names the file and line, or the flag.
+
+A config file is the user's code. What it raises passes through ML Collections and absl, which wrap it; the places and
+reasons are read from the chain of exceptions.
+"""
+
+import itertools
+import re
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterator, Sequence
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from experiments.origins import shorten
+from plumbline import UserError, nearest
+from plumbline.rooms import CHECKOUT
+
+_FIELDS = "the fields are in configs/defaults.py"
+_OVERRIDE = re.compile(r"--?(?:no)?config\.([\w.]+)")
+_CAST = re.compile(
+    r"Could not override field '(.+?)' \(reference\)\. (.*) is of original type <class '(.+?)'> .*<class '(.+?)'>"
+)
+# The module that runs the config file.
+_LOADER = sys.modules[config_flags.DEFINE_config_file.__module__].__file__
+# Code that is not the user's: Python's, the installed packages, and ours.
+_NOT_USERS = (
+    "<",
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+    *(str(CHECKOUT / name) for name in ("experiments", "plumbline", "configs/defaults.py", "configs/fields.py")),
+)
+# What absl says of a value -> what it means.
+_REASONS = {
+    r"invalid literal for int": "'{value}' is no whole number",
+    r"could not convert string to float": "'{value}' is no number",
+    r"Non-boolean argument": "'{value}' is neither true nor false",
+    r"value should be one of <(.*)>": "unknown name '{value}'; known: {found}",
+    r"as a ConfigDict": "is a section; set one of its fields, as in --config.SECTION.FIELD=VALUE",
+}
+
+
+def describe(error: Exception, arguments: Sequence[str]) -> str:
+    """The message for an exception raised while flags are parsed and the config file runs.
+
+    Args:
+      error: the exception.
+      arguments: of the command line, with the program at their head.
+    """
+    chain = list(_chain(error))
+    for cause in chain:
+        if place := _line_of(cause):
+            reason = _reason(cause)
+            return reason if reason.startswith(place.rpartition(":")[0]) else f"{place}: {reason}"
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, flags.Error):
+        return _translate(str(error))
+    if isinstance(error, (AttributeError, KeyError)) and (unknown := _unknown_field(arguments)):
+        return unknown
+    if "has no attribute 'get_config'" in str(error):
+        return "--config: the file has no function get_config(); add one that returns the config"
+    return _translate(f"--config: {_reason(chain[-1])}")
+
+
+def check_loaded(config: object) -> None:
+    """Raises the error that ML Collections holds back where a config file failed to read something."""
+    if type(config).__name__ == "_ErrorConfig":
+        raise object.__getattribute__(config, "_error")
+
+
+def _unknown_field(arguments: Sequence[str]) -> str:
+    """The error for the first --config.PATH that the config does not have; "" if it has all of them."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=[])
+    overrides = [argument for argument in arguments if _OVERRIDE.match(argument)]
+    try:
+        values([argument for argument in arguments if argument not in overrides], known_only=True)
+    except Exception:
+        return ""
+    for argument in overrides:
+        path, section = _OVERRIDE.match(argument)[1], values.config
+        for name in path.split("."):
+            if not isinstance(section, ml_collections.ConfigDict):
+                return f"--config.{path}: a field has no fields of its own; {_FIELDS}"
+            if name not in section:
+                return f"--config.{path}: unknown field '{name}'; {_hint(name, section)}"
+            section = section[name]
+    return ""
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception, and those that caused it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _line_of(error: BaseException) -> str:
+    """The innermost line of the user's code that an exception passed through, as "configs/my.py:12"; "" for none."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{shorten(error.filename)}:{error.lineno}"
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    # What calls ML Collections is the command.
+    inner = itertools.dropwhile(lambda frame: frame[0] != _LOADER, frames)
+    places = [(file, line) for file, line in inner if not file.startswith(_NOT_USERS)]
+    return f"{shorten(places[-1][0])}:{places[-1][1]}" if places else ""
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, without Python's types and without a list of every field."""
+    if isinstance(error, SyntaxError):
+        return f"no valid Python: {error.msg}"
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot read '{error.filename}': {error.strerror}"
+    if isinstance(error, AttributeError) and error.args and isinstance(error.args[0], KeyError):
+        error = error.args[0]
+    message = str(error.args[0] if error.args else type(error).__name__).strip()
+    if isinstance(error, KeyError):
+        section, name = _section_and_key(error)
+        return f"unknown field '{name}'; {_hint(name, section)}" if section is not None else f"unknown key {message!r}"
+    if cast := _CAST.match(message):
+        name, value, given, wanted = cast.groups()
+        if wanted.endswith("ConfigDict"):
+            return f"{name}: is a section; set one of its fields"
+        return f"{name}: {value} is of type {given}; the field takes {wanted}"
+    return message
+
+
+def _section_and_key(error: KeyError) -> tuple[ml_collections.ConfigDict | None, str]:
+    """The section of a config that has no such field, and the name of the field."""
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        section, name = frame.f_locals.get("self"), frame.f_locals.get("key")
+        if isinstance(section, ml_collections.ConfigDict) and isinstance(name, str):
+            return section, name
+    return None, ""
+
+
+def _hint(name: str, section: ml_collections.ConfigDict) -> str:
+    near = nearest(name, section)
+    return f"did you mean '{near}'?" if near else f"known here: {', '.join(sorted(section))}"
+
+
+def _translate(message: str) -> str:
+    """A message of absl or ML Collections in our words: no traceback, no types of Python, no list of every field."""
+    if unknown := re.search(r'Did you mean "(.+?)" instead of "(.+?)"', message):
+        return f"--config: unknown field '{unknown[2]}'; did you mean '{unknown[1]}'?"
+    if wrong := re.fullmatch(r"flag --([\w.-]+)=(.*?): (.*)", message, flags=re.DOTALL):
+        name, value, reason = wrong.groups()
+        for sign, meaning in _REASONS.items():
+            if found := re.search(sign, reason):
+                return f"--{name}: {meaning.format(value=value, found=', '.join(found.groups()).replace('|', ', '))}"
+    message = re.sub(r"^flag --config=.*?: Error whilst parsing config file:", "--config:", message)
+    message = re.sub(r"Traceback \(most recent call last\):.*\n(?=\S)", "", message.strip(), flags=re.DOTALL)
+    message = re.sub(r"^--config:\s+\w+Error: ", "--config: ", message)
+    return re.sub(r"Other fields present: \".*", "", message, flags=re.DOTALL)
