@@ -6,6 +6,7 @@ copyright = "the Plumbline authors"
 language = "en"
 root_doc = "index"
 extensions = ["myst_parser"]
+highlight_language = "none"
 html_theme = "furo"
 html_copy_source = False
 html_show_sphinx = False

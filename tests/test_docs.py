@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from plumbline.public.commands import COMMANDS
+
 CHECKOUT = pathlib.Path(__file__).parent.parent
 PAGES = [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")]
 INDEX = (CHECKOUT / "docs/index.md").read_text(encoding="utf-8")
@@ -61,3 +63,23 @@ def test_the_map_and_the_sidebar_name_every_page(page):
     if page.stem != "index":
         assert f"]({page.name}" in INDEX
         assert re.search(rf"^{page.stem}$", INDEX, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_pages_name_commands_and_configs_that_exist(page):
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w./-])plumbline ([a-z_]+) --?[a-z]", text))
+    assert named <= set(COMMANDS)
+    # `x.py` and `my_*.py` stand for a file that the reader writes.
+    configs = set(re.findall(r"--config=(configs/(?!x\.py|my_)\w+\.py)", text))
+    assert [config for config in configs if not (CHECKOUT / config).exists()] == []
+
+
+def test_measured_figures_of_the_readme_stand_in_the_headers_of_their_configs():
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+\.py)` \| \S+ \| ([\d.]+) \| ([\d.]+) to ([\d.]+) \| ([^|]+) \|$", readme, re.MULTILINE)
+    assert len(rows) == 7
+    for name, *figures, time in rows:
+        header = (CHECKOUT / "configs" / name).read_text(encoding="utf-8").split('"""')[1]
+        assert set(figures) <= set(re.findall(r"\d+\.\d+", header)), name
+        assert set(re.findall(r"\d+", time)) <= set(re.findall(r"\d+", header)), name
