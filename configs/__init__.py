@@ -1,1 +1,1 @@
-"""Recipes: one file an experiment, each starting from `configs.defaults`."""
+"""Recipes: one file per experiment, each starting from `configs.defaults`."""

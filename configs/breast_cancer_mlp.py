@@ -1,9 +1,9 @@
-"""A multilayer perceptron on the breast cancer table that scikit-learn ships: 569 rows, benign or malignant.
+"""A multilayer perceptron on the breast cancer table of scikit-learn: 569 rows, benign or malignant.
 
 plumbline train --config=configs/breast_cancer_mlp.py --workdir=runs/breast_cancer
 
-Test accuracy 0.974 (0.965 to 0.983 over seeds 0, 1, 2, each with test rows of its own) in 7 to 15 seconds
-on two cores of an AMD EPYC.
+Test accuracy 0.974 (0.965 to 0.983 over seeds 0, 1, 2, each with its own test rows) in 7 to 15 seconds on two cores of
+an AMD EPYC.
 """
 
 from configs import defaults

@@ -2,8 +2,8 @@
 
     plumbline train --config=configs/cifar10_resnet18.py --workdir=runs/cifar10
 
-After He et al. 2016 with the stem for small images. Checked here by shape only: built, traced and one step taken on
-data of the right shape; the usual result of this recipe in the literature is about 95 % test accuracy.
+After He et al. 2016 with the stem for small images. Tested by shape only: the model is built and traced, and
+takes one step on data of this shape. The literature reports about 95 % test accuracy for this recipe.
 """
 
 from configs import defaults

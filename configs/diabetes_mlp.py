@@ -1,9 +1,9 @@
-"""Regression: a multilayer perceptron on the diabetes table that scikit-learn ships, 442 rows.
+"""Regression with a multilayer perceptron on the diabetes table of scikit-learn, 442 rows.
 
 plumbline train --config=configs/diabetes_mlp.py --workdir=runs/diabetes
 
-Test R2 0.448 (0.405 to 0.488 over seeds 0, 1, 2, each with test rows of its own) in 5 to 10 seconds
-on two cores of an AMD EPYC.
+Test R2 0.448 (0.405 to 0.488 over seeds 0, 1, 2, each with its own test rows) in 5 to 10 seconds on two cores of an
+AMD EPYC.
 """
 
 from configs import defaults

@@ -1,4 +1,4 @@
-"""The multilayer perceptron of digits_mlp.py, pruned to a fifth of its weights on the way.
+"""The multilayer perceptron of digits_mlp.py, pruned to a fifth of its weights during training.
 
 plumbline train --config=configs/digits_pruned.py --workdir=runs/digits_pruned
 

@@ -1,9 +1,9 @@
-"""The quickstart: a small ResNet on the handwritten digits that scikit-learn ships, tested on three unseen writers.
+"""The quickstart: a small ResNet on the handwritten digits of scikit-learn, tested on three unseen writers.
 
 plumbline train --config=configs/digits_resnet.py --workdir=runs/digits_resnet
 
 Test accuracy 0.975 (0.966 to 0.984 over seeds 0, 1, 2; 0.984 with the default seed) in about 25 seconds on two cores of
-an AMD EPYC. There are 382 test digits, so one of them is a quarter of a percent.
+an AMD EPYC. There are 382 test digits, so one digit is a quarter of a percent.
 """
 
 from configs import defaults

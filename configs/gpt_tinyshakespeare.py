@@ -1,14 +1,14 @@
-"""A small GPT that learns to write like Shakespeare, character by character.
+"""A small GPT that learns to write like Shakespeare, one character at a time.
 
     plumbline train --config=configs/gpt_tinyshakespeare.py:PATH --workdir=runs/shakespeare
     plumbline generate --workdir=runs/shakespeare --prompt="ROMEO:" --temperature=0.8
 
-PATH is a text, such as tinyshakespeare.txt.gz. After it may follow `tokenizer=` and a tokenizer.json, or a directory
-that has one, such as GPT-2's; without it a token is a character.
+PATH is a text file, such as tinyshakespeare.txt.gz. `PATH,tokenizer=TOKENIZER` sets the tokenizer: a tokenizer.json, or
+a directory with one, such as GPT-2's. The default is one token per character.
 
-Seed 0: validation loss 1.586 nats a character (1.703 after 2,000 of the 5,000 steps), test loss 1.758; the test part is
-the last 10 percent, which elsewhere is often the validation part. It took 36 minutes on two cores of an AMD EPYC with a
-load of ten; a step takes 0.18 s of processor time, which makes 8 minutes where both cores are free.
+Seed 0: validation loss 1.586 nats per character (1.703 after 2,000 of the 5,000 steps), test loss 1.758; the test split
+is the last 10 percent of the text, which other work often uses for validation. It took 36 minutes on two cores of an
+AMD EPYC with a load of ten. A step takes 0.18 s of processor time, which is 8 minutes in all on two free cores.
 """
 
 from configs import defaults

@@ -2,9 +2,9 @@
 
     plumbline train --config=configs/image_folder.py:PATH --workdir=runs/images
 
-A ResNet-18 of quarter width for 32x32 pixels, sized for a first look on a CPU. For more, set
---config.data.image_size=64, --config.model.resnet.width=64 or a longer --config.train.duration; where left and right do
-not matter, --config.augment.flip.
+A ResNet-18 of quarter width for 32x32 pixels, small enough for a first look on a CPU. For better results, set
+--config.data.image_size=64, --config.model.resnet.width=64 or a longer --config.train.duration, and
+--config.augment.flip if mirrored images are valid.
 """
 
 from configs import defaults

@@ -2,9 +2,9 @@
 
     plumbline train --config=configs/imagenet_resnet50.py --workdir=runs/imagenet_resnet50
 
-After Goyal et al. 2017: 90 epochs, batch 1024, learning rate 0.1 for every 256 examples, warmup of 5 epochs. Checked
-here by shape only: built, traced and one step taken on data of the right shape; the paper's result is 76.3 %. Crops
-here are random shifts of the centre crop, not of random scale, which is gentler than the paper's augmentation.
+After Goyal et al. 2017: 90 epochs, batch 1024, learning rate 0.1 for every 256 examples, warmup of 5 epochs. Tested
+by shape only: the model is built and traced, and takes one step on data of this shape. The paper reports 76.3 %. Crops
+are random shifts of the centre crop, without random scale, a weaker augmentation than the paper's.
 """
 
 from configs import defaults

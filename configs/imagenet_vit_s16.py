@@ -3,8 +3,8 @@
     plumbline train --config=configs/imagenet_vit_s16.py --workdir=runs/imagenet_vit_s16
 
 After Beyer et al. 2022, "Better plain ViT baselines for ImageNet-1k": 90 epochs, batch 1024, sincos positions, mean
-pooling, mixup 0.2. Checked here by shape only: built, traced and one step taken on data of the right shape; the paper's
-result is 76.5 %, with RandAugment and random-scale crops, which this recipe does not have.
+pooling, mixup 0.2. Tested by shape only: the model is built and traced, and takes one step on data of this shape. The
+paper reports 76.5 % with RandAugment and random-scale crops, which this recipe does not use.
 """
 
 from configs import defaults

@@ -1,10 +1,10 @@
-"""Your own table: a CSV (also .gz) or Parquet file, one column of which is predicted from the others.
+"""Your own table: a CSV (also .gz) or Parquet file; one column is predicted from the others.
 
     plumbline train --config=configs/table.py:PATH,target=COLUMN --workdir=runs/table
 
-After the path and the target may follow `group=COLUMN`, `weight=COLUMN` and `task=classification` or
-`task=regression`; without it the target's values decide. Test rows are 20 percent of the file, or those of another
-file: --config.data.test=PATH.
+More options, separated by commas: `group=COLUMN`, `weight=COLUMN`, and `task=classification` or `task=regression`; by
+default the values of the target decide. Test rows are 20 percent of the file, or another file:
+--config.data.test=PATH.
 """
 
 from configs import defaults
@@ -13,7 +13,7 @@ _OPTIONS = ("target", "group", "weight", "task")
 
 
 def get_config(argument=""):
-    # Options stand last; the path may have commas of its own.
+    # Options come last; the path may contain commas.
     path, options = argument, {}
     while "," in path and "=" in path.rpartition(",")[2]:
         path, _, option = path.rpartition(",")

@@ -2,14 +2,14 @@
 
 plumbline train --config=configs/transfer_resnet50.py:PATH,source=WEIGHTS --workdir=runs/pictures
 
-WEIGHTS is a directory of `transformers` or a .safetensors file of `timm` or torchvision (docs/transfer.md); model and,
-where the source says so, normalisation are taken from it. Full fine-tuning by SGD with Nesterov's momentum, as in
-Kornblith et al. 2019, "Do Better ImageNet Models Transfer Better?", but with the new head at ten times the rate of the
-rest. It is the same on a GPU and on a TPU: all devices there are share a batch, and the norms' statistics are those of
-the whole batch. To train the last stage only, --config.transfer.freeze="('^stem/', '^stages/[0-2]/')".
+WEIGHTS is a directory of `transformers` or a .safetensors file of `timm` or torchvision (docs/transfer.md). They give
+the model and, if the source has it, the normalisation. Full fine-tuning by SGD with Nesterov momentum, as in Kornblith
+et al. 2019, "Do Better ImageNet Models Transfer Better?", but with ten times the learning rate for the new head. GPUs
+and TPUs give the same result: all devices share a batch, and batch norms use statistics of the whole batch. To train
+the last stage only, --config.transfer.freeze="('^stem/', '^stages/[0-2]/')".
 
-To plan without the weights, --config.model.name=resnet. No figure was measured: neither such weights nor an accelerator
-were at hand. What was run is this, on a CPU, with the tests' small random weights, which learn little:
+To plan without the weights, use --config.model.name=resnet. No accuracy was measured, for lack of such weights and of
+an accelerator. The commands below were run on a CPU with the small random weights of the tests, which learn little:
 
     plumbline samples samples
     plumbline train --workdir=runs/smoke --config.data.image_size=32 --config.train.duration="50 steps"
@@ -30,11 +30,11 @@ def get_config(argument=""):
     config.data.source = f"folder:{path}"
     config.data.image_size = 224
     config.data.channels = 3
-    # That of torchvision and timm, where the source does not say.
+    # Normalisation of torchvision and timm, used if the source does not give one.
     config.data.normalize = "imagenet"
 
     config.model.name = "pretrained"
-    # What such weights hold, for a plan without them.
+    # Sizes of such models, to plan without the weights.
     config.model.resnet.depth = 50
     config.model.resnet.stem = "large"
     config.model.dtype = "bfloat16"

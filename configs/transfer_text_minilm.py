@@ -4,19 +4,19 @@
     plumbline train --config=configs/transfer_text_minilm.py:PATH --workdir=runs/texts
     plumbline ablate --config=configs/transfer_text_minilm.py:PATH --workdir=runs/variants --seeds=3
 
-PATH has a folder of .txt files for each class; a table is read by --config.data.source=csv:PATH,
---config.data.text=COLUMN and --config.data.target=COLUMN. After it may follow `variant=full` (all is trained, as by
-default), `variant=lora` (adapters and the head) or `variant=frozen` (the head alone).
+PATH has a folder of .txt files for each class. To read a table, set --config.data.source=csv:PATH,
+--config.data.text=COLUMN and --config.data.target=COLUMN. `PATH,variant=VARIANT` chooses what is trained: `full` (all
+parameters, the default), `lora` (adapters and the head) or `frozen` (the head alone).
 
-On 2,000 film reviews (Pang & Lee 2004; 1,600 to train on, 128 tokens of each), test accuracy over seeds 0 to 2, and
-what it is more than that of the same model from scratch, with 95 % intervals, paired by seed:
+Test accuracy on 2,000 film reviews (Pang & Lee 2004; 1,600 for training, 128 tokens each) over seeds 0 to 2, and the
+difference to the same model from scratch, with 95 % intervals, paired by seed:
 
     all parameters    0.641    +0.141 (+0.110 to +0.171)
     LoRA              0.708    +0.208 (+0.199 to +0.218)
     the head alone    0.628    +0.128 (+0.083 to +0.172)
 
-From scratch, 300 steps leave it at chance. A training takes about six minutes on two busy cores of an AMD EPYC.
-Logistic regression on TF-IDF of whole reviews, which needs none of this, has 0.865 (docs/relevance.md).
+From scratch, the model is at chance after 300 steps. A training takes about six minutes on two busy cores of an AMD
+EPYC. Logistic regression on TF-IDF features of whole reviews reaches 0.865 (docs/relevance.md).
 """
 
 from configs import defaults
@@ -40,8 +40,8 @@ def get_config(argument=""):
     if not path or variant not in VARIANTS:
         problem = f"unknown variant '{variant}'" if path else "no folder named"
         raise ValueError(
-            f"configs/transfer_text_minilm.py: {problem}; write configs/transfer_text_minilm.py:PATH, and after it "
-            f"perhaps ,variant= and one of {', '.join(VARIANTS)}"
+            f"configs/transfer_text_minilm.py: {problem}; write configs/transfer_text_minilm.py:PATH or "
+            f"configs/transfer_text_minilm.py:PATH,variant=VARIANT with one of {', '.join(VARIANTS)}"
         )
     config = defaults.get_config()
     config.data.source = f"folder:{path}"
@@ -49,7 +49,7 @@ def get_config(argument=""):
     config.data.validation = "none"
 
     config.model.name = "pretrained"
-    # What the encoder holds, for a plan without it.
+    # Sizes of the encoder, to plan without its weights.
     config.model.bert.width = 384
     config.model.bert.depth = 6
     config.model.bert.heads = 12

@@ -2,17 +2,17 @@
 
 plumbline train --config=configs/transfer_vit_b16.py:PATH,source=WEIGHTS --workdir=runs/pictures
 
-WEIGHTS is whatever docs/transfer.md lists, such as a directory of `transformers`, a .safetensors file of `timm` or an
-.npz file of AugReg; model, normalisation and epsilon of the norms are taken from it. Full fine-tuning by AdamW with
-layer decay, as in Bao et al. 2022, "BEiT", but shorter and with weaker mixing, for sets of some thousand images. It is
-the same on a GPU and on a TPU: all devices there are share a batch. For less memory,
---config.train.accumulation_steps=4; or train the head alone, without what is drawn at random:
+WEIGHTS is one of the formats in docs/transfer.md, such as a directory of `transformers`, a .safetensors file of `timm`
+or an .npz file of AugReg. They give the model, the normalisation and the epsilon of the norms. Full fine-tuning by
+AdamW with layer-wise decay, as in Bao et al. 2022, "BEiT", but shorter and with weaker mixing, for a few thousand
+images. GPUs and TPUs give the same result: all devices share a batch. For less memory, set
+--config.train.accumulation_steps=4, or train only the head, without augmentation:
 
     --config.transfer.freeze="('^(?!head/)',)" --config.transfer.cache_features=True --config.augment.flip=False
     --config.augment.crop_padding=0 --config.augment.mixup=0.0 --config.model.stochastic_depth=0.0
 
-To plan without the weights, --config.model.name=vit. No figure was measured: neither such weights nor an accelerator
-were at hand. What was run is this, on a CPU, with the tests' small random weights, which learn nothing:
+To plan without the weights, use --config.model.name=vit. No accuracy was measured, for lack of such weights and of an
+accelerator. The commands below were run on a CPU with the small random weights of the tests, which learn nothing:
 
     plumbline samples samples
     plumbline train --workdir=runs/smoke --config.data.image_size=24 --config.train.duration="50 steps"
@@ -35,7 +35,7 @@ def get_config(argument=""):
     config.evaluation.batch_size = 128
 
     config.model.name = "pretrained"
-    # What such weights hold, for a plan without them.
+    # Sizes of such models, to plan without the weights.
     config.model.vit.variant = "B"
     config.model.dtype = "bfloat16"
     config.model.stochastic_depth = 0.1
