@@ -14,7 +14,7 @@ import jax
 from benchmarks import load_config
 from benchmarks.measure import Result, compare
 from diagnostics.cost import calibration
-from diagnostics.cost.program import examples_of, make_step
+from diagnostics.cost.program import examples_of, make_training
 from trainers.step.train_step import make_train_step
 
 # Name: config, frozen parameters, and the target ratio.
@@ -49,7 +49,7 @@ def _rate(name: str, freeze: tuple[str, ...]) -> Callable[[], float]:
     """Compiles once, and returns the function that measures steps per second."""
     config = load_config(f"configs/{name}.py")
     config.transfer.freeze = freeze
-    step = make_step(config, examples_of(config), jax.devices())
-    (seconds,) = calibration.step_timers(step, make_train_step(step.program))
+    training = make_training(config, examples_of(config), jax.devices())
+    (seconds,) = calibration.step_timers(training, make_train_step(training.program))
     seconds()  # The outputs of a step may need another compilation.
     return lambda: 1 / seconds()

@@ -17,7 +17,7 @@ from benchmarks import load_config
 from benchmarks.measure import Result, alternate
 from benchmarks.step_rate import parse_config, prolong, run_in_new_process, steps_per_second
 from diagnostics.cost import calibration
-from diagnostics.cost.program import compile_step, examples_of, make_step
+from diagnostics.cost.program import compile_step, examples_of, make_training
 
 # Config: epochs of the timed training.
 _CASES = {"digits_vit": 20, "digits_mlp": 1000}
@@ -35,8 +35,8 @@ def estimated_seconds(config: str) -> float:
     """Returns the planner's estimate for one step; the config is JSON."""
     whole = parse_config(config)
     examples, devices = examples_of(whole), jax.devices()
-    step = make_step(whole, examples, devices)
-    return calibration.calibrate(step, examples, devices).step_seconds(compile_step(step))
+    training = make_training(whole, examples, devices)
+    return calibration.calibrate(training, examples, devices).step_seconds(compile_step(training))
 
 
 def _compare(name: str, epochs: int) -> list[Result]:

@@ -62,18 +62,19 @@ def main(words: list[str]) -> None:
     devices = targets.devices(target)
 
     from diagnostics.cost import report
-    from diagnostics.cost.program import examples_of, make_step
+    from diagnostics.cost.program import examples_of, make_training
     from diagnostics.cost.search import Planner
+    from trainers.devices.sharding import table
     from trainers.run import transfer
 
     config = transfer.resolved(config)
     examples = examples_of(config)
-    step = make_step(config, examples, devices)
+    training = make_training(config, examples, devices)
     if _TABLE.value:
-        print(step.sharding_table())
+        print(table(training.mesh, training.shapes, training.shardings))
     planner = Planner(config, examples, target, devices, price, _note)
     _note(f"compiling for {target.text} ...")
-    estimate = planner.estimate(step)
+    estimate = planner.estimate(training)
     report.print_estimate(estimate)
     figures: dict[str, Any] = estimate.to_json()
     if _REMEDIES.value or not estimate.fits:

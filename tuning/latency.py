@@ -4,13 +4,11 @@ import statistics
 import time
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
 from data.pool import Pool
-from trainers.building import build_program, make_clock
-from trainers.step import hyperparameters
+from trainers.building import build_training
 from trainers.step.train_step import make_outputs
 
 _TIMES = 30
@@ -26,12 +24,10 @@ def milliseconds(config: ml_collections.ConfigDict, pool: Pool) -> float:
     Raises:
       UserError: the model does not fit the data.
     """
-    program, init = build_program(config, pool.features)
     rows = pool.splits["train"]
-    clock = make_clock(config, len(rows))
-    arguments = jnp.uint32(0), hyperparameters.from_config(config, clock), pool.fit(rows, config.data)
-    state = jax.jit(init)(*arguments)
-    outputs, inputs = jax.jit(make_outputs(program)), pool.inputs[rows[:1]]
+    training = build_training(config, pool.features, pool.fit(rows, config.data), num_examples=len(rows))
+    state = jax.jit(training.init)(*training.init_arguments)
+    outputs, inputs = jax.jit(make_outputs(training.program)), pool.inputs[rows[:1]]
     jax.block_until_ready(outputs(state, inputs))
     spent = []
     for _ in range(_TIMES):

@@ -22,10 +22,11 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from diagnostics.cost.program import Compiled, Examples, Step, compile_step, make_step
+from diagnostics.cost.program import Compiled, Examples, compile_step, make_training
 from diagnostics.cost.work import Operation
-from trainers.devices.dispatch import Dispatch, Wish
+from trainers.building import Training
 from trainers.devices.mesh import in_flight, num_batch_shards
+from trainers.devices.step_programs import StepPrograms
 from trainers.step.state import TrainState
 from trainers.step.train_step import Batch, Metrics, TrainStep, make_train_step, zero_metrics
 
@@ -65,21 +66,21 @@ class Calibration:
         return self.dispatch + self.scale * _nominal_seconds(compiled.operations) + fresh
 
 
-def calibrate(step: Step, examples: Examples, devices: Sequence[jax.Device]) -> Calibration:
+def calibrate(training: Training, examples: Examples, devices: Sequence[jax.Device]) -> Calibration:
     """Times a small step of the model on this machine's CPU.
 
     Args:
-      step: that is to be estimated.
+      training: whose step is to be estimated.
       examples: what it trains on.
       devices: CPU devices of this process.
     """
-    config = step.config.copy_and_resolve_references()
-    parts = num_batch_shards(step.mesh) * config.train.accumulation_steps
-    per_example = step.model_flops / config.train.batch_size
+    config = training.config.copy_and_resolve_references()
+    parts = num_batch_shards(training.mesh) * config.train.accumulation_steps
+    per_example = training.model_flops / config.train.batch_size
     wanted = min(config.train.batch_size / _SHARE, _MOST_FLOPS / max(1.0, per_example))
     with config.unlocked():
         config.train.batch_size = max(1, round(wanted / parts)) * parts
-    small = make_step(config, examples, devices)
+    small = make_training(config, examples, devices)
     compiled = compile_step(small)
     seconds, dispatch = step_timers(small, make_train_step(small.program), _idle(small))
     turns = [(seconds(), dispatch()) for _ in range(_WINDOWS)]
@@ -93,14 +94,14 @@ def calibrate(step: Step, examples: Examples, devices: Sequence[jax.Device]) -> 
     )
 
 
-def step_timers(step: Step, *train_steps: TrainStep) -> list[Callable[[], float]]:
+def step_timers(training: Training, *train_steps: TrainStep) -> list[Callable[[], float]]:
     """For each train step a function that dispatches it for a moment, as the trainer does, and returns its seconds.
 
     Args:
-      step: whose shapes, shardings and devices they share.
+      training: whose shapes, shardings and devices they share.
       train_steps: functions `(state, batch) -> (state, metrics)`.
     """
-    return [_timer(step, train_step) for train_step in train_steps]
+    return [_timer(training, train_step) for train_step in train_steps]
 
 
 def fresh_memory_seconds(size: int) -> float:
@@ -134,28 +135,33 @@ def _nominal_seconds(operations: Sequence[Operation]) -> float:
     )
 
 
-def _timer(step: Step, train_step: TrainStep) -> Callable[[], float]:
-    config = step.config
-    dispatch = Dispatch(
-        train_step, step.mesh, step.shardings, batch_size=config.train.batch_size, mode=config.parallel.mode
+def _timer(training: Training, train_step: TrainStep) -> Callable[[], float]:
+    config = training.config
+    programs = StepPrograms(
+        train_step,
+        training.mesh,
+        training.shardings,
+        batch_size=config.train.batch_size,
+        mode=config.parallel.mode,
     )
     generator = np.random.default_rng(0)
     batch = {
         name: (generator.integers(0, 2, leaf.shape) if name == "inputs" else np.ones(leaf.shape)).astype(leaf.dtype)
-        for name, leaf in step.batch.items()
+        for name, leaf in training.batch.items()
     }
     if np.issubdtype(batch["labels"].dtype, np.integer):
         batch["labels"][:] = 0
-    state = jax.jit(step.init, out_shardings=step.shardings)()
-    held: tuple[TrainState, Metrics] = state, zero_metrics(step.program)
-    most, left = in_flight(step.mesh)
+    placed = programs.place("loop", batch)
+    state = jax.jit(training.init, out_shardings=training.shardings)(*training.init_arguments)
+    held: tuple[TrainState, Metrics] = state, zero_metrics(training.program)
+    most, left = in_flight(training.mesh)
 
     def measure() -> float:
         nonlocal held
         tokens: deque = deque()
         began, steps = time.perf_counter(), 0
         while time.perf_counter() - began < _WINDOW_SECONDS:
-            *state_and_sums, token = dispatch("loop", *held, batch, Wish.NONE)
+            *state_and_sums, token = programs.compiled["loop"](*held, placed, None)
             held = tuple(state_and_sums)
             tokens.append(token)
             steps += 1
@@ -169,11 +175,11 @@ def _timer(step: Step, train_step: TrainStep) -> Callable[[], float]:
     return measure
 
 
-def _idle(step: Step) -> TrainStep:
+def _idle(training: Training) -> TrainStep:
     """A step of the same state that computes nothing."""
 
     def idle(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         del batch
-        return dataclasses.replace(state, step=state.step + 1), zero_metrics(step.program)
+        return dataclasses.replace(state, step=state.step + 1), zero_metrics(training.program)
 
     return idle

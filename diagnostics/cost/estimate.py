@@ -10,10 +10,11 @@ from diagnostics.cost import calibration, roofline
 from diagnostics.cost.calibration import Calibration
 from diagnostics.cost.collectives import Sum, by_kind
 from diagnostics.cost.prices import Bill, Price
-from diagnostics.cost.program import Compiled, Examples, Step, compile_step
+from diagnostics.cost.program import Compiled, Examples, compile_step
 from diagnostics.cost.roofline import StepTime
 from diagnostics.cost.target import Target
 from diagnostics.cost.work import unknown_loops
+from trainers.building import Training
 from trainers.devices.flops import RULE
 
 # Of a GPU's memory, what a process gets at best; the driver and the libraries have the rest.
@@ -26,7 +27,7 @@ class Estimate:
 
     Attributes:
       target: the devices.
-      step: the step.
+      training: whose step it is.
       compiled: what the compiler made of it.
       available: bytes of memory that each device has; 0 unknown.
       time: roofline terms; None on a CPU, which is timed.
@@ -40,7 +41,7 @@ class Estimate:
     """
 
     target: Target
-    step: Step
+    training: Training
     compiled: Compiled
     available: int
     time: StepTime | None
@@ -60,7 +61,7 @@ class Estimate:
     @property
     def examples_per_second(self) -> float:
         """Over all devices."""
-        return self.step.config.train.batch_size / self.seconds
+        return self.training.config.train.batch_size / self.seconds
 
     @property
     def hours(self) -> float:
@@ -71,12 +72,12 @@ class Estimate:
     def peak_flops(self) -> float | None:
         """A second, of all devices together; None of a CPU."""
         hardware = self.target.hardware
-        return None if hardware is None else hardware.peak_flops[self.step.config.model.dtype] * self.num_devices
+        return None if hardware is None else hardware.peak_flops[self.training.config.model.dtype] * self.num_devices
 
     @property
     def mfu(self) -> float | None:
         """Model FLOP/s as a share of the peak; None of a CPU, whose peak is not known."""
-        return self.peak_flops and roofline.mfu(self.seconds, self.step.model_flops, self.peak_flops)
+        return self.peak_flops and roofline.mfu(self.seconds, self.training.model_flops, self.peak_flops)
 
     @property
     def collectives(self) -> dict[str, Sum]:
@@ -85,17 +86,17 @@ class Estimate:
 
     def to_json(self) -> dict[str, Any]:
         """All figures as plain values; bytes and seconds, per device where nothing else is said."""
-        memory, config = self.compiled.memory, self.step.config
+        memory, config = self.compiled.memory, self.training.config
         return {
             "device": self.target.text,
             "devices": self.num_devices,
             "basis": self.target.basis,
-            "mesh": dict(self.step.mesh.shape),
+            "mesh": dict(self.training.mesh.shape),
             "batch_size": config.train.batch_size,
             "accumulation_steps": config.train.accumulation_steps,
             "remat": config.model.remat,
             "model": config.model.name,
-            "parameters": self.step.num_parameters,
+            "parameters": self.training.num_parameters,
             "examples": self.examples_source,
             "steps": self.total_steps,
             "fits": self.fits,
@@ -108,7 +109,7 @@ class Estimate:
             },
             "flops": {
                 "rule": RULE,
-                "model": self.step.model_flops,
+                "model": self.training.model_flops,
                 "compiled": self.compiled.flops * self.num_devices,
                 "compiled_per_device": self.compiled.flops,
                 "xla_per_device_loops_once": self.compiled.xla_flops,
@@ -135,18 +136,20 @@ class Estimate:
         }
 
 
-def make_estimate(step: Step, examples: Examples, target: Target, devices: Sequence[Any], price: Price) -> Estimate:
+def make_estimate(
+    training: Training, examples: Examples, target: Target, devices: Sequence[Any], price: Price
+) -> Estimate:
     """Compiles a step and reckons what its training costs.
 
     Args:
-      step: of `make_step`, over these devices.
+      training: of `make_training`, over these devices.
       examples: what it trains on.
       target: the devices.
       devices: as JAX knows them.
       price: of one.
     """
-    config, compiled = step.config, compile_step(step)
-    num_devices = step.mesh.size
+    config, compiled = training.config, compile_step(training)
+    num_devices = training.mesh.size
     time, learnt, seconds = None, None, float("nan")
     if compiled.module is not None and target.hardware is not None:
         time = roofline.step_time(
@@ -154,12 +157,12 @@ def make_estimate(step: Step, examples: Examples, target: Target, devices: Seque
         )
         seconds = time.seconds
     elif compiled.module is not None:
-        learnt = calibration.calibrate(step, examples, devices)
+        learnt = calibration.calibrate(training, examples, devices)
         seconds = learnt.step_seconds(compiled)
-    total_steps = step.clock.total_steps
+    total_steps = training.clock.total_steps
     return Estimate(
         target=target,
-        step=step,
+        training=training,
         compiled=compiled,
         available=_available(target, num_devices),
         time=time,

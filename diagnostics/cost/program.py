@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from jax.sharding import Mesh
 
 import data
 from data import Features, preprocessing, splitting
@@ -21,16 +20,10 @@ from diagnostics.cost.hlo import Module
 from diagnostics.cost.work import Operation
 from plumbline import UserError
 from trainers import settings
-from trainers.building import build_program, make_clock
-from trainers.devices.dispatch import Dispatch, check_parallel_mode
-from trainers.devices.mesh import check_batch, make_mesh, sharded_batch
-from trainers.devices.sharding import placements, state_shardings, table
-from trainers.devices.workload import batch_shapes, model_flops
-from trainers.durations import Clock
-from trainers.run.phases import fitted
-from trainers.step import hyperparameters
-from trainers.step.state import Program, TrainState, num_parameters
-from trainers.step.train_step import make_train_step, zero_metrics
+from trainers.building import Training, build_training, fitted_arrays, training_mesh
+from trainers.devices.mesh import sharded_batch
+from trainers.devices.sharding import placements
+from trainers.step.train_step import zero_metrics
 
 _UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -62,7 +55,7 @@ def examples_of(config: ml_collections.ConfigDict) -> Examples:
     if not declared.num_examples:
         dataset = data.load(declared, seed=config.seed)
         training = len(dataset.splits["train"])
-        return Examples(dataset.features, training, fitted(dataset), f"{config.data.source} as it is here")
+        return Examples(dataset.features, training, fitted_arrays(dataset), f"{config.data.source} as it is here")
     if declared.num_classes < 1:
         raise UserError("data.num_classes: is 0 beside data.num_examples; give --classes, or both")
     if not declared.image_size:
@@ -89,58 +82,8 @@ def examples_of(config: ml_collections.ConfigDict) -> Examples:
     return Examples(features, training, arrays, f"{training:,} examples of {features.shape}, as the config declares")
 
 
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """The train step of a config over a mesh, ready to be compiled.
-
-    Attributes:
-      config: the whole config.
-      program: what the step closes over.
-      mesh: devices.
-      clock: of the training.
-      state: shapes of the train state.
-      shardings: of the train state.
-      batch: shapes of a global batch.
-      init: `(seed, hyperparameters, fitted) -> state`, and its arguments.
-    """
-
-    config: ml_collections.ConfigDict
-    program: Program
-    mesh: Mesh
-    clock: Clock
-    state: TrainState
-    shardings: TrainState
-    batch: dict[str, jax.ShapeDtypeStruct]
-    init: functools.partial
-
-    @property
-    def num_parameters(self) -> int:
-        """Of the model."""
-        return num_parameters(self.state.params)
-
-    @functools.cached_property
-    def model_flops(self) -> int:
-        """Of one step over all devices, by `flops.RULE`."""
-        return model_flops(self.program, self.state)
-
-    @functools.cached_property
-    def dispatch(self) -> Dispatch:
-        """The trainer's own programs of this step."""
-        return Dispatch(
-            make_train_step(self.program),
-            self.mesh,
-            self.shardings,
-            batch_size=self.config.train.batch_size,
-            mode=self.config.parallel.mode,
-        )
-
-    def sharding_table(self) -> str:
-        """Parameter, shape, sharding and bytes on each device, as text."""
-        return table(self.mesh, self.state, self.shardings)
-
-
-def make_step(config: ml_collections.ConfigDict, examples: Examples, devices: Sequence[Any]) -> Step:
-    """The train step of a config over devices, built by the trainer's own functions.
+def make_training(config: ml_collections.ConfigDict, examples: Examples, devices: Sequence[Any]) -> Training:
+    """The training of a config over devices that need not be here.
 
     Args:
       config: the whole config; `config.mesh` lays out the devices.
@@ -151,26 +94,11 @@ def make_step(config: ml_collections.ConfigDict, examples: Examples, devices: Se
       UserError: the config is not right, its mesh does not multiply to the devices, or its batch does not divide.
     """
     settings.check(config)
-    mesh = make_mesh(config.mesh, devices)
-    check_parallel_mode(config.parallel.mode, mesh)
+    mesh = training_mesh(config, devices)
     if config.parallel.mode != "jit":
         raise UserError("parallel.mode: a plan is made for 'jit', of which 'pmap' is a slower form; leave it at 'jit'")
-    check_batch(mesh, config.train.batch_size, config.train.accumulation_steps)
-    clock = make_clock(config, examples.num_training)
-    program, init = build_program(config, examples.features)
     arrays = {name: jnp.asarray(array) for name, array in examples.fitted.items()}
-    arguments = jnp.uint32(config.seed), hyperparameters.from_config(config, clock), arrays
-    state = jax.eval_shape(init, *arguments)
-    return Step(
-        config=config,
-        program=program,
-        mesh=mesh,
-        clock=clock,
-        state=state,
-        shardings=state_shardings(program, mesh, state),
-        batch=batch_shapes(program),
-        init=functools.partial(init, *arguments),
-    )
+    return build_training(config, examples.features, arrays, num_examples=examples.num_training, mesh=mesh)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -251,12 +179,12 @@ class Compiled:
         return sum(each.times * each.bytes for each in self.operations)
 
 
-def compile_step(step: Step) -> Compiled:
+def compile_step(training: Training) -> Compiled:
     """Compiles one step, as the trainer dispatches it where there is one process, and reads what came of it."""
-    arguments = _memory_of_arguments(step)
+    arguments = _memory_of_arguments(training)
     began = time.perf_counter()
-    running = jax.eval_shape(lambda: zero_metrics(step.program))
-    lowered = step.dispatch.programs["loop"].lower(step.state, running, step.batch, None)
+    running = jax.eval_shape(lambda: zero_metrics(training.program))
+    lowered = training.step_programs().compiled["loop"].lower(training.shapes, running, training.batch, None)
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
@@ -290,19 +218,19 @@ def compile_step(step: Step) -> Compiled:
     )
 
 
-def _memory_of_arguments(step: Step) -> dict[str, int]:
+def _memory_of_arguments(training: Training) -> dict[str, int]:
     """Bytes of the step's arguments on one device: the sum over its shards."""
 
     def on_device(tree: Any, shardings: Any) -> int:
         return sum(placement.device_bytes for placement in placements(tree, shardings))
 
-    state, shardings = step.state, step.shardings
-    running = jax.tree.leaves(jax.eval_shape(lambda: zero_metrics(step.program)))
+    state, shardings = training.shapes, training.shardings
+    running = jax.tree.leaves(jax.eval_shape(lambda: zero_metrics(training.program)))
     parts = {
         "parameters": on_device(state.params, shardings.params),
         "optimizer": on_device(state.opt_state, shardings.opt_state),
         "average": on_device(state.ema, shardings.ema),
-        "batch": on_device(step.batch, {name: sharded_batch(step.mesh) for name in step.batch}),
+        "batch": on_device(training.batch, {name: sharded_batch(training.mesh) for name in training.batch}),
     }
     whole = on_device(state, shardings)
     rest = whole - parts["parameters"] - parts["optimizer"] - parts["average"]

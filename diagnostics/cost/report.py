@@ -83,10 +83,10 @@ def duration(seconds: float) -> str:
 
 
 def _headline(estimate: Estimate) -> str:
-    config = estimate.step.config
-    mesh = " x ".join(f"{axis}={side}" for axis, side in estimate.step.mesh.shape.items())
+    config = estimate.training.config
+    mesh = " x ".join(f"{axis}={side}" for axis, side in estimate.training.mesh.shape.items())
     return (
-        f"{config.model.name}, {estimate.step.num_parameters:,} parameters, {config.model.dtype}; "
+        f"{config.model.name}, {estimate.training.num_parameters:,} parameters, {config.model.dtype}; "
         f"{estimate.num_devices} x {estimate.target.name}, mesh {mesh}; batch {config.train.batch_size:,}, "
         f"accumulation {config.train.accumulation_steps}, remat {config.model.remat}; "
         f"{estimate.total_steps:,} steps"
@@ -124,7 +124,7 @@ def _work(estimate: Estimate) -> rich.table.Table:
         table.add_row(name, form.format(value), form.format(value * devices))
 
     # XLA's own figures stand beside ours because others quote them; nothing below is made of them.
-    both("model GFLOPs, analytic", estimate.step.model_flops / devices / 1e9)
+    both("model GFLOPs, analytic", estimate.training.model_flops / devices / 1e9)
     if compiled.module is not None:
         both("GFLOPs compiled, loops in full", compiled.flops / 1e9)
         both("GFLOPs as XLA counts, each loop once", compiled.xla_flops / 1e9)

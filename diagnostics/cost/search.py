@@ -10,10 +10,11 @@ import ml_collections
 
 from diagnostics.cost.estimate import Estimate, make_estimate
 from diagnostics.cost.prices import Price
-from diagnostics.cost.program import Examples, Step, make_step
+from diagnostics.cost.program import Examples, make_training
 from diagnostics.cost.target import Target
 from plumbline import UserError
 from plumbline.axes import AXES
+from trainers.building import Training
 from trainers.devices.mesh import make_mesh, num_batch_shards
 
 # From the cheapest to the dearest in time; which saves how much is for the compiler to say.
@@ -87,9 +88,9 @@ class Planner:
         self._config, self._examples, self._target = config, examples, target
         self._devices, self._price, self._note = devices, price, note
 
-    def estimate(self, step: Step) -> Estimate:
+    def estimate(self, training: Training) -> Estimate:
         """Of a step over the devices."""
-        return make_estimate(step, self._examples, self._target, self._devices, self._price)
+        return make_estimate(training, self._examples, self._target, self._devices, self._price)
 
     def remedies(self, most: int) -> list[Tried]:
         """Tries remat policies, then accumulation, then both, until one fits; at most `most` compilations.
@@ -125,12 +126,12 @@ class Planner:
         config = self._config.copy_and_resolve_references()
         config.update_from_flattened_dict(changes)
         try:
-            step = make_step(config, self._examples, self._devices)
+            training = make_training(config, self._examples, self._devices)
         except UserError as error:
             tried = Tried(changes, None, str(error))
         else:
             self._note(f"compiling {number}: {Tried(changes, None).text} ...")
-            tried = Tried(changes, self.estimate(step))
+            tried = Tried(changes, self.estimate(training))
         self._note(f"{number}: {tried.outcome}")
         return tried
 

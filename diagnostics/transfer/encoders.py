@@ -5,19 +5,16 @@ import time
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
 from data import preprocessing
 from data.pool import Pool
 from plumbline import UserError
-from trainers.building import build_program
-from trainers.durations import Clock
+from trainers.building import build_training
 from trainers.run import transfer
 from trainers.run.evaluation import evaluation_batch_size
 from trainers.settings import override
-from trainers.step import hyperparameters
 from trainers.step.state import Program, Tree
 
 Layers = dict[str, np.ndarray]
@@ -46,21 +43,20 @@ class Encoder:
         Raises:
           UserError: the source does not fit the model, or the model not the data.
         """
-        self._program, init = build_program(config, pool.features)
+        self._fitted = preprocessing_of(pool, config)
+        training = build_training(config, pool.features, self._fitted)
+        self._program = training.program
         self._pool, self._batch_size = pool, evaluation_batch_size(config)
         start = {} if fresh else transfer.begin_from(config.transfer, self._program)[0]
-        self._fitted = preprocessing_of(pool, config)
-        # How long a training would be does not matter here.
-        any_clock = Clock(num_examples=1, batch_size=1, total_steps=2**31)
-        values = hyperparameters.from_config(config, any_clock)
+        seed, values, _ = training.init_arguments
 
         # Jitted as a whole, so that the optimizer's state is never made.
         @jax.jit
         def variables(seed: jax.Array, fitted: Tree, start: Tree) -> tuple[Tree, Tree]:
-            state = init(seed, values, fitted, start)
+            state = training.init(seed, values, fitted, start)
             return state.params, state.model_state
 
-        self._variables = variables(jnp.uint32(config.seed), self._fitted, start)
+        self._variables = variables(seed, self._fitted, start)
         model = config.model
         self.model_name = model.name
         inputs = [pool.features.kind, pool.features.input_shape, pool.features.categories]

@@ -14,11 +14,9 @@ import pytest
 import data
 from data import Features
 from tests.configs.conftest import NAMES, PRETRAINED, load
-from trainers.building import build_program, make_clock
+from trainers.building import build_training, fitted_arrays
 from trainers.devices.mesh import make_mesh
-from trainers.devices.sharding import placements, state_shardings, table
-from trainers.run.phases import fitted
-from trainers.step import hyperparameters
+from trainers.devices.sharding import placements, table
 
 TABLES = pathlib.Path(__file__).parent / "sharding"
 
@@ -52,14 +50,12 @@ def placed(name):
     features, fit = FEATURES.get(name), {}
     if features is None:
         dataset = data.load(config.data, seed=config.seed)
-        features, fit = dataset.features, fitted(dataset)
+        features, fit = dataset.features, fitted_arrays(dataset)
     # A linear model has nothing for the tensor axis.
     tensor = 1 if config.model.name == "linear" else 2
     mesh = make_mesh(ml_collections.ConfigDict({"data": 1, "fsdp": -1, "tensor": tensor}))
-    program, init = build_program(config, features)
-    values = hyperparameters.from_config(config, make_clock(config, config.data.num_examples or 100_000))
-    state = jax.eval_shape(init, jnp.uint32(0), values, fit)
-    return mesh, state, state_shardings(program, mesh, state)
+    training = build_training(config, features, fit, num_examples=config.data.num_examples or 100_000, mesh=mesh)
+    return mesh, training.shapes, training.shardings
 
 
 @pytest.mark.parametrize("name", NAMES)

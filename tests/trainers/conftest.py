@@ -12,7 +12,8 @@ from configs import defaults
 from data import Features, preprocessing
 from trainers.building import build_program, make_clock
 from trainers.devices.mesh import data_mesh, replicated
-from trainers.run.checkpoints import Checkpoints, abstract
+from trainers.devices.sharding import abstract
+from trainers.run.checkpoints import Checkpoints
 from trainers.run.directory import RunDirectory
 from trainers.step import hyperparameters
 from trainers.step.train_step import make_train_step, zero_metrics

@@ -1,202 +1,176 @@
-"""A step as compiled programs over devices: one step or several, by `jit` over a mesh or by `pmap`.
+"""How train steps are dispatched: read the batch, call the compiled program, limit what is in flight.
 
-Beside the batch, each process can hand in a wish (to save, to stop); the greatest of all processes' comes back with the
-token of the dispatch, so that all learn of it at the same step without another word between them.
+Steps between two events of a run (a log line, an evaluation, a checkpoint) are always divided into dispatches in the
+same way. Which mode takes which step is the plan's (`trainers.devices.execution_plan`); the plan is made here, by
+timing the run's own steps.
 """
 
-import enum
-import functools
+import collections
+import dataclasses
+import math
+import time
 from collections.abc import Callable
-from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from plumbline import UserError, axes, unknown_name
-from trainers.devices.mesh import global_batch, replicated, sharded_batch
+from data.batches import TrainBatches
+from trainers.devices.execution_plan import LARGEST_STACK_BYTES, Plan, Trial, judge_trial
+from trainers.devices.mesh import in_flight
+from trainers.devices.step_programs import READ_BY_STEPS, Request, StepPrograms, Token
 from trainers.step.state import TrainState
-from trainers.step.train_step import Batch, Metrics, TrainStep
-
-PARALLEL_MODES = ("jit", "pmap")
-# What a step reads of a batch; the rest need not be moved to the device.
-READ_BY_STEPS = ("inputs", "labels", "weight")
-
-_MAPPED_AXIS = "batch"
+from trainers.step.train_step import Metrics
 
 
-class Wish(enum.IntEnum):
-    """What a process asks of all; the greatest is granted."""
-
-    NONE = 0
-    SAVE = 1
-    STOP = 2
-
-
-Token = tuple[jax.Array, jax.Array | None]
-"""Of a dispatch: the most updates skipped in a row, and the greatest wish; None with one process."""
-_Function = Callable[[TrainState, Metrics, Batch, jax.Array | None], tuple[TrainState, Metrics, Token]]
-
-
-def check_parallel_mode(mode: str, mesh: Mesh) -> None:
-    """Checks that steps can be run in this way.
-
-    Args:
-      mode: `config.parallel.mode`.
-      mesh: devices.
-
-    Raises:
-      UserError: the mode is unknown, or is "pmap" on a mesh that splits parameters.
-    """
-    if mode not in PARALLEL_MODES:
-        raise unknown_name("parallel.mode", mode, PARALLEL_MODES)
-    if mode == "pmap" and (mesh.shape[axes.FSDP] > 1 or mesh.shape[axes.TENSOR] > 1):
-        raise UserError(
-            f"parallel.mode: 'pmap' holds parameters whole on every device, but mesh.fsdp is {mesh.shape[axes.FSDP]} "
-            f"and mesh.tensor {mesh.shape[axes.TENSOR]}; make both 1, or take 'jit'"
-        )
-
-
-class Dispatch:
-    """The programs of a step: "loop" takes one step a dispatch, "scan" several.
+@dataclasses.dataclass
+class Notes:
+    """What has become known of dispatches.
 
     Attributes:
-      mesh: devices.
-      programs: by mode, `(state, running, batch, wishes) -> (state, running, token)`; the first two are used up.
+      skipped: the most updates that were skipped in a row.
+      request: the highest request of any process.
     """
 
-    modes = ("loop", "scan")
+    skipped: int = 0
+    request: Request = Request.NONE
 
-    def __init__(self, train_step: TrainStep, mesh: Mesh, shardings: TrainState, *, batch_size: int, mode: str):
+
+class Dispatcher:
+    """Takes steps by the plan, and makes the plan where it is not decided.
+
+    Attributes:
+      plan: the plan so far.
+      compile_seconds: spent on first dispatches, which compile.
+    """
+
+    def __init__(
+        self,
+        programs: StepPrograms,
+        batches: TrainBatches,
+        plan: Plan,
+        total_steps: int,
+        *,
+        write_plan: Callable[[Plan], None],
+        add_seconds: Callable[[str, float], None],
+    ):
         """Nothing is compiled yet.
 
         Args:
-          train_step: `(state, batch) -> (state, metrics)`.
-          mesh: devices.
-          shardings: of the state.
-          batch_size: rows of a global batch.
-          mode: "jit" or "pmap".
+          programs: of the step.
+          batches: what step `t` reads; this process's rows of it.
+          plan: the plan so far.
+          total_steps: of the training.
+          write_plan: called whenever the plan changes.
+          add_seconds: called with "data" or "compile" and the seconds that were spent on it.
         """
-        self.mesh, self._batch_size, self._is_pmap = mesh, batch_size, mode == "pmap"
-        functions = {"loop": _one_step(train_step), "scan": _many_steps(train_step)}
-        make = self._pmapped if self._is_pmap else functools.partial(self._jitted, shardings)
-        self.programs = {name: make(function, stacked=name == "scan") for name, function in functions.items()}
-        self._wishes = {wish: self._spread(wish) for wish in Wish} if jax.process_count() > 1 else {}
+        self.plan = plan
+        self.compile_seconds = 0.0
+        self._programs, self._batches, self._total_steps = programs, batches, total_steps
+        self._write_plan, self._add_seconds = write_plan, add_seconds
+        self._compiled: set[str] = set()
+        self._tokens: collections.deque[Token] = collections.deque()
+        self._notes = Notes()
+        self._trials = {mode: Trial() for mode in StepPrograms.modes}
+        self._most_in_flight, self._left_in_flight = in_flight(programs.mesh)
 
-    def __call__(
-        self, mode: str, state: TrainState, running: Metrics, batch: dict[str, np.ndarray], wish: Wish
-    ) -> tuple[TrainState, Metrics, Token]:
-        """Dispatches one program; `state` and `running` are used up.
+    def advance(
+        self,
+        state: TrainState,
+        running: Metrics,
+        step: int,
+        window: tuple[int, int],
+        request: Request = Request.NONE,
+    ) -> tuple[TrainState, Metrics, int]:
+        """Makes one dispatch. The buffers of `state` and `running` are donated.
 
         Args:
-          mode: "loop" or "scan".
-          state: the train state.
-          running: sums of metrics, which those of the new steps are added to.
-          batch: this process's rows: leaves (B_local, ...) or, for "scan", (count, B_local, ...).
-          wish: of this process; not looked at where it is the only one.
+          state: the state after `step` steps.
+          running: sums of metrics, to which those of the new steps are added.
+          step: steps taken so far.
+          window: steps of the last event and of the next one; no dispatch crosses it.
+          request: of this process; ignored with one process.
+
+        Returns:
+          The new state, sums and steps taken.
         """
-        done = self.programs[mode](state, running, self._placed(batch, mode), self._wishes.get(wish))
-        # Of several processes, each gets what `pmap` gives back on its own devices only, though all have the same.
-        return jax.tree.map(self._whole, done) if self._is_pmap and jax.process_count() > 1 else done
+        since, planned, until = self.plan.at(step)
+        start, end, count = max(window[0], since), min(window[1], until), self.plan.scan_steps
+        fits = (step - start) % count == 0 and step + count <= end
+        mode = "scan" if planned == "scan" and fits else "loop"
+        length = count if mode == "scan" else 1
+        # Only the last segment is on trial: a run that was resumed before it repeats what it did.
+        on_trial = not self.plan.decided and until == math.inf
+        timed = on_trial and mode == planned and mode in self._compiled
+        if timed and not self._trials[mode].is_running:
+            jax.block_until_ready(state)
+            self._trials[mode].begin(step)
+        # While steps are in flight, reading costs no time.
+        idle = not self._tokens or self._tokens[-1][0].is_ready()
+        began = time.perf_counter()
+        batch = self._batches.read(step, count) if mode == "scan" else self._batches.read(step)
+        batch = {name: batch[name] for name in READ_BY_STEPS}
+        batch_bytes = sum(leaf.nbytes for leaf in batch.values())
+        if idle:
+            self._add_seconds("data", time.perf_counter() - began)
 
-    def _jitted(self, shardings: TrainState, function: _Function, *, stacked: bool) -> Any:
-        whole, everywhere = replicated(self.mesh), NamedSharding(self.mesh, PartitionSpec(axes.AXES))
-        batch = sharded_batch(self.mesh, stacked=stacked)
-        if self._sums_are_dear():
-            function = self._on_parts(function, batch.spec)
-        return jax.jit(
-            on_mesh(self.mesh, function),
-            in_shardings=(shardings, whole, batch, everywhere),
-            out_shardings=(shardings, whole, whole),
-            donate_argnums=(0, 1),
-        )
+        began, programs = time.perf_counter(), self._programs
+        result = programs.compiled[mode](state, running, programs.place(mode, batch), programs.requests.get(request))
+        state, running, token = programs.unify(result)
+        new_step = step + length
+        self._tokens.append(token)
+        if mode not in self._compiled:
+            jax.block_until_ready(token)
+            self._compiled.add(mode)
+            seconds = time.perf_counter() - began
+            self.compile_seconds += seconds
+            self._add_seconds("compile", seconds)
+        elif timed:
+            self._time(mode, new_step, token, batch_bytes // length * count, last=new_step + length > end)
+        self._limit_in_flight(batch_bytes)
+        return state, running, new_step
 
-    def _sums_are_dear(self) -> bool:
-        """Whether XLA would send each array of a sum over processes by itself, though one would do for all."""
-        on_cpus = self.mesh.devices.flat[0].platform == "cpu" and jax.process_count() > 1
-        return on_cpus and self.mesh.shape[axes.DATA] == self.mesh.size
+    def drain(self) -> None:
+        """Waits for all dispatches."""
+        self._read_tokens(len(self._tokens))
 
-    def _on_parts(self, function: _Function, batch: PartitionSpec) -> _Function:
-        """The function, traced for the examples of one device, which sums over all of them at once."""
+    def take_notes(self) -> Notes:
+        """What has become known since the last call; some dispatches may still be in flight."""
+        notes, self._notes = self._notes, Notes()
+        return notes
 
-        def on_part(*arguments: Any) -> tuple[TrainState, Metrics, Token]:
-            with axes.mapped(axes.DATA):
-                return function(*arguments)
+    def close(self) -> None:
+        """Ends the processes that read batches."""
+        self._batches.close()
 
-        whole = PartitionSpec()
-        in_specs = (whole, whole, batch, PartitionSpec(axes.AXES))
-        return jax.shard_map(on_part, mesh=self.mesh, in_specs=in_specs, out_specs=whole, check_vma=False)
+    def _limit_in_flight(self, batch_bytes: int) -> None:
+        """Waits if too much is in flight. All processes wait at the same steps, so they learn of requests together."""
+        most = max(self._left_in_flight, min(self._most_in_flight, LARGEST_STACK_BYTES // batch_bytes))
+        if len(self._tokens) > most:
+            self._read_tokens(len(self._tokens) - self._left_in_flight)
 
-    def _pmapped(self, function: _Function, *, stacked: bool) -> Any:
-        def on_part(*arguments: Any) -> tuple[TrainState, Metrics, Token]:
-            with axes.mapped(_MAPPED_AXIS):
-                return function(*arguments)
+    def _read_tokens(self, count: int) -> None:
+        for _ in range(count):
+            skipped, request = self._tokens.popleft()
+            self._notes.skipped = max(self._notes.skipped, int(skipped))
+            if request is not None:
+                self._notes.request = max(self._notes.request, Request(int(request)))
 
-        return jax.pmap(
-            on_part,
-            axis_name=_MAPPED_AXIS,
-            in_axes=(None, None, int(stacked), 0),
-            out_axes=None,
-            devices=list(self.mesh.devices.flat),
-            donate_argnums=(0, 1),
-        )
+    def _time(self, mode: str, new_step: int, token: Token, stack_bytes: int, *, last: bool) -> None:
+        """Times the plan's mode until its last dispatch of a window; changes the plan once it has been timed enough.
 
-    def _placed(self, batch: dict[str, np.ndarray], mode: str) -> dict[str, Any]:
-        if not self._is_pmap:
-            return global_batch(self.mesh, batch, self._batch_size, stacked=mode == "scan")
-        dim, devices = int(mode == "scan"), len(self.mesh.local_devices)
-        return {
-            name: leaf.reshape(*leaf.shape[:dim], devices, -1, *leaf.shape[dim + 1 :]) for name, leaf in batch.items()
-        }
-
-    def _whole(self, leaf: jax.Array) -> jax.Array:
-        copies = [shard.data for shard in leaf.addressable_shards]
-        return jax.make_array_from_single_device_arrays(leaf.shape, replicated(self.mesh), copies)
-
-    def _spread(self, wish: Wish) -> jax.Array | np.ndarray:
-        """The wish once for each device: those of this process, in an array over all."""
-        if self._is_pmap:
-            return np.full(len(self.mesh.local_devices), wish, np.int32)
-        everywhere = NamedSharding(self.mesh, PartitionSpec(axes.AXES))
-        return jax.make_array_from_callback((self.mesh.size,), everywhere, lambda _: np.full(1, wish, np.int32))
-
-
-def on_mesh(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, traced with the mesh in force that `axes.constrain` looks for."""
-
-    @functools.wraps(function)
-    def traced(*arguments: Any) -> Any:
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return function(*arguments)
-
-    return traced
-
-
-def _one_step(train_step: TrainStep) -> _Function:
-    def one_step(state: TrainState, running: Metrics, batch: Batch, wishes: jax.Array | None) -> Any:
-        state, metrics = train_step(state, batch)
-        return state, jax.tree.map(jnp.add, running, metrics), (state.skipped, _greatest(wishes))
-
-    return one_step
-
-
-def _many_steps(train_step: TrainStep) -> _Function:
-    one_step = _one_step(train_step)
-
-    def many_steps(state: TrainState, running: Metrics, batches: Batch, wishes: jax.Array | None) -> Any:
-        def body(carry: tuple[TrainState, Metrics], batch: Batch) -> tuple[tuple[TrainState, Metrics], jax.Array]:
-            state, running, (skipped, _) = one_step(*carry, batch, None)
-            return (state, running), skipped
-
-        (state, running), skipped = jax.lax.scan(body, (state, running), batches)
-        return state, running, (jnp.max(skipped), _greatest(wishes))
-
-    return many_steps
-
-
-def _greatest(wishes: jax.Array | None) -> jax.Array | None:
-    if wishes is None:
-        return None
-    greatest, axis = jnp.max(wishes), axes.mapped_axis()
-    return greatest if axis is None else jax.lax.pmax(greatest, axis)
+        What follows in the window (the remaining single steps, the events) is left out.
+        """
+        trial = self._trials[mode]
+        if not last and not trial.is_long_enough:
+            return
+        jax.block_until_ready(token)
+        trial.end(new_step)
+        if trial.is_long_enough:
+            mode, decided = judge_trial(
+                mode,
+                self._trials,
+                steps_left=self._total_steps - new_step,
+                stack_bytes=stack_bytes,
+                compile_seconds=self.compile_seconds,
+            )
+            self.plan = self.plan.change(new_step, mode, decided=decided)
+            self._write_plan(self.plan)

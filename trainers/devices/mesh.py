@@ -1,7 +1,9 @@
 """Devices in a mesh, and which examples of a batch each process reads for its own."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import ml_collections
@@ -109,6 +111,17 @@ def global_batch(mesh: Mesh, batch: dict[str, np.ndarray], batch_size: int, *, s
         return jax.make_array_from_callback(shape, sharding, part)
 
     return {name: spread(leaf) for name, leaf in batch.items()}
+
+
+def on_mesh(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, traced with the mesh in force that `axes.constrain` looks for."""
+
+    @functools.wraps(function)
+    def traced(*arguments: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*arguments)
+
+    return traced
 
 
 def in_flight(mesh: Mesh) -> tuple[int, int]:

@@ -54,6 +54,20 @@ def state_shardings(program: Program, mesh: Mesh, state: TrainState) -> TrainSta
     )
 
 
+def abstract(tree: Tree, shardings: Tree) -> Tree:
+    """The tree with shapes, types and shardings in place of arrays: what a restore needs.
+
+    Args:
+      tree: of arrays, or of their shapes and types.
+      shardings: one for all, or a tree of them of which `tree` is an extension.
+    """
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        tree,
+        jax.tree.broadcast(shardings, tree),
+    )
+
+
 def parameter_specs(program: Program, mesh: Mesh, params: Tree) -> dict[str, PartitionSpec]:
     """How each parameter is split, by its path; raises as `state_shardings` does."""
     rules = program.config.parallel.rules

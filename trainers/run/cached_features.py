@@ -6,6 +6,7 @@ commands do not know the difference.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -17,9 +18,10 @@ from data.batches import evaluation_batches
 from data.split import ArrayReader
 from plumbline import UserError
 from trainers import settings
-from trainers.devices.dispatch import on_mesh
-from trainers.devices.mesh import in_flight, sharded_batch
+from trainers.devices.mesh import in_flight, on_mesh, sharded_batch
 from trainers.processes import coordination
+from trainers.run.evaluation import evaluation_batch_size, make_run_evaluate
+from trainers.run.run_state import Run
 from trainers.step.optimizers import paths_and_leaves
 from trainers.step.state import InferenceState, Program
 
@@ -47,6 +49,21 @@ def check(program: Program) -> None:
         raise UserError(f"{_FIELD}: {random[0]} gives other features at every step; set it to 0, or leave one of them")
     if coordination.process_count() > 1:
         raise UserError(f"{_FIELD}: is for one process; run it on one, or leave it out")
+
+
+def cache_features(run: Run, state: InferenceState) -> Run:
+    """Computes what the head reads of all examples; the run that is returned reads that in place of them.
+
+    Args:
+      run: that is to take steps.
+      state: with which it begins.
+    """
+    training, shardings = run.training, run.training.shardings.inference()
+    size = evaluation_batch_size(training.config)
+    compute = make_compute(training.program, training.mesh, shardings, batch_size=size)
+    training = training.reading_features()
+    dataset = cached(run.dataset, functools.partial(compute, state))
+    return dataclasses.replace(run, training=training, dataset=dataset, evaluate=make_run_evaluate(training))
 
 
 def make_compute(

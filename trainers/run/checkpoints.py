@@ -330,20 +330,6 @@ class Checkpoints:
         self._manager.reload()
 
 
-def abstract(tree: Tree, shardings: Tree) -> Tree:
-    """The tree with shapes, types and shardings in place of arrays: what a restore needs.
-
-    Args:
-      tree: of arrays, or of their shapes and types.
-      shardings: one for all, or a tree of them of which `tree` is an extension.
-    """
-    return jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        tree,
-        jax.tree.broadcast(shardings, tree),
-    )
-
-
 class _OwnCopy:
     """A copy of a large state that lies in the CPU's memory, in buffers that are kept from save to save.
 

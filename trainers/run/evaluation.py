@@ -10,15 +10,30 @@ from jax.sharding import Mesh
 from data import Split
 from data.batches import evaluation_batches
 from plumbline import UserError
-from trainers.devices.dispatch import on_mesh
-from trainers.devices.mesh import global_batch, in_flight, local_rows, num_batch_shards, replicated, sharded_batch
+from trainers.building import Training
+from trainers.devices.mesh import (
+    global_batch,
+    in_flight,
+    local_rows,
+    num_batch_shards,
+    on_mesh,
+    replicated,
+    sharded_batch,
+)
 from trainers.step.state import InferenceState, Program
 from trainers.step.train_step import make_evaluation_step
 
+Evaluate = Callable[[InferenceState, Split], dict[str, float]]
+"""`(inference state, split) -> metrics by name`."""
 
-def make_evaluate(
-    program: Program, mesh: Mesh, shardings: InferenceState, *, batch_size: int
-) -> Callable[[InferenceState, Split], dict[str, float]]:
+
+def make_run_evaluate(training: Training) -> Evaluate:
+    """The evaluation of a training over its own mesh; raises what `make_evaluate` raises."""
+    size = evaluation_batch_size(training.config)
+    return make_evaluate(training.program, training.mesh, training.shardings.inference(), batch_size=size)
+
+
+def make_evaluate(program: Program, mesh: Mesh, shardings: InferenceState, *, batch_size: int) -> Evaluate:
     """The function `(inference state, split) -> metrics by name`, compiled once for all calls.
 
     Args:

@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from trainers.building import Training
+from trainers.devices import flops, hardware
+
 # Beside "steps", which is what they leave.
 LOSSES = ("start", "compile", "data", "checkpoint", "evaluation", "restart")
 
@@ -118,3 +121,25 @@ class Goodput:
 
 def _ratio(share: float | int, whole: float) -> float | None:
     return share / whole if whole > 0 else None
+
+
+def training_figures(goodput: Goodput, training: Training, step: int, *, whole_call: bool = False) -> dict[str, Any]:
+    """Goodput and MFU, and the figures they are computed from.
+
+    Args:
+      goodput: the clock of the run.
+      training: its description.
+      step: steps taken.
+      whole_call: MFU of all steps of this call of `train`, not of those since the last figures.
+    """
+    mesh = training.mesh
+    peak = hardware.peak_flops(mesh.devices.flat[0].device_kind, training.config.model.dtype)
+    peak = peak and peak * mesh.size
+    with goodput.during("compile"):
+        flops_per_step = training.model_flops
+    return {
+        **goodput.figures(step, flops_per_step=flops_per_step, peak_flops=peak, whole_call=whole_call),
+        "flops_per_step": flops_per_step,
+        "peak_flops": peak,
+        "rule": flops.RULE,
+    }

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh
@@ -15,17 +14,13 @@ import data
 from data.batches import PADDING, evaluation_batches
 from data.prediction import Chunk, read_inputs
 from plumbline import UserError, unknown_name
-from trainers.building import build_program
+from trainers.building import build_training
 from trainers.devices import compilation
 from trainers.devices.mesh import data_mesh, make_mesh, num_batch_shards
-from trainers.devices.sharding import state_shardings
-from trainers.durations import Clock
-from trainers.run import checkpoints
 from trainers.run.cached_features import make_compute
 from trainers.run.checkpoints import Checkpoints
 from trainers.run.directory import RunDirectory
 from trainers.run.evaluation import evaluation_batch_size, make_evaluate
-from trainers.step import hyperparameters
 from trainers.step.state import InferenceState, Program
 from trainers.step.train_step import make_evaluation_step, make_outputs
 
@@ -61,22 +56,24 @@ def restore(directory: RunDirectory, mesh: Mesh, checkpoint: str) -> Restored:
       UserError: there is no run, or no whole checkpoint.
     """
     config = directory.config()
-    program, init = build_program(config, directory.features())
     # How long the training was is in the checkpoint; only the form of the state counts here.
-    any_clock = Clock(num_examples=1, batch_size=1, total_steps=2**31)
-    arguments = jnp.uint32(0), hyperparameters.from_config(config, any_clock), directory.fitted()
-    shapes = jax.eval_shape(init, *arguments)
-    shardings = state_shardings(program, mesh, shapes)
+    training = build_training(config, directory.features(), directory.fitted(), mesh=mesh)
     restored = None
     if directory.checkpoints.exists():
         opened = Checkpoints(directory.checkpoints, read_only=True)
-        restored = opened.restore_inference(checkpoints.abstract(shapes, shardings), checkpoint)
+        restored = opened.restore_inference(training.abstract_state, checkpoint)
         opened.close()
     if restored is None:
         status = directory.status().get("status", "not begun")
         raise UserError(f"--workdir: '{directory.path}' has no checkpoint; the run is {status}, and none was saved yet")
     step, state, fingerprint = restored
-    return Restored(program=program, step=step, state=state, shardings=shardings.inference(), fingerprint=fingerprint)
+    return Restored(
+        program=training.program,
+        step=step,
+        state=state,
+        shardings=training.shardings.inference(),
+        fingerprint=fingerprint,
+    )
 
 
 class FinishedRun:

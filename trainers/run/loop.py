@@ -1,6 +1,6 @@
-"""A run: from a config and a working directory to trained parameters, and on from wherever it was stopped.
+"""A run: from a config and a working directory to trained parameters, continued where it was stopped.
 
-`train` is the list of phases; `trainers.run` has what happens in them.
+`train` is the list of phases. Each phase has a module of its own beside this one.
 """
 
 import dataclasses
@@ -15,16 +15,21 @@ import ml_collections
 
 import data
 from trainers import settings
-from trainers.building import build_program, make_clock
+from trainers.building import build_training, fitted_arrays, training_mesh
 from trainers.devices import compilation
-from trainers.devices.dispatch import check_parallel_mode
-from trainers.devices.mesh import check_batch, make_mesh
+from trainers.devices.execution_plan import make_plan
 from trainers.processes import coordination
 from trainers.processes.signals import Signals
-from trainers.run import cached_features, transfer
+from trainers.run import cached_features, preflight, profiling, transfer
+from trainers.run.announcement import announce
 from trainers.run.directory import RunDirectory, compared
+from trainers.run.evaluation import make_run_evaluate
 from trainers.run.goodput import Goodput
-from trainers.run.phases import Run, failure_written, fitted, versions
+from trainers.run.resume import open_checkpoints, restore_or_begin
+from trainers.run.rules import make_rules
+from trainers.run.run_state import Run, record_failure
+from trainers.run.steps import take_steps
+from trainers.run.summary import finish, versions
 
 
 def train(
@@ -60,32 +65,59 @@ def train(
             print(f"'{directory.path}' is done already; --overwrite trains anew", file=sys.stderr)
             return directory.summary()
 
-        # Everything that can be wrong is found out before anything is deleted, written or compiled.
-        compilation.keep_programs(config.execution.compilation_cache, config.data.cache_dir)
-        coordination.agree({"devices of each process": jax.local_device_count()})
-        mesh = make_mesh(config.mesh, devices)
-        check_parallel_mode(config.parallel.mode, mesh)
-        check_batch(mesh, config.train.batch_size, config.train.accumulation_steps)
-        # One that goes on has no need of its tokenizer's file, nor of an audit's, nor of its source.
+        # Everything that can be wrong is found before anything is deleted, written or compiled.
         begins = coordination.broadcast(overwrite or not directory.has_checkpoint())
-        dataset = data.load(config.data, seed=config.seed, kept=None if begins else directory.kept())
-        clock = make_clock(config, len(dataset.splits["train"]))
-        program, init = build_program(config, dataset.features)
-        if config.transfer.cache_features:
-            cached_features.check(program)
-        start, origin = transfer.begin_from(config.transfer, program) if begins else ({}, "")
-        run = Run(config, directory, dataset, program, init, mesh, clock, goodput, start)
-        run.check_resources()
-        coordination.agree({"config": compared(config.to_dict()), "data": dataset.fingerprint, "versions": versions()})
+        run, origin = _prepare(config, directory, goodput, devices, begins=begins)
+        execution = config.execution
+        plan = make_plan(execution.mode, execution.scan_steps, run.rules.shortest_interval)
+        data_and_code = {"data": run.dataset.fingerprint, "versions": versions()}
+        coordination.agree({"config": compared(config.to_dict()), **data_and_code})
 
         if overwrite:
             directory.clear()
-        with run.saved_states(), coordination.fail_together():
-            run.restore_or_begin()
-            coordination.agree({"step": run.step, "execution": dataclasses.asdict(run.plan)})
-            directory.begin(config, dataset, fitted(dataset), origin)
-            with failure_written(run):
+        keep = config.train.keep_checkpoints
+        with open_checkpoints(directory, keep=keep) as checkpoints, coordination.fail_together():
+            at = restore_or_begin(run, checkpoints, plan)
+            coordination.agree({"step": at.step, "execution": dataclasses.asdict(at.plan)})
+            directory.begin(config, run.dataset, fitted_arrays(run.dataset), origin)
+            with record_failure(directory, lambda: at.step):
                 if config.transfer.cache_features:
-                    run.cache_features()
-                status, reason = run.steps(signals)
-                return run.finish(status, reason)
+                    run = cached_features.cache_features(run, at.state.inference())
+                announce(run, at)
+            at, ending = take_steps(run, checkpoints, at, signals)
+            with record_failure(directory, lambda: at.step):
+                return finish(run, checkpoints, at, ending)
+
+
+def _prepare(
+    config: ml_collections.ConfigDict,
+    directory: RunDirectory,
+    goodput: Goodput,
+    devices: Sequence[jax.Device] | None,
+    *,
+    begins: bool,
+) -> tuple[Run, str]:
+    """Opens the data, builds the training and checks it; with a table of what its first parameters come from."""
+    compilation.keep_programs(config.execution.compilation_cache, config.data.cache_dir)
+    coordination.agree({"devices of each process": jax.local_device_count()})
+    mesh = training_mesh(config, devices)
+    # A run that is resumed needs neither the file of its tokenizer, nor that of an audit, nor its transfer source.
+    dataset = data.load(config.data, seed=config.seed, kept=None if begins else directory.kept())
+    num_examples = len(dataset.splits["train"])
+    training = build_training(config, dataset.features, fitted_arrays(dataset), num_examples=num_examples, mesh=mesh)
+    if config.transfer.cache_features:
+        cached_features.check(training.program)
+    start, origin = transfer.begin_from(config.transfer, training.program) if begins else ({}, "")
+    rules = make_rules(config, training.clock, training.program.objective)
+    profiling.check(config.train.profile, rules.total_steps)
+    run = Run(
+        training=training,
+        dataset=dataset,
+        rules=rules,
+        evaluate=make_run_evaluate(training),
+        directory=directory,
+        goodput=goodput,
+        start=start,
+    )
+    preflight.check_training(directory.path, training)
+    return run, origin

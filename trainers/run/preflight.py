@@ -8,8 +8,40 @@ from collections.abc import Iterator
 import psutil
 
 from plumbline import UserError
+from trainers.building import Training
+from trainers.devices.sharding import placements
 
 _CGROUPS = pathlib.Path("/sys/fs/cgroup")
+
+
+def check_training(workdir: str | os.PathLike, training: Training) -> None:
+    """Checks that disk and host memory suffice for a training; raises what `check` raises.
+
+    Args:
+      workdir: the run directory; need not be there yet.
+      training: that will run there.
+    """
+    state, params = (
+        placements(tree, shardings)
+        for tree, shardings in (
+            (training.shapes, training.shardings),
+            (training.shapes.inference(), training.shardings.inference()),
+        )
+    )
+    # One copy of this process's part for the save under way; on CPU, the device's own memory is the host's as well:
+    # the state, the best parameters, and a gradient.
+    mesh = training.mesh
+    state_bytes, params_bytes = (
+        len(mesh.local_devices) * sum(p.device_bytes for p in group) for group in (state, params)
+    )
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    check(
+        workdir,
+        state_bytes=sum(p.total_bytes for p in state),
+        best_bytes=sum(p.total_bytes for p in params),
+        keep=training.config.train.keep_checkpoints,
+        host_bytes=2 * state_bytes + 2 * params_bytes if on_cpu else state_bytes,
+    )
 
 
 def check(workdir: str | os.PathLike, *, state_bytes: int, best_bytes: int, keep: int, host_bytes: int) -> None:

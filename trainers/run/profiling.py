@@ -7,6 +7,22 @@ from collections.abc import Callable
 import jax
 import ml_collections
 
+from plumbline import UserError
+
+
+def check(config: ml_collections.ConfigDict, total_steps: int) -> None:
+    """Checks that the steps to trace are part of the training.
+
+    Args:
+      config: the `train.profile` section.
+      total_steps: of the training.
+
+    Raises:
+      UserError: they are not.
+    """
+    if config.steps and config.start >= total_steps:
+        raise UserError(f"train.profile.start: {config.start} is not reached in {total_steps} steps; lower it")
+
 
 class Profile:
     """Traces the steps that `train.profile` asks for; each process by itself, into a folder of its own.

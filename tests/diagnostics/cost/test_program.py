@@ -19,18 +19,18 @@ def config_of(name, mesh=(-1, 1, 1), **changes):
     return config
 
 
-def step_of(config):
-    return program.make_step(config, program.examples_of(config), jax.devices())
+def training_of(config):
+    return program.make_training(config, program.examples_of(config), jax.devices())
 
 
 @pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)
 def test_argument_bytes_are_the_sum_over_the_shards_that_a_device_really_holds(mesh):
-    step = step_of(config_of("digits_mlp", mesh))
-    compiled = program.compile_step(step)
+    training = training_of(config_of("digits_mlp", mesh))
+    compiled = program.compile_step(training)
     # Truth: the arrays themselves, and what XLA allots for them.
-    state = jax.jit(step.init, out_shardings=step.shardings)()
-    batch = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in step.batch.items()}
-    in_shardings = program.sharded_batch(step.mesh)
+    state = jax.jit(training.init, out_shardings=training.shardings)(*training.init_arguments)
+    batch = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in training.batch.items()}
+    in_shardings = program.sharded_batch(training.mesh)
     arrays = [*jax.tree.leaves(state), *jax.tree.leaves(jax.device_put(batch, in_shardings))]
     held = sum(
         shard.data.nbytes
@@ -38,22 +38,22 @@ def test_argument_bytes_are_the_sum_over_the_shards_that_a_device_really_holds(m
         for shard in (jax.random.key_data(array) if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key) else array)
         .addressable_shards[:1]
     )  # fmt: skip
-    sums = sum(leaf.nbytes for leaf in jax.tree.leaves(zero_metrics(step.program)))
+    sums = sum(leaf.nbytes for leaf in jax.tree.leaves(zero_metrics(training.program)))
     assert compiled.memory.arguments == held + sums
     assert compiled.memory.padding == 0
 
 
 @pytest.mark.parametrize("name", ["digits_mlp", pytest.param("digits_vit", marks=pytest.mark.slow)])
 def test_compiled_and_analytic_flops_agree_where_nothing_is_recomputed(name):
-    step = step_of(config_of(name))
-    compiled = program.compile_step(step)
-    assert compiled.flops * step.mesh.size == pytest.approx(step.model_flops, rel=0.01)
+    training = training_of(config_of(name))
+    compiled = program.compile_step(training)
+    assert compiled.flops * training.mesh.size == pytest.approx(training.model_flops, rel=0.01)
 
 
 @pytest.mark.slow
 def test_recomputation_is_compiled_but_no_model_flops():
-    plain = step_of(config_of("digits_vit"))
-    again = step_of(config_of("digits_vit", **{"model.remat": "full"}))
+    plain = training_of(config_of("digits_vit"))
+    again = training_of(config_of("digits_vit", **{"model.remat": "full"}))
     assert again.model_flops == plain.model_flops
     assert program.compile_step(again).flops > 1.2 * program.compile_step(plain).flops
 
@@ -79,7 +79,7 @@ def test_too_little_declared_is_told(changes, message):
 
 def test_a_mesh_that_does_not_multiply_to_the_devices_is_told():
     with pytest.raises(UserError, match="does not multiply to the 8 device"):
-        step_of(config_of("digits_mlp", (3, 1, 1)))
+        training_of(config_of("digits_mlp", (3, 1, 1)))
 
 
 def test_memory_adds_up():

@@ -1,5 +1,7 @@
 """The same training on any mesh, by jit and by pmap; and what each device holds of it."""
 
+import functools
+
 import jax
 import ml_collections
 import numpy as np
@@ -7,9 +9,9 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from plumbline import UserError
-from trainers.devices.dispatch import Dispatch, Wish, check_parallel_mode
 from trainers.devices.mesh import check_batch, data_mesh, local_rows, make_mesh, replicated
 from trainers.devices.sharding import parameter_specs, placements, state_shardings
+from trainers.devices.step_programs import StepPrograms, check_parallel_mode
 from trainers.step.optimizers import OPTIMIZERS
 from trainers.step.train_step import zero_metrics
 
@@ -41,17 +43,18 @@ def mesh_of(data, fsdp, tensor, devices=None):
 def placed(training, mesh, mode="jit"):
     """The dispatch, a copy of the state and zero metrics on the mesh."""
     shardings = state_shardings(training.program, mesh, training.state)
-    step = Dispatch(training.train_step, mesh, shardings, batch_size=training.config.train.batch_size, mode=mode)
+    step = StepPrograms(training.train_step, mesh, shardings, batch_size=training.config.train.batch_size, mode=mode)
     state = jax.tree.map(lambda leaf, s: jax.device_put(leaf.copy(), s), training.state, shardings)
     return step, state, jax.device_put(zero_metrics(training.program), replicated(mesh))
 
 
 def losses_and_state(training, mesh, mode="jit", steps=20):
     step, state, zero = placed(training, mesh, mode)
+    copy = functools.partial(jax.tree.map, lambda leaf: leaf.copy())
     losses = []
     for number in range(steps):
         batch = jax.tree.map(np.asarray, training.batch(number))
-        state, sums, _ = step("loop", state, jax.tree.map(lambda leaf: leaf.copy(), zero), batch, Wish.NONE)
+        state, sums, _ = step.compiled["loop"](state, copy(zero), step.place("loop", batch), None)
         losses.append(float(sums["loss"][0] / sums["loss"][1]))
     return np.array(losses), jax.device_get(jax.tree.map(_numbers, state))
 
@@ -145,9 +148,9 @@ def test_scanned_steps_over_eight_devices_equal_single_ones(make_training, asser
     step, state, running = placed(training, mesh, mode)
     batches = [training.batch(number) for number in range(4)]
     stacked = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
-    state, _, (skipped, wish) = step("scan", state, running, stacked, Wish.NONE)
+    state, _, (skipped, request) = step.compiled["scan"](state, running, step.place("scan", stacked), None)
     assert_trees_equal(jax.device_get(state.params), one_by_one.params, rtol=0, atol=1e-6)
-    assert (int(skipped), wish) == (0, None)
+    assert (int(skipped), request) == (0, None)
 
 
 @pytest.mark.slow

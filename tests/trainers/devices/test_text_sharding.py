@@ -10,9 +10,9 @@ import tokenizers
 from configs import defaults
 from data import Features
 from trainers.building import build_program, make_clock
-from trainers.devices.dispatch import Dispatch, Wish
 from trainers.devices.mesh import make_mesh, replicated
 from trainers.devices.sharding import state_shardings
+from trainers.devices.step_programs import StepPrograms
 from trainers.step import hyperparameters
 from trainers.step.train_step import make_train_step, zero_metrics
 
@@ -71,12 +71,12 @@ def losses(program, init, sizes, mode="jit"):
     values = hyperparameters.from_config(program.config, make_clock(program.config, 1000))
     state = jax.jit(init)(jnp.uint32(0), values, {})
     shardings = state_shardings(program, mesh, state)
-    step = Dispatch(make_train_step(program), mesh, shardings, batch_size=BATCH_SIZE, mode=mode)
+    step = StepPrograms(make_train_step(program), mesh, shardings, batch_size=BATCH_SIZE, mode=mode)
     state = jax.tree.map(jax.device_put, state, shardings)
     found = []
     for batch in batches(8):
         zero = jax.device_put(zero_metrics(program), replicated(mesh))
-        state, sums, _ = step("loop", state, zero, batch, Wish.NONE)
+        state, sums, _ = step.compiled["loop"](state, zero, step.place("loop", batch), None)
         found.append(float(sums["loss"][0] / sums["loss"][1]))
     return found
 

@@ -27,8 +27,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from plumbline import UserError
 from tests.conftest import free_port
+from trainers.devices.sharding import abstract
 from trainers.run import checksums
-from trainers.run.checkpoints import Best, Checkpoint, Checkpoints, abstract
+from trainers.run.checkpoints import Best, Checkpoint, Checkpoints
 from trainers.step.state import TrainState
 
 TEMPORARY = "*.orbax-checkpoint-tmp"

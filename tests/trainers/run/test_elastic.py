@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from configs import digits_mlp
-from trainers.run import phases as running
+from data import load
+from data.batches import TrainBatches
+from trainers.run import resume
 from trainers.run.directory import RunDirectory
 from trainers.run.loop import train
 
@@ -71,19 +73,20 @@ def test_a_run_goes_on_over_other_devices_as_it_would_have(saved, tmp_path, monk
     whole, half = saved
     shutil.copytree(half, tmp_path / "run")
     restored, batches = {}, []
-    take_over, read = running.Run._take_over, running.TrainBatches.read
+    start_from, read = resume.start_from, TrainBatches.read
 
-    def remember_state(self, checkpoint):
-        take_over(self, checkpoint)
-        restored.update(jax.device_get(self.state.params["hidden"]))
+    def remember_state(*arguments):
+        at = start_from(*arguments)
+        restored.update(jax.device_get(at.state.params["hidden"]))
+        return at
 
     def remember_batch(self, step, count=None):
         batch = read(self, step, count)
         batches.append((step, batch["index"].copy()))
         return batch
 
-    monkeypatch.setattr(running.Run, "_take_over", remember_state)
-    monkeypatch.setattr(running.TrainBatches, "read", remember_batch)
+    monkeypatch.setattr(resume, "start_from", remember_state)
+    monkeypatch.setattr(TrainBatches, "read", remember_batch)
     summary = train(config_of(**mesh), tmp_path / "run", devices=jax.devices()[:devices])
     assert summary["step"] == 20
     assert len(summary["devices"]) == devices
@@ -92,9 +95,9 @@ def test_a_run_goes_on_over_other_devices_as_it_would_have(saved, tmp_path, monk
     assert [step for step, _ in batches] == list(range(10, 20))
     for layer, reference in saved_parameters(half)["hidden"].items():
         jax.tree.map(np.testing.assert_array_equal, restored[int(layer)], dict(reference))
-    expected = running.data.load(config_of().data, seed=0).splits["train"]
+    expected = load(config_of().data, seed=0).splits["train"]
     for step, index in batches:
-        again = running.TrainBatches(expected, batch_size=64, seed=0)
+        again = TrainBatches(expected, batch_size=64, seed=0)
         np.testing.assert_array_equal(read(again, step)["index"], index)
 
 

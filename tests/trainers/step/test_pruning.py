@@ -18,9 +18,9 @@ from plumbline import UserError
 from tests.trainers.conftest import FEATURES
 from tests.trainers.populations.test_population import assert_equals_run
 from trainers.building import build_program, make_clock
-from trainers.devices.dispatch import Dispatch, Wish
 from trainers.devices.mesh import make_mesh, replicated
 from trainers.devices.sharding import state_shardings
+from trainers.devices.step_programs import StepPrograms
 from trainers.populations.population import Member, Population, train_population
 from trainers.run.directory import RunDirectory
 from trainers.run.inference import FinishedRun
@@ -283,12 +283,12 @@ def on_mesh(training, axes, mode="jit", steps=9):
     sizes = ml_collections.ConfigDict(dict(zip(("data", "fsdp", "tensor"), axes, strict=True)))
     mesh = make_mesh(sizes, jax.devices()[: math.prod(axes)])
     shardings = state_shardings(training.program, mesh, training.state)
-    dispatch = Dispatch(training.train_step, mesh, shardings, batch_size=32, mode=mode)
+    dispatch = StepPrograms(training.train_step, mesh, shardings, batch_size=32, mode=mode)
     state = jax.tree.map(lambda leaf, sharding: jax.device_put(leaf.copy(), sharding), training.state, shardings)
     running = jax.device_put(zero_metrics(training.program), replicated(mesh))
     batches = [jax.tree.map(np.asarray, training.batch(number)) for number in range(steps)]
     stacked = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
-    state, running, _ = dispatch("scan", state, running, stacked, Wish.NONE)
+    state, running, _ = dispatch.compiled["scan"](state, running, dispatch.place("scan", stacked), None)
     return state, shardings, float(running["loss"][0])
 
 

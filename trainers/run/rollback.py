@@ -1,0 +1,36 @@
+"""Rollback after divergence: back to the last checkpoint, and on with the batches after those of the failure."""
+
+import dataclasses
+import sys
+
+from trainers.processes import coordination
+from trainers.run import resume
+from trainers.run.checkpoints import Checkpoints
+from trainers.run.run_state import Run, RunState
+
+
+def roll_back(run: Run, checkpoints: Checkpoints, at: RunState, reason: str) -> RunState:
+    """Goes back to the last checkpoint before the failure; later checkpoints are moved aside.
+
+    Args:
+      run: that has diverged.
+      checkpoints: of the run.
+      at: where it has diverged; nothing of it may be in flight.
+      reason: one line, for the user.
+    """
+    checkpoints.wait()
+    with run.goodput.during("restart"):
+        # A run that was stopped in the middle of the failure has saved there as well.
+        before = at.step - int(at.state.skipped)
+        back = resume.start_from(run, resume.restore(run, checkpoints, at_most=before), at.plan)
+    checkpoints.move_aside(back.step, "diverged")
+    rollback = {"step": back.step, "batches": at.step - back.step, "reason": reason}
+    run.directory.write_rollback(rollback)
+    run.goodput.go_back(back.step)
+    if coordination.process_index() == 0:
+        print(
+            f"{reason}: back to step {back.step}, and on with the batches after those of step {at.step}",
+            file=sys.stderr,
+            flush=True,
+        )
+    return dataclasses.replace(back, rollback=rollback, has_evaluated=at.has_evaluated)
