@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh
@@ -197,7 +196,7 @@ def make_init_arguments(config: ml_collections.ConfigDict, clock: Clock, fitted:
       clock: of the training.
       fitted: arrays fitted on its training rows.
     """
-    return jnp.uint32(config.seed), hyperparameters.from_config(config, clock), fitted
+    return np.uint32(config.seed), hyperparameters.from_config(config, clock), fitted
 
 
 def fitted_arrays(dataset: data.Dataset) -> dict[str, np.ndarray]:

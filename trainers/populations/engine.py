@@ -1,7 +1,6 @@
 """The programs of members that can share them: how lanes are run, by timing, and how many there are, by memory."""
 
 import dataclasses
-import math
 import time
 from collections.abc import Sequence
 
@@ -10,9 +9,11 @@ import numpy as np
 import psutil
 
 from data.pool import Pool
+from trainers.building import Training
+from trainers.devices.execution_plan import steps_per_dispatch
 from trainers.populations.lanes import Lanes
-from trainers.populations.member_state import Task
-from trainers.step.state import Init, Program, Start, num_parameters
+from trainers.populations.member_state import MemberState
+from trainers.step.state import Program, Start
 
 # All members together have to take this many times as long as a compilation, or no other mode is tried.
 _WORTH_COMPILATIONS = 5
@@ -40,15 +41,14 @@ class EngineMaker:
 
     def __init__(
         self,
-        program: Program,
-        init: Init,
+        training: Training,
         start: Start,
         pool: Pool,
         devices: Sequence[jax.Device],
-        tasks: Sequence[Task],
+        tasks: Sequence[MemberState],
     ):
         self._pool, self._devices, self._tasks = pool, devices, tasks
-        self._program, self._init, self._start = program, init, start
+        self._training, self._start = training, start
 
     def make(self, mode: str, wanted: int) -> Engine:
         """The programs in this mode, or in the fastest if it is "auto"."""
@@ -56,8 +56,7 @@ class EngineMaker:
             return self._within_memory(mode, wanted)
         on_cpu = self._devices[0].platform == "cpu"
         in_one = "map" if on_cpu else "vmap"
-        params = jax.eval_shape(self._init, *self._tasks[0].arguments).params
-        numbers = num_parameters(params) * self._program.config.train.batch_size
+        numbers = self._training.num_parameters * self._training.config.train.batch_size
         first, second = (in_one, "loop") if numbers < _SMALL_STEP or not on_cpu else ("loop", in_one)
         began = time.perf_counter()
         engine = self._within_memory(first, wanted)
@@ -73,27 +72,26 @@ class EngineMaker:
     def _within_memory(self, mode: str, wanted: int) -> Engine:
         devices = len(self._devices)
         if mode == "loop":
-            return Engine(self._program, self._lanes(mode, devices), wanted)
+            return Engine(self._training.program, self._lanes(mode, devices), wanted)
         made = self._lanes(mode, wanted)
         allowed = _free_memory(self._devices[0], devices) * _MEMORY_SHARE
         if made.memory > allowed and wanted > devices:
             fewer = max(1, int(wanted / devices * allowed / made.memory)) * devices
             made = self._lanes(mode, fewer)
-        return Engine(self._program, made, wanted)
+        return Engine(self._training.program, made, wanted)
 
     def _lanes(self, mode: str, count: int) -> Lanes:
         most = max(len(rows) for task in self._tasks for rows in (task.member.held_out, task.member.validation))
         task = self._tasks[0]
-        interval = task.every.steps or task.total
-        steps = 1 if mode == "loop" else interval // math.ceil(interval / self._program.config.execution.scan_steps)
+        interval = task.rules.evaluate.steps or task.total
+        steps = steps_per_dispatch(interval, self._training.config.execution.scan_steps)
         return Lanes(
-            self._program,
-            self._init,
+            self._training,
             self._pool,
             [self._tasks[lane % len(self._tasks)].arguments for lane in range(count)],
             self._start,
             mode=mode,
-            steps=steps,
+            steps=1 if mode == "loop" else steps,
             devices=self._devices,
             evaluated=most,
         )
@@ -105,7 +103,7 @@ class EngineMaker:
         """
         task = self._tasks[0]
         task.open_window()
-        rows = np.resize(task.positions(made.steps), (made.count, made.steps, self._program.config.train.batch_size))
+        rows = np.resize(task.positions(made.steps), (made.count, made.steps, self._training.config.train.batch_size))
 
         def timed(until: int) -> float:
             began = time.perf_counter()

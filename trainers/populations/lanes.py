@@ -14,8 +14,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data.pool import Pool
+from trainers.building import Training
+from trainers.run import rules
 from trainers.step.objective import Sums, Totals
-from trainers.step.state import InferenceState, Init, Program, Start, TrainState
+from trainers.step.state import InferenceState, Program, Start, TrainState
 from trainers.step.train_step import Batch, make_evaluation_step, make_outputs, make_train_step
 
 MODES = ("loop", "map", "vmap")
@@ -38,8 +40,7 @@ class Lanes:
 
     def __init__(
         self,
-        program: Program,
-        init: Init,
+        training: Training,
         pool: Pool,
         arguments: Sequence[tuple],
         start: Start,
@@ -52,8 +53,7 @@ class Lanes:
         """Begins every lane and compiles the program that advances them.
 
         Args:
-          program: of all members.
-          init: makes a member's first state.
+          training: of one of the members; all share its program.
           pool: of the rows.
           arguments: of `init`, for each lane; with "loop" there is one lane a device.
           start: what all members begin with.
@@ -63,6 +63,7 @@ class Lanes:
           evaluated: most rows of an evaluation.
         """
         self.mode, self.count, self.steps = mode, len(arguments), steps
+        program, init = training.program, training.init
         batch_size = program.config.train.batch_size
         self._batch_size = program.config.evaluation.batch_size or batch_size
         self._batches = 1 if mode == "loop" else min(_MOST_BATCHES, max(1, -(-evaluated // self._batch_size)))
@@ -218,7 +219,7 @@ def _advance(program: Program, *, loop: bool) -> Callable:
     train_step, most = make_train_step(program), program.config.train.max_skipped
 
     def step(rows: Batch, state: TrainState, index: jax.Array, until: jax.Array) -> TrainState:
-        under_way = (state.step < until) & (state.skipped < most)
+        under_way = (state.step < until) & ~rules.has_diverged(state.skipped, most)
 
         def taken(state: TrainState) -> TrainState:
             return train_step(state, _gathered(rows, index))[0]

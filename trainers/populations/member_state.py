@@ -8,17 +8,18 @@ from data import order
 from data.pool import Pool
 from plumbline import UserError
 from trainers import settings
-from trainers.building import make_clock
+from trainers.building import make_clock, make_init_arguments
 from trainers.populations.members import Member, check_possible, check_shared
-from trainers.populations.population_file import Paused
+from trainers.populations.population_file import MemberCheckpoint
+from trainers.run import rules
 from trainers.settings import override
-from trainers.step import hyperparameters, objectives
+from trainers.step import objectives
 
 # Positions of examples are made for so many steps at once.
 _LONGEST_WINDOW = 1024
 
 
-class Task:
+class MemberState:
     """A member on its way: what it needs to begin, where it stands, and what is due next."""
 
     def __init__(self, config: ml_collections.ConfigDict, pool: Pool, member: Member, until: float, predict: bool):
@@ -38,16 +39,13 @@ class Task:
             )
         bins = config.evaluation.calibration_bins
         objective = objectives.build(config.objective.name, pool.features, calibration_bins=bins)
-        self.metric, self.sign = objective.monitored_metric(config.train.best_metric)
-        self.clock = make_clock(config, len(member.train))
-        self.total = self.clock.total_steps
+        clock = make_clock(config, len(member.train))
+        self.rules = rules.make_rules(config, clock, objective)
+        self.total = clock.total_steps
         self.stop = self.total if until >= 1 else max(1, round(until * self.total))
         self.key = f"{member.name}/{member.digest()}/{self.stop}/{predict}"
         fitted = pool.fit(member.train, config.data)
-        values = hyperparameters.from_config(config, self.clock)
-        self.arguments = jax.tree.map(np.asarray, (np.uint32(member.seed), values, fitted))
-        self.every = self.clock.every(config.train.evaluate_every, "train.evaluate_every")
-        self.patience = self.clock.every(config.train.patience, "train.patience").steps
+        self.arguments = jax.tree.map(np.asarray, make_init_arguments(config, clock, fitted))
         self.step, self.history = 0, []
         self.best: tuple[int, float] | None = None
         self._window, self.goal = np.zeros((0, 0), np.int32), 0
@@ -55,13 +53,11 @@ class Task:
     @property
     def is_out_of_patience(self) -> bool:
         """Whether the best evaluation is too long ago."""
-        if not self.patience or not self.best:
-            return False
-        return self.every.last_until(self.step) - self.best[0] >= self.patience
+        return rules.is_out_of_patience(self.rules, self.step, self.best and self.best[0])
 
     def open_window(self) -> None:
         """Makes the positions of the examples that are read until something is due again, at `goal`."""
-        due = min(self.stop, self.every.next_after(self.step, self.total))
+        due = min(self.stop, rules.next_evaluation(self.rules, self.step))
         count = min(due - self.step, _LONGEST_WINDOW)
         rows, size = self.member.train, self.config.train.batch_size
         # None where it paused already at the very step it is to go on to.
@@ -69,10 +65,10 @@ class Task:
         self._window = rows[positions].astype(np.int32).reshape(count, size)
         self.goal = self.step + count
 
-    def paused(self, state: tuple) -> Paused:
+    def paused(self, state: tuple) -> MemberCheckpoint:
         """The member as it stands, in this state."""
         where = {"digest": self.member.digest(), "step": self.step, "history": list(self.history), "best": self.best}
-        return Paused.of(state, **where)
+        return MemberCheckpoint.of(state, **where)
 
     def positions(self, steps: int) -> np.ndarray:
         """(up to `steps`, B) int32, positions in the pool of the examples that the next steps read."""

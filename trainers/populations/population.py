@@ -22,21 +22,22 @@ from data.pool import Pool
 from plumbline import Preempted, UserError, unknown_name
 from plumbline.files import remove_unfinished
 from trainers import settings
-from trainers.building import build_program
+from trainers.building import Training, build_training
 from trainers.devices import compilation
+from trainers.devices.mesh import data_mesh
 from trainers.durations import Clock
 from trainers.populations import lanes
 from trainers.populations.engine import Engine, EngineMaker
-from trainers.populations.member_state import Task
+from trainers.populations.member_state import MemberState
 from trainers.populations.members import Member, Outcome, program_key
 from trainers.populations.population_file import Saved, read, write
-from trainers.populations.scheduler import Queue
+from trainers.populations.scheduler import Scheduler
 from trainers.processes.signals import Signals
 from trainers.run import transfer
 from trainers.run.directory import compared
 from trainers.run.progress import PopulationProgress
 from trainers.step import hyperparameters
-from trainers.step.state import Init, Program, Start
+from trainers.step.state import Start
 
 __all__ = ["Member", "Outcome", "Population", "train_population"]
 
@@ -109,7 +110,7 @@ class Population:
         self._path = None if directory is None else pathlib.Path(directory) / "population.npz"
         self._fingerprint = _digest([compared(self._config.to_dict()), pool.fingerprint, sorted(pool.splits)])
         self._used: dict[str, frozenset[str]] = collections.defaultdict(lambda: used)
-        self._programs: dict[tuple[str, frozenset[str]], tuple[Program, Init, Start]] = {}
+        self._trainings: dict[tuple[str, frozenset[str]], tuple[Training, Start]] = {}
         self._starts: dict[str, Start] = {}
         self._engines: dict[tuple[str, frozenset[str]], Engine] = {}
         self._saved = Saved(fingerprint=self._fingerprint)
@@ -143,7 +144,7 @@ class Population:
         Raises:
           UserError: the member's overrides do not fit, or not together.
         """
-        task = Task(self._config, self._pool, member, 1.0, False)
+        task = MemberState(self._config, self._pool, member, 1.0, False)
         self._build(program_key(task.config), task)
 
     def train(
@@ -175,9 +176,9 @@ class Population:
         began = time.perf_counter()
         if len({member.name for member in members}) < len(members):
             raise ValueError("names of members must be unique")
-        tasks = [Task(self._config, self._pool, member, until, predict) for member in members]
+        tasks = [MemberState(self._config, self._pool, member, until, predict) for member in members]
         outcomes = {task.name: known for task in tasks if (known := self._saved.outcomes.get(task.key))}
-        groups: dict[str, list[Task]] = collections.defaultdict(list)
+        groups: dict[str, list[MemberState]] = collections.defaultdict(list)
         for task in tasks:
             key = program_key(task.config)
             # Of those that are done as well: what goes on after a kill keeps the program it began with.
@@ -205,10 +206,10 @@ class Population:
         self._saved.outcomes = {k: o for k, o in self._saved.outcomes.items() if o.name not in names}
 
     def _train_group(
-        self, key: str, tasks: list[Task], signals: Signals, shown: PopulationProgress
+        self, key: str, tasks: list[MemberState], signals: Signals, shown: PopulationProgress
     ) -> dict[str, Outcome]:
         engine = self._engine(key, tasks)
-        queue = Queue(engine, tasks, self._saved, shown, self._followed)
+        queue = Scheduler(engine, tasks, self._saved, shown, self._followed)
         since = 0
         while not queue.is_over():
             queue.fill()
@@ -231,16 +232,23 @@ class Population:
         }
         return queue.outcomes
 
-    def _build(self, key: str, task: Task) -> None:
+    def _build(self, key: str, task: MemberState) -> None:
         self._used[key] |= hyperparameters.used([task.config])
         identity = key, self._used[key]
-        if identity not in self._programs:
-            program, init = build_program(task.config, self._pool.features, used=self._used[key])
+        if identity not in self._trainings:
+            training = build_training(
+                task.config,
+                self._pool.features,
+                task.arguments[2],
+                num_examples=len(task.member.train),
+                mesh=data_mesh(self._devices[:1]),
+                used=self._used[key],
+            )
             if key not in self._starts:
-                self._starts[key], _ = transfer.begin_from(task.config.transfer, program)
-            self._programs[identity] = program, init, self._starts[key]
+                self._starts[key], _ = transfer.begin_from(task.config.transfer, training.program)
+            self._trainings[identity] = training, self._starts[key]
 
-    def _engine(self, key: str, tasks: list[Task]) -> Engine:
+    def _engine(self, key: str, tasks: list[MemberState]) -> Engine:
         """The programs of a group, made anew where those at hand do not serve it."""
         identity = key, self._used[key]
         most = self.lanes
@@ -251,7 +259,7 @@ class Population:
         # A lane that nobody is in takes no time, but where lanes are stacked.
         if engine is None or (engine.lanes.mode != "loop" and engine.wanted < wanted):
             began = time.perf_counter()
-            maker = EngineMaker(*self._programs[identity], self._pool, self._devices, tasks)
+            maker = EngineMaker(*self._trainings[identity], self._pool, self._devices, tasks)
             mode = self._config.population.mode
             if mode == "auto":
                 mode = self._saved.modes.get(_digest([key]), mode)

@@ -20,7 +20,7 @@ Tree = Any
 
 
 @dataclasses.dataclass
-class Paused:
+class MemberCheckpoint:
     """A member that stopped on its way.
 
     Attributes:
@@ -38,7 +38,7 @@ class Paused:
     leaves: list[np.ndarray]
 
     @classmethod
-    def of(cls, state: Tree, **where: Any) -> "Paused":
+    def of(cls, state: Tree, **where: Any) -> "MemberCheckpoint":
         """A member that stops in this state, which is copied to the host; `where` is all else that it is."""
         plain = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(state)]
         return cls(leaves=jax.device_get(plain), **where)
@@ -65,7 +65,7 @@ class Saved:
 
     fingerprint: str
     outcomes: dict[str, Outcome] = dataclasses.field(default_factory=dict)
-    paused: dict[str, Paused] = dataclasses.field(default_factory=dict)
+    paused: dict[str, MemberCheckpoint] = dataclasses.field(default_factory=dict)
     modes: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -113,7 +113,7 @@ def read(path: pathlib.Path) -> Saved:
                 for key, fields in about["outcomes"].items()
             }
             paused = {
-                name: Paused(
+                name: MemberCheckpoint(
                     digest=fields["digest"],
                     step=fields["step"],
                     history=fields["history"],

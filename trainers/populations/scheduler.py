@@ -6,23 +6,26 @@ from collections.abc import Mapping
 import numpy as np
 
 from trainers.populations.engine import Engine
-from trainers.populations.member_state import Task
+from trainers.populations.member_state import MemberState
 from trainers.populations.members import Outcome
 from trainers.populations.population_file import Saved
+from trainers.run import rules
 from trainers.run.evaluation import overall
 from trainers.run.progress import PopulationProgress
 from trainers.step.state import num_parameters
 
 
-class Queue:
+class Scheduler:
     """Members in lanes and members waiting."""
 
-    def __init__(self, engine: Engine, tasks: list[Task], saved: Saved, shown: PopulationProgress, followed: str):
+    def __init__(
+        self, engine: Engine, tasks: list[MemberState], saved: Saved, shown: PopulationProgress, followed: str
+    ):
         self._lanes, self._program, self._saved, self._shown = engine.lanes, engine.program, saved, shown
         self._objective = engine.program.objective
         self._followed = self._objective.monitored_metric(followed) if followed else None
         self._waiting = collections.deque(tasks)
-        self._seats: list[Task | None] = [None] * engine.lanes.count
+        self._seats: list[MemberState | None] = [None] * engine.lanes.count
         self._parameters = num_parameters(engine.lanes.states.params) // engine.lanes.count
         self.outcomes: dict[str, Outcome] = {}
 
@@ -74,13 +77,13 @@ class Queue:
         """Evaluates, and frees the lanes of members that have ended, paused or diverged."""
         steps, skipped = self._lanes.progress()
         due = {lane: task for lane, task in self._occupied() if task.step == task.goal}
-        gone = {lane for lane in due if skipped[lane] >= self._program.config.train.max_skipped}
+        gone = {lane for lane in due if rules.has_diverged(skipped[lane], due[lane].rules.max_skipped)}
         for lane in gone:
             self._shown.advance(int(steps[lane]) - due[lane].step, 0)
             due[lane].step = int(steps[lane])
             self._finish(lane, "diverged", {}, None)
         due = {lane: task for lane, task in due.items() if lane not in gone}
-        judged = self._evaluate({lane: task for lane, task in due.items() if self._is_evaluated(task)})
+        judged = self._evaluate({lane: task for lane, task in due.items() if rules.is_evaluated(task.rules, task.step)})
         ended = {lane: task for lane, task in due.items() if task.step == task.stop or task.is_out_of_patience}
         self._end(ended, judged)
         for lane, task in due.items():
@@ -97,7 +100,7 @@ class Queue:
     def _devices(self) -> int:
         return len(self._lanes.states.step.sharding.device_set)
 
-    def _occupied(self) -> list[tuple[int, Task]]:
+    def _occupied(self) -> list[tuple[int, MemberState]]:
         return [(lane, task) for lane, task in enumerate(self._seats) if task is not None]
 
     def _free_lane(self) -> int | None:
@@ -108,11 +111,7 @@ class Queue:
         device = int(free.sum(axis=1).argmax())
         return device * free.shape[1] + int(free[device].argmax())
 
-    @staticmethod
-    def _is_evaluated(task: Task) -> bool:
-        return task.every.at(task.step) or task.step == task.total
-
-    def _evaluate(self, due: Mapping[int, Task]) -> dict[int, dict[str, float]]:
+    def _evaluate(self, due: Mapping[int, MemberState]) -> dict[int, dict[str, float]]:
         """Adds to the histories, and follows the best; returns all metrics of each lane."""
         rows = {
             lane: task.member.validation if len(task.member.validation) else task.member.held_out
@@ -120,31 +119,23 @@ class Queue:
         }
         rows = {lane: positions for lane, positions in rows.items() if len(positions)}
         metrics = self._metrics(rows, best=False)
-        better, pruned = np.zeros(self._lanes.count, bool), self._are_pruned()
+        better = np.zeros(self._lanes.count, bool)
+        pruned = rules.are_pruned(self._program.pruning, self._lanes.states.opt_state)
+        pruned = np.broadcast_to(pruned, better.shape)
         for lane, figures in metrics.items():
             task = due[lane]
             # One that was at this very step before has noted it then.
             if not task.history or task.history[-1]["step"] < task.step:
                 task.history.append({"step": float(task.step), **overall(figures)})
             if len(task.member.validation):
-                value = figures[task.metric]
-                # Outputs that are not finite still have an accuracy.
-                finite = np.isfinite([value, figures["loss"]]).all()
-                may_be_best = finite and pruned[lane]
-                if may_be_best and (task.best is None or task.sign * value > task.sign * task.best[1]):
+                value, best = figures[task.rules.metric], task.best and task.best[1]
+                if rules.is_better(task.rules, value, figures["loss"], best, is_pruned=bool(pruned[lane])):
                     better[lane], task.best = True, (task.step, value)
         if better.any():
             self._lanes.keep_best(better)
         return metrics
 
-    def _are_pruned(self) -> np.ndarray:
-        """Which lanes are as sparse as they shall be: before, their parameters are no answer to what was asked for."""
-        pruning = self._program.pruning
-        if pruning is None:
-            return np.ones(self._lanes.count, bool)
-        return pruning.is_over(self._lanes.states.opt_state)
-
-    def _end(self, ended: Mapping[int, Task], judged: Mapping[int, dict[str, float]]) -> None:
+    def _end(self, ended: Mapping[int, MemberState], judged: Mapping[int, dict[str, float]]) -> None:
         metrics: dict[int, dict[str, float]] = {}
         predictions: dict[int, np.ndarray] = {}
         for best in (False, True):
@@ -189,5 +180,5 @@ class Queue:
         )
         self.outcomes[task.name] = self._saved.outcomes[task.key] = outcome
         if metrics:
-            metric, sign = self._followed or (task.metric, task.sign)
+            metric, sign = self._followed or (task.rules.metric, task.rules.sign)
             self._shown.result(metric, metrics[metric], sign)
