@@ -22,6 +22,8 @@ MAY_IMPORT = {
     "launching": {"plumbline"},
     "experiments": {"plumbline", "data", "models", "trainers", "diagnostics", "tuning", "reporting", "launching"},
 }
+# The parts of `trainers`; each imports only those before it.
+TRAINERS = ("durations", "settings", "step", "devices", "building", "processes", "run", "populations")
 # The command and the Python API stand above all rooms, and nothing imports them: they are loaded on demand.
 PUBLIC = CHECKOUT / "plumbline" / "public"
 
@@ -51,6 +53,49 @@ def test_nothing_imports_the_public_face(room):
     for file in (CHECKOUT / room).rglob("*.py"):
         names = [name for name in modules_imported(file) if name.startswith("plumbline.public")]
         assert PUBLIC in file.parents or not names, file
+
+
+def test_parts_of_trainers_import_only_those_before_them():
+    room = CHECKOUT / "trainers"
+    parts = {path.stem for path in room.iterdir() if path.name[0] != "_" and path.suffix in ("", ".py")}
+    assert parts == set(TRAINERS)
+    for file in room.rglob("*.py"):
+        name = file.relative_to(room).with_suffix("").parts[0]
+        others = {other.split(".")[1] for other in project_modules_imported(file) if other.startswith("trainers.")}
+        before = TRAINERS[: TRAINERS.index(name) + 1] if name in TRAINERS else ()
+        assert others <= set(before), file
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_modules_of_a_room_import_each_other_in_no_circle(room):
+    imports = {
+        module_name(file): set(project_modules_imported(file, inside_functions=False))
+        for file in (CHECKOUT / room).rglob("*.py")
+    }
+    # Take away modules that import none of the others; what is left are circles and what leads to them.
+    while free := {name for name, others in imports.items() if not (others - {name}) & imports.keys()}:
+        imports = {name: others for name, others in imports.items() if name not in free}
+    assert not imports
+
+
+def module_name(file):
+    parts = file.relative_to(CHECKOUT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def project_modules_imported(file, *, inside_functions=True):
+    """Full names of the project's modules that a file imports, such as trainers.run.rules."""
+    nodes = [ast.parse(file.read_text(encoding="utf-8"))]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for name in (f"{node.module}.{alias.name}" for alias in node.names):
+                path = CHECKOUT.joinpath(*name.split("."))
+                yield name if path.is_dir() or path.with_suffix(".py").exists() else node.module
+        elif inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            nodes.extend(ast.iter_child_nodes(node))
 
 
 def test_importing_plumbline_imports_no_other_package():

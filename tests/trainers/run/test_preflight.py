@@ -101,7 +101,7 @@ def test_the_limit_of_a_real_control_group_counts():
         (group / "memory.limit_in_bytes").write_text(str(512 * MIB))
         script = (
             f"import os, pathlib; pathlib.Path('{group}/cgroup.procs').write_text(str(os.getpid())); "
-            "from trainers import preflight; print(preflight.available_memory())"
+            "from trainers.run import preflight; print(preflight.available_memory())"
         )
         finished = subprocess.run(
             [sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, check=True
