@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Num, UInt8
 
 from plumbline import axes
 
-# Luma weights of ITU-R BT.601, by which a colour is turned to grey.
+# Luma weights of ITU-R BT.601, for the conversion of colour to grey.
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -19,25 +19,25 @@ def augment_images(
     shift: int,
     color: float | jax.Array | None,
 ) -> Float[Array, "B H W C"]:
-    """Random crop, flip, translation and colour, for each image its own.
+    """Applies a random crop, flip, translation and colour change, drawn for each image.
 
     Args:
-      key: of this batch.
-      images: raw.
+      key: random key of this batch.
+      images: raw images.
       crop_padding: pixels of black padding before a random crop to the original size (He et al. 2016, section 4.2).
       flip: mirror half of the images, left to right.
       shift: largest translation in pixels, in each direction; edges are repeated.
-      color: largest relative change of brightness, contrast and, for RGB, saturation, in this order; may be traced;
-        None leaves it out.
+      color: largest relative change of brightness, contrast and, for RGB, saturation, in this order; may be traced.
+        None disables it.
 
     Returns:
-      In 0 to 255, float32.
+      Images in 0 to 255, float32.
     """
     batch, height, width, _ = images.shape
     crop_key, shift_key, flip_key, color_key = jax.random.split(key, 4)
     if crop_padding or shift or flip:
-        # Crop, translation and flip only say which pixel is read for which, so they are worked out on the indices of
-        # rows and columns, and the images are gathered once.
+        # Crop, translation and flip only select pixels. They are computed on row and column indices, and the images are
+        # gathered once.
         rows = jnp.broadcast_to(jnp.arange(height)[None, :], (batch, height))
         columns = jnp.broadcast_to(jnp.arange(width)[None, :], (batch, width))
         if flip:
@@ -64,24 +64,24 @@ def mix(
     mixup: float | jax.Array | None,
     cutmix: float | jax.Array | None,
 ) -> tuple[Float[Array, "B ..."], Float[Array, "B C"], Float[Array, " B"]]:
-    """Blends each example with another of its batch, by one share for the whole batch.
+    """Mixes each example with another of its batch. The mixing share is the same for the whole batch.
 
-    The partner of an example is the one in its place from the end of the batch, whose order is random anyway: so
-    devices that share a batch exchange each example once.
+    Example i is mixed with example B - 1 - i; the order of a batch is random anyway. So devices that share a batch
+    exchange each example once.
 
     mixup takes share * x + (1 - share) * x', with the share from Beta(alpha, alpha), for inputs and targets (Zhang et
     al. 2018, mixup, section 2). CutMix pastes a box of x' that covers 1 - share of the image, and counts the pixels
-    that the box really covers for the targets (Yun et al. 2019, CutMix, section 3.1). Where both are given, one of them
-    is drawn for the batch. The weight of a blend is the blend of the weights, and each of the two counts for the target
-    by its part in that: an example of weight 0 lends no target.
+    that the box actually covers for the targets (Yun et al. 2019, CutMix, section 3.1). With both, one of them
+    is drawn for each batch. The weight of a mixed example is the mixture of the two weights, and each target counts in
+    proportion to its part of that weight. An example of weight 0 contributes no target.
 
     Args:
-      key: of this batch.
-      inputs: images (B, H, W, C), or vectors (B, F), which only mixup can blend.
+      key: random key of this batch.
+      inputs: images (B, H, W, C), or vectors (B, F) for mixup only.
       targets: one-hot or soft classes, or (B, 1) values.
-      weight: of the examples.
-      mixup: alpha, may be traced; None leaves it out, and at most 0 mixes nothing.
-      cutmix: likewise.
+      weight: weights of the examples.
+      mixup: alpha; may be traced. None removes mixup from the program; a value of at most 0 mixes nothing.
+      cutmix: alpha of CutMix, likewise.
     """
     inputs = inputs.astype(jnp.float32)
     if mixup is None and cutmix is None:
@@ -89,10 +89,10 @@ def mix(
     choice_key, mixup_key, cutmix_key = jax.random.split(key, 3)
     other_inputs, other_targets, other_weight = map(axes.mirrored, (inputs, targets, weight))
     share = jnp.ones((), jnp.float32)
-    # Part of each pixel that stays: a number for mixup, a mask over height and width for CutMix.
+    # Share of each pixel that is kept: a number for mixup, a mask over height and width for CutMix.
     kept = share.reshape((1,) * inputs.ndim)
     if mixup is not None:
-        share = _share(mixup_key, mixup)
+        share = _draw_share(mixup_key, mixup)
         kept = share.reshape((1,) * inputs.ndim)
     if cutmix is not None:
         if inputs.ndim != 4:
@@ -101,11 +101,11 @@ def mix(
         if mixup is None:
             share, kept = mask.mean(), mask[None, :, :, None]
         else:
-            # Of a program that has both, a run may use only one.
+            # A run may use only one of the two although the program has both.
             drawn = jax.random.bernoulli(choice_key)
             cut = jnp.where(jnp.asarray(mixup) > 0, (jnp.asarray(cutmix) > 0) & drawn, True)
             share, kept = jnp.where(cut, mask.mean(), share), jnp.where(cut, mask[None, :, :, None], kept)
-    # Where nothing is mixed, a partner's infinity times 0 must not come in as NaN.
+    # Where nothing is mixed, an infinite partner times 0 must not give NaN.
     mixed = jnp.where(kept == 1.0, inputs, kept * inputs + (1.0 - kept) * other_inputs)
     own_weight, other_weight = share * weight, (1.0 - share) * other_weight
     total = own_weight + other_weight
@@ -114,12 +114,12 @@ def mix(
 
 
 def _draw_moves(key: jax.Array, batch: int, most: int) -> jax.Array:
-    """Pixels down and to the right (B, 2), each from -most to most."""
+    """Draws shifts down and to the right (B, 2) in pixels, each from -most to most."""
     return axes.draw(lambda size: jax.random.randint(key, (size, 2), -most, most + 1), batch)
 
 
 def _gather_pixels(images: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """Pixel (rows[b, i], columns[b, j]) of image b at (b, i, j); black where it lies outside."""
+    """Gathers pixel (rows[b, i], columns[b, j]) of image b at (b, i, j). Pixels outside the image are black."""
     _, height, width, _ = images.shape
     inside = (rows >= 0)[:, :, None] & (rows < height)[:, :, None]
     inside = inside & (columns >= 0)[:, None, :] & (columns < width)[:, None, :]
@@ -130,7 +130,7 @@ def _gather_pixels(images: jax.Array, rows: jax.Array, columns: jax.Array) -> ja
 
 
 def _jitter_color(key: jax.Array, images: jax.Array, color: jax.Array) -> jax.Array:
-    """Brightness, contrast and saturation, each by a factor uniform in 1 - color to 1 + color (never below 0)."""
+    """Scales brightness, contrast and saturation by factors uniform in [1 - color, 1 + color], never below 0."""
     uniform = axes.draw(
         lambda size: jax.random.uniform(key, (3, size, 1, 1, 1), minval=-1.0, maxval=1.0), images.shape[0], dim=1
     )
@@ -150,7 +150,7 @@ def _grey(images: jax.Array) -> jax.Array:
     return (images * jnp.asarray(_LUMA, jnp.float32).reshape(1, 1, 1, 3)).sum(axis=-1, keepdims=True)
 
 
-def _share(key: jax.Array, alpha: float | jax.Array) -> jax.Array:
+def _draw_share(key: jax.Array, alpha: float | jax.Array) -> jax.Array:
     """A draw from Beta(alpha, alpha), or 1 for an alpha of at most 0."""
     alpha = jnp.asarray(alpha, jnp.float32)
     safe = jnp.where(alpha > 0, alpha, jnp.ones_like(alpha))
@@ -158,10 +158,10 @@ def _share(key: jax.Array, alpha: float | jax.Array) -> jax.Array:
 
 
 def _outside_box(key: jax.Array, alpha: float | jax.Array, height: int, width: int) -> jax.Array:
-    """(H, W) float32, 0 in a box around a uniform centre, cut off at the edges, and 1 outside of it."""
+    """A mask (H, W) float32: 0 in a box around a uniformly drawn centre, clipped at the edges, and 1 outside."""
     share_key, row_key, column_key = jax.random.split(key, 3)
-    side = jnp.sqrt(1.0 - _share(share_key, alpha))
-    # Half of the box's height and width, floored, as in the authors' code; an empty box mixes nothing.
+    side = jnp.sqrt(1.0 - _draw_share(share_key, alpha))
+    # Half the height and width of the box, rounded down as in the authors' code. An empty box mixes nothing.
     half_height, half_width = jnp.floor(height * side / 2.0), jnp.floor(width * side / 2.0)
     row = jax.random.randint(row_key, (), 0, height).astype(jnp.float32)
     column = jax.random.randint(column_key, (), 0, width).astype(jnp.float32)

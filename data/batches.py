@@ -1,4 +1,4 @@
-"""Batches of a split, for training and for evaluation, the same whatever the number of processes or workers."""
+"""Batches of a split for training and evaluation. They do not depend on the number of processes or workers."""
 
 from collections.abc import Iterator
 
@@ -9,26 +9,26 @@ from data.split import Split
 
 Batch = dict[str, np.ndarray]
 
-# `index` of the examples that only fill up the last batch of an evaluation.
+# `index` of the padding examples in the last batch of an evaluation.
 PADDING = -1
 
 ALL_ROWS = slice(None)
 
 
 class TrainBatches:
-    """The endless stream of training batches, from any step on.
+    """The endless stream of training batches, readable from any step.
 
-    A split in memory is read as one gather. Otherwise worker processes decode ahead, in the same order, and are started
-    anew when the step asked for is not the one that comes next.
+    A split in memory is read with one gather. For other splits, worker processes decode ahead in the same order. They
+    are restarted when a step is read that is not the next one.
 
     Args:
-      split: of the examples.
+      split: the examples.
       batch_size: examples of one global batch.
-      seed: of the order.
-      rows: of each global batch, those to read, in ascending order; all of them by default. Processes that share a
-        batch each read their own.
-      passed_over: (step, count): from that step on, so many batches are passed over.
-      workers: processes that decode a streamed split; 0 decodes in this one, -1 means one a core.
+      seed: seed of the order.
+      rows: rows of each global batch that this process reads, in ascending order; by default all. Processes that share
+        a batch read different rows.
+      skipped: (step, count): `count` batches are skipped from `step` on.
+      workers: processes that decode a streamed split; 0 decodes in this process, -1 starts one for each core.
     """
 
     def __init__(
@@ -38,15 +38,15 @@ class TrainBatches:
         batch_size: int,
         seed: int,
         rows: streaming.Rows = ALL_ROWS,
-        passed_over: tuple[int, int] = (0, 0),
+        skipped: tuple[int, int] = (0, 0),
         workers: int = -1,
     ):
         self._split = split
-        self._schedule = streaming.TrainSchedule(len(split), batch_size, seed, rows, passed_over)
+        self._schedule = streaming.TrainSchedule(len(split), batch_size, seed, rows, skipped)
         self._stream = None if split.in_memory else streaming.Stream(split.reader, self._schedule, workers)
 
     def read(self, step: int, count: int | None = None) -> Batch:
-        """The batch of `step`, or those of `count` steps from it on.
+        """Reads the batch of `step`, or the batches of `count` steps from it on.
 
         Returns:
           Leaves (B_local, ...) or, with `count`, (count, B_local, ...).
@@ -61,14 +61,14 @@ class TrainBatches:
         else:
             pieces = [self._stream.read(step) for step in steps]
             inputs = np.concatenate([piece[0] for piece in pieces]) if len(pieces) > 1 else pieces[0][0]
-            self._split.note_corrupt(positions, np.concatenate([piece[1] for piece in pieces]))
+            self._split.mark_corrupt(positions, np.concatenate([piece[1] for piece in pieces]))
         batch = _batch(self._split, positions, inputs)
         if count is None:
             return batch
         return {name: leaf.reshape(count, -1, *leaf.shape[1:]) for name, leaf in batch.items()}
 
     def close(self) -> None:
-        """Ends the worker processes, if there are any; reading starts them anew."""
+        """Stops the worker processes, if any. Reading starts them again."""
         if self._stream is not None:
             self._stream.close()
 
@@ -76,17 +76,17 @@ class TrainBatches:
 def evaluation_batches(
     split: Split, *, batch_size: int, rows: streaming.Rows = ALL_ROWS, workers: int = -1
 ) -> Iterator[Batch]:
-    """All examples in the order of their source, each exactly once over all processes.
+    """Yields all examples in the order of their source, each exactly once over all processes.
 
-    The last batch is filled up to the full size with examples of weight 0 and index -1, so that every process yields
-    the same number of batches of one shape, ceil(n / batch_size).
+    The last batch is padded to the full size with examples of weight 0 and index -1. So every process yields the same
+    number of batches, ceil(n / batch_size), and all have one shape.
 
     Args:
-      split: of the examples.
+      split: the examples.
       batch_size: examples of one global batch.
-      rows: of each global batch, those to read, in ascending order; all of them by default. Processes that share a
-        batch each read their own.
-      workers: processes that decode a streamed split; 0 decodes in this one, -1 means one a core.
+      rows: rows of each global batch that this process reads, in ascending order; by default all. Processes that share
+        a batch read different rows.
+      workers: processes that decode a streamed split; 0 decodes in this process, -1 starts one for each core.
 
     Yields:
       Leaves (B_local, ...).
@@ -106,8 +106,8 @@ def _evaluate(split: Split, schedule: streaming.EvaluationSchedule, stream: stre
             if stream is None:
                 inputs = split.read(positions)
             else:
-                inputs, sound = stream.read(step)
-                split.note_corrupt(positions, sound)
+                inputs, valid = stream.read(step)
+                split.mark_corrupt(positions, valid)
             batch = _batch(split, positions, inputs)
             padding = schedule.padding(step)
             if padding.any():
@@ -119,17 +119,17 @@ def _evaluate(split: Split, schedule: streaming.EvaluationSchedule, stream: stre
             stream.close()
 
 
-def _gathered(labels: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    # The quicker `take` would first copy the whole of a view whose rows overlap, as those of texts do.
+def _gather(labels: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    # `take` is faster, but copies the whole of a view whose rows overlap, as those of texts do.
     return np.take(labels, positions) if labels.ndim == 1 else labels[positions]
 
 
 def _batch(split: Split, positions: np.ndarray, inputs: np.ndarray) -> Batch:
     index = np.take(split.rows, positions)
-    # Devices hold 32 bits by default, and few sets have more rows than they count.
+    # Devices use 32 bits by default, which is enough for almost all data sets.
     batch = {
         "inputs": inputs,
-        "labels": _gathered(split.labels, positions),
+        "labels": _gather(split.labels, positions),
         "weight": np.take(split.weights, positions),
         "index": index.astype(np.int32) if split.rows[-1] < 2**31 else index,
     }

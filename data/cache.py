@@ -1,4 +1,4 @@
-"""Arrays that are made once and then mapped from disk at every later start."""
+"""A cache of arrays: they are made once and memory-mapped from disk at every later start."""
 
 import hashlib
 import json
@@ -12,33 +12,33 @@ import numpy as np
 from plumbline import UserError
 from plumbline.files import replaced
 
-# Layout of a cache folder; raised when what is stored or how it is decoded changes.
+# Version of the layout of a cache folder. Increase it when the stored content or its decoding changes.
 VERSION = 1
-# The check of an array reads this many blocks, evenly spaced: quick at any size, and it finds cut and blanked files.
+# The check of an array reads evenly spaced blocks. It is fast at any size and finds truncated and zeroed files.
 _BLOCKS, _BLOCK_BYTES = 64, 4096
 
 Arrays = dict[str, np.ndarray]
 
 
 def folder(cache_dir: str) -> pathlib.Path:
-    """The folder of all caches.
+    """Returns the folder of all caches.
 
     Args:
-      cache_dir: `config.data.cache_dir`; "" for $PLUMBLINE_CACHE, or else ~/.cache/plumbline.
+      cache_dir: `config.data.cache_dir`; "" means $PLUMBLINE_CACHE, else ~/.cache/plumbline.
     """
     chosen = cache_dir or os.environ.get("PLUMBLINE_CACHE", "") or pathlib.Path("~/.cache/plumbline")
     return pathlib.Path(chosen).expanduser()
 
 
-def stored(cache_dir: str, key: Mapping[str, object], make: Callable[[pathlib.Path], None]) -> Arrays:
-    """Arrays mapped from the cache, which are made first if they are not there or damaged.
+def load_or_make(cache_dir: str, key: Mapping[str, object], make: Callable[[pathlib.Path], None]) -> Arrays:
+    """Maps arrays from the cache. Arrays that are missing or damaged are made first.
 
-    The cache folder appears whole or not at all, so processes that make the same one do not break each other.
+    A cache folder is created atomically, so several processes may make the same one.
 
     Args:
       cache_dir: `config.data.cache_dir`.
-      key: everything that the arrays depend on, as plain values.
-      make: writes the arrays as `<name>.npy` into the empty folder it is given.
+      key: everything the arrays depend on, as plain values.
+      make: function that writes the arrays as `<name>.npy` into the empty folder it receives.
 
     Returns:
       The arrays by name, mapped read-only.
@@ -50,7 +50,7 @@ def stored(cache_dir: str, key: Mapping[str, object], make: Callable[[pathlib.Pa
     arrays = _load(path)
     if arrays is None:
         if path.exists():
-            logging.warning("The cache %s is damaged and is made anew.", path)
+            logging.warning("The cache %s is damaged and is made again.", path)
         _make(path, make)
         arrays = _load(path)
     if arrays is None:
@@ -72,36 +72,37 @@ def _make(path: pathlib.Path, make: Callable[[pathlib.Path], None]) -> None:
             sums = {file.name: _checksum(file) for file in sorted(temporary.glob("*.npy"))}
             (temporary / "sums.json").write_text(json.dumps(sums), encoding="utf-8")
             if path.exists():
-                # A folder cannot be renamed over another: the damaged one steps aside, and goes with the temporary one.
+                # A folder cannot be renamed over another one. Move the damaged one into the temporary folder, which is
+                # deleted.
                 os.replace(path, temporary.parent / "damaged")
     except OSError as error:
-        # Another process may have been quicker; then its folder is as good.
+        # Another process may have made the same folder meanwhile.
         if _load(path) is None:
             raise UserError(
-                f"data.cache_dir: the cache {path} cannot be made ({error}); free space there or choose another folder"
+                f"data.cache_dir: the cache {path} cannot be written ({error}); free space or choose another folder"
             ) from None
 
 
 def _load(path: pathlib.Path) -> Arrays | None:
-    """The arrays of a cache folder, or None if it is missing or damaged."""
+    """Loads the arrays of a cache folder. Returns None if it is missing or damaged."""
     try:
         sums = json.loads((path / "sums.json").read_text(encoding="utf-8"))
         if any(_checksum(path / name) != checksum for name, checksum in sums.items()):
             return None
-        return {pathlib.Path(name).stem: _mapped(path / name) for name in sums}
+        return {pathlib.Path(name).stem: _map(path / name) for name in sums}
     except (OSError, ValueError, AttributeError):
         return None
 
 
-def _mapped(path: pathlib.Path) -> np.ndarray:
-    # Small arrays are read whole: there is nothing to gain, and one without elements cannot be mapped.
+def _map(path: pathlib.Path) -> np.ndarray:
+    # Small arrays are read: mapping gains nothing, and an empty file cannot be mapped.
     array = np.load(path, mmap_mode=None if path.stat().st_size <= 4096 else "r")
     array.setflags(write=False)
     return array
 
 
 def _checksum(path: pathlib.Path) -> str:
-    """Of the size and of evenly spaced blocks."""
+    """Computes a checksum of the size and of evenly spaced blocks."""
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""A set of examples: opened, split, and its preprocessing fitted."""
+"""Data sets: opening a source, splitting it, and fitting the preprocessing."""
 
 import dataclasses
 import hashlib
@@ -9,29 +9,29 @@ import numpy as np
 from data import image_splits, language, preprocessing, row_lists, selection, splitting, tables, text_splits
 from data.features import Features
 from data.row_lists import RowLists
-from data.selection import Assigned
+from data.selection import Assignment
 from data.sources import LanguageText, Part, Source, open_source
 from data.split import ArrayReader, Split
 from plumbline import UserError, unknown_name
 
-__all__ = ["Dataset", "Kept", "Split", "load"]
+__all__ = ["Dataset", "RunAssets", "Split", "load"]
 
-# Images on which mean and deviation are fitted when a set is streamed.
+# Number of images on which mean and deviation are fitted when a data set is streamed.
 _SAMPLED_IMAGES = 10_000
 
 
 @dataclasses.dataclass(eq=False)
 class Dataset:
-    """A set of examples.
+    """A data set.
 
     Attributes:
-      features: what one example is.
-      splits: "train", "test" and, if one is asked for, "validation".
+      features: description of one example.
+      splits: "train", "test" and, if the config asks for it, "validation".
       preprocessing: arrays fitted on the training rows, for `data.preprocessing.apply`.
-      fingerprint: of all files and sets that were used.
+      fingerprint: fingerprint of all files and data sets that were read.
       class_weights: (C,) float32 with mean 1 over the training rows, or None.
-      parts: of each split, the fingerprint of the part of the source that its rows are of.
-      row_lists: which of the rows were left out, or count less.
+      parts: for each split, the fingerprint of the part of the source that its rows come from.
+      row_lists: rows that were dropped or have a lower weight.
     """
 
     features: Features
@@ -44,40 +44,40 @@ class Dataset:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Kept:
-    """What a run keeps of its own, so that the files which the config names are needed only once.
+class RunAssets:
+    """Files that a run stores in its directory, so that those named in the config are read only once.
 
     Attributes:
-      tokenizer: `Features.tokenizer`.
-      row_lists: of its rows.
+      tokenizer: content of its tokenizer.json, as in `Features.tokenizer`.
+      row_lists: rows that it drops or gives a lower weight.
     """
 
     tokenizer: str
     row_lists: RowLists
 
 
-def load(config: ml_collections.ConfigDict, *, seed: int, kept: Kept | None = None) -> Dataset:
+def load(config: ml_collections.ConfigDict, *, seed: int, assets: RunAssets | None = None) -> Dataset:
     """Opens a source, splits it and fits the preprocessing on its training rows.
 
     Args:
       config: `config.data`.
-      seed: of random splits.
-      kept: by a run on the set, in place of what the config names.
+      seed: seed of random splits.
+      assets: files stored by a run on the same data, used in place of those that the config names.
 
     Raises:
-      UserError: something about the config or the data, told in one line.
+      UserError: the config or the data are invalid.
     """
     if config.class_weights not in ("none", "balanced"):
-        raise UserError(f"data.class_weights: unknown way '{config.class_weights}'; choose 'none' or 'balanced'")
-    source, tokenizer = open_source(config), kept.tokenizer if kept else ""
-    lists = kept.row_lists if kept else row_lists.chosen(config)
+        raise UserError(f"data.class_weights: unknown value '{config.class_weights}'; choose 'none' or 'balanced'")
+    source, tokenizer = open_source(config), assets.tokenizer if assets else ""
+    lists = assets.row_lists if assets else row_lists.read_chosen(config)
     if isinstance(source, LanguageText):
         if config.drop or config.weights:
-            raise UserError("data.drop, data.weights: are for sets of examples; leave them out for one text")
+            raise UserError("data.drop, data.weights: not supported for one long text; leave them empty")
         features, splits, fingerprints = language.make(source, config, tokenizer)
         parts = {}
     else:
-        assigned = row_lists.without_dropped(_assign(source, config, seed), lists, config)
+        assigned = row_lists.drop_rows(_assign(source, config, seed), lists, config)
         assigned, class_names = selection.select(assigned, source.class_names, config, seed=seed)
         parts = {name: part.fingerprint for name, (part, _) in assigned.items()}
         fingerprints = [*parts.values(), *filter(None, [lists.digest()])]
@@ -91,7 +91,7 @@ def load(config: ml_collections.ConfigDict, *, seed: int, kept: Kept | None = No
         splits["train"].weights *= lists.factors(parts["train"], splits["train"].rows)
     for name, split in splits.items():
         if not split.weights.any():
-            raise UserError(f"data.weight: no example of the {name} split has a weight above 0; mend the weights")
+            raise UserError(f"data.weight: no example of the {name} split has a weight above 0; correct the weights")
     return Dataset(
         features=features,
         splits=splits,
@@ -103,13 +103,13 @@ def load(config: ml_collections.ConfigDict, *, seed: int, kept: Kept | None = No
     )
 
 
-def _assign(source: Source, config: ml_collections.ConfigDict, seed: int) -> Assigned:
-    """The part and the rows of it that make up each split."""
-    if config.test == config.validation and splitting.named(config.test):
-        raise UserError(f"data.validation: '{config.validation}' is the test as well; choose another split")
+def _assign(source: Source, config: ml_collections.ConfigDict, seed: int) -> Assignment:
+    """Assigns rows to splits: the part of the source, and the rows in it, of each split."""
+    if config.test == config.validation and splitting.split_name(config.test):
+        raise UserError(f"data.validation: '{config.validation}' is the test split as well; choose another split")
     train = source.part("train")
     rows = np.arange(len(train))
-    share = splitting.share(config.test, "data.test")
+    share = splitting.parse_share(config.test, "data.test")
     if config.test == "auto" and "test" not in source.part_names:
         share = splitting.DEFAULT_TEST_SHARE
     if share is not None:
@@ -120,7 +120,7 @@ def _assign(source: Source, config: ml_collections.ConfigDict, seed: int) -> Ass
     validation = _validation(source, train, rows, config, seed)
     for field, part in (("data.test", test[0]), ("data.validation", validation[0] if validation else None)):
         if part is not None and part is not train and part.fingerprint == train.fingerprint:
-            raise UserError(f"{field}: holds the very rows that are trained on; name another file or 'N percent'")
+            raise UserError(f"{field}: has the same rows as the training data; name another file or 'N percent'")
     if validation is None:
         return {"train": (train, rows), "test": test}
     if validation[0] is train:
@@ -132,8 +132,8 @@ def _test_part(source: Source, text: str) -> Part:
     if text == "auto":
         return source.part("test")
     if text in ("", "none"):
-        raise UserError(f"data.test: '{text}' is not possible; write 'auto', 'N percent', 'split:NAME' or a path")
-    name = splitting.named(text)
+        raise UserError(f"data.test: '{text}' is not valid; write 'auto', 'N percent', 'split:NAME' or a path")
+    name = splitting.split_name(text)
     return source.other(text) if name is None else _named_part(source, name, "data.test")
 
 
@@ -142,22 +142,22 @@ def _validation(
 ) -> tuple[Part, np.ndarray] | None:
     if config.validation == "none":
         return None
-    name = splitting.named(config.validation)
+    name = splitting.split_name(config.validation)
     if name is not None:
         if name == "test" and config.test == "auto":
-            raise UserError("data.validation: 'split:test' is the test as well; choose another split, or 'N percent'")
+            raise UserError("data.validation: 'split:test' is the test split as well; choose another, or 'N percent'")
         return _whole(_named_part(source, name, "data.validation"))
-    share = splitting.share(config.validation, "data.validation")
+    share = splitting.parse_share(config.validation, "data.validation")
     if share is None:
         raise UserError(
-            f"data.validation: '{config.validation}' is not possible; write 'none', 'N percent' or 'split:NAME'"
+            f"data.validation: '{config.validation}' is not valid; write 'none', 'N percent' or 'split:NAME'"
         )
     return train, _hold_out(train, rows, share, seed, "data.validation")[1]
 
 
 def _named_part(source: Source, name: str, field: str) -> Part:
     if name == "train":
-        raise UserError(f"{field}: 'split:train' is what is trained on; choose another split, or 'N percent'")
+        raise UserError(f"{field}: 'split:train' is the training split; choose another split, or 'N percent'")
     if name not in source.part_names:
         raise unknown_name(field, name, set(source.part_names) - {"train"})
     return source.part(name)
@@ -170,16 +170,16 @@ def _whole(part: Part) -> tuple[Part, np.ndarray]:
 def _hold_out(part: Part, rows: np.ndarray, share: float, seed: int, field: str) -> tuple[np.ndarray, np.ndarray]:
     strata = part.labels[rows] if part.labels.dtype == np.int32 else None
     groups = None if part.groups is None else part.groups[rows]
-    mask = splitting.held_out(share, strata, groups, len(rows), seed=seed, field=field)
+    mask = splitting.hold_out(share, strata, groups, len(rows), seed=seed, field=field)
     return rows[~mask], rows[mask]
 
 
 def _image_splits(
-    source: Source, assigned: Assigned, config: ml_collections.ConfigDict
+    source: Source, assigned: Assignment, config: ml_collections.ConfigDict
 ) -> tuple[Features, dict[str, Split]]:
     if config.task not in ("auto", "classification"):
-        raise UserError(f"data.task: '{config.task}' is not possible for {config.source}; choose 'classification'")
-    image_format = image_splits.format_of(assigned["train"][0], config)
+        raise UserError(f"data.task: '{config.task}' is not supported for {config.source}; choose 'classification'")
+    image_format = image_splits.find_format(assigned["train"][0], config)
     features = Features(
         kind="image",
         shape=image_format.shape,
@@ -196,7 +196,7 @@ def _image_splits(
 
 
 def _table_splits(
-    source: Source, assigned: Assigned, config: ml_collections.ConfigDict
+    source: Source, assigned: Assignment, config: ml_collections.ConfigDict
 ) -> tuple[Features, dict[str, Split]]:
     train, rows = assigned["train"]
     columns = tables.infer_columns(
@@ -236,23 +236,25 @@ def _fit(features: Features, train: Split, config: ml_collections.ConfigDict) ->
         return preprocessing.fit(features, train.read(positions), train.labels, normalize=config.normalize)
     if not train.in_memory:
         positions = np.unique(np.linspace(0, len(train) - 1, _SAMPLED_IMAGES).astype(np.int64))
-    chunks = image_splits.chunks(train, positions)
+    chunks = image_splits.read_chunks(train, positions)
     return preprocessing.fit_images(features, chunks, normalize=config.normalize)
 
 
 def class_weights(features: Features, labels: np.ndarray, config: ml_collections.ConfigDict) -> np.ndarray | None:
-    """Inverse to the frequency of each class: n / (present classes * rows of the class), which has mean 1 over rows.
+    """Computes class weights inverse to class frequency: n / (present classes * rows of the class).
+
+    Their mean over the rows is 1.
 
     Args:
-      features: of the set.
-      labels: (n,) of the training rows.
+      features: description of an example.
+      labels: (n,) labels of the training rows.
       config: `config.data`.
 
     Returns:
-      (C,) float32, or None where the config asks for none.
+      (C,) float32, or None if `config.class_weights` is "none".
 
     Raises:
-      UserError: the way is meant for another task.
+      UserError: the task is not a classification.
     """
     if config.class_weights == "none":
         return None

@@ -1,12 +1,12 @@
-"""What one example of a set is: its kind, its shape and what is predicted from it."""
+"""The description of one example: its kind, its shape and the prediction target."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-# Codes of a categorical column: slot 0 is a value that training never saw, slot 1 a missing one, then the categories.
+# Codes of a categorical column: 0 for a value not seen in training, 1 for a missing value, then the categories.
 UNSEEN, MISSING, FIRST_CATEGORY = 0, 1, 2
-# What stands, in inputs and in labels, where a text has no token, or where none is asked for.
+# Token id of padding in inputs, and of positions without a prediction target in labels.
 PADDING_TOKEN = -1
 
 
@@ -15,10 +15,10 @@ class Column:
     """One input column of a table.
 
     Attributes:
-      name: as in the header.
+      name: name in the header.
       kind: "numeric", "boolean" or "categorical".
-      categories: the values seen in training, sorted; () unless categorical.
-      has_missing: whether a value is missing in a training row; such numeric columns get an indicator as input.
+      categories: sorted values seen in training; () unless categorical.
+      has_missing: whether training rows have missing values. Such numeric columns get an indicator as further input.
     """
 
     name: str
@@ -29,21 +29,21 @@ class Column:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Features:
-    """What one example is.
+    """Description of one example.
 
     Attributes:
       kind: "image", "table" or "text".
-      shape: of one raw input: (H, W, C) in uint8; or (F,) in float32: the numeric and boolean columns raw, with NaN for
-        missing, then one code for each categorical column; or (L,) in int32: token ids, with `PADDING_TOKEN` at the
-        end.
+      shape: shape of one raw input. Images: (H, W, C) uint8. Tables: (F,) float32, the raw numeric and boolean columns
+        with NaN for missing values, then one code for each categorical column. Texts: (L,) int32 token ids, padded with
+        `PADDING_TOKEN`.
       dtype: "uint8", "float32" or "int32".
-      task: "classification", "regression" or, of text, "language": what is asked is a token at each position.
-      class_names: () for regression.
-      group_names: () without groups.
-      columns: of a table, in the order of the inputs: numeric and boolean first, then categorical.
-      target: name of what is predicted.
-      tokenizer: of text, the content of its tokenizer.json.
-      vocabulary: tokens that it has; 0 unless the inputs are text.
+      task: "classification", "regression" or, for texts, "language": a token is predicted at each position.
+      class_names: names of the classes; () for regression.
+      group_names: names of the groups; () without groups.
+      columns: columns of a table in input order: numeric and boolean first, then categorical.
+      target: name of the prediction target.
+      tokenizer: content of the tokenizer.json of texts.
+      vocabulary: number of tokens of the tokenizer; 0 unless the inputs are texts.
     """
 
     kind: str
@@ -59,7 +59,7 @@ class Features:
 
     @property
     def num_outputs(self) -> int:
-        """Numbers that a model gives for one example, or for one position of it: for each class or token, or 1."""
+        """Model outputs for one example, or for one position of it: one per class or token, or 1."""
         return {"classification": len(self.class_names), "language": self.vocabulary}.get(self.task, 1)
 
     @property
@@ -79,25 +79,25 @@ class Features:
 
     @property
     def categories(self) -> tuple[int, ...]:
-        """Slots of each categorical column: unseen, missing, then its categories; of text, its vocabulary."""
+        """Number of codes of each categorical column; for texts the vocabulary."""
         if self.kind == "text":
             return (self.vocabulary,)
         return tuple(FIRST_CATEGORY + len(column.categories) for column in self.columns if column.kind == "categorical")
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input after preprocessing: tables gain an indicator for each numeric column with gaps."""
+        """Shape of one preprocessed input. Tables get an indicator for each numeric column with missing values."""
         if self.kind != "table":
             return self.shape
         return (len(self.columns) + sum(column.has_missing for column in self.numeric_columns),)
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of plain values that `from_json` reads back."""
+        """Returns a dict of plain values for `from_json`."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Features":
-        """The features that `to_json` wrote, also after a way through a JSON file."""
+        """Restores features from `to_json`, also if the dict was stored as JSON."""
         columns = (
             Column(**{**column, "categories": tuple(column["categories"])}) for column in fields.get("columns", ())
         )

@@ -1,4 +1,4 @@
-"""Folds of cross-validation: which rows train and which are held out, as scikit-learn's splitters deal them."""
+"""Folds of cross-validation, from scikit-learn's splitters: training rows and held-out rows."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from plumbline import UserError, counted, unknown_name
 
 KINDS = ("stratified", "shuffled", "group", "leave_one_group_out")
 Fold = tuple[np.ndarray, np.ndarray]
-"""Rows that train (n,) and rows that are held out (m,): int64, sorted."""
+"""Training rows (n,) and held-out rows (m,): int64, sorted."""
 
 
 def split(
@@ -22,27 +22,28 @@ def split(
     class_names: Sequence[str] = (),
     aside: str = "",
 ) -> list[Fold]:
-    """Deals rows into folds. Every row is held out exactly once.
+    """Splits rows into folds. Every row is held out exactly once.
 
-    "group" shuffles the groups and deals them out by number (`GroupKFold`). `StratifiedGroupKFold` would level the
-    classes, but it ranks the groups: whatever the seed, most sets get the same folds, and repeating them over seeds
-    would show no spread.
+    "group" shuffles the groups and gives each fold an equal number of them (`GroupKFold`). `StratifiedGroupKFold` would
+    also balance the classes, but it sorts the groups: for most data sets it gives the same folds for every seed, so
+    repeats over seeds would show no spread.
 
     Args:
-      labels: (N,) classes for "stratified"; else only their number counts.
-      groups: (N,) integers; only "group" and "leave_one_group_out" look at them.
-      count: number of folds; "leave_one_group_out" has as many as there are groups, and takes no notice of it.
-      kind: "stratified" (each class is spread evenly), "shuffled" (for regression), "group" (whole groups are held out)
-        or "leave_one_group_out" (one group at a time, in the order of their numbers).
-      seed: of the shuffling, 0 to 2**32 - 1.
-      class_names: for messages.
-      aside: for messages about too few groups, where there are others.
+      labels: (N,) classes for "stratified"; for other kinds only their number is used.
+      groups: (N,) integers; used by "group" and "leave_one_group_out" only.
+      count: number of folds; ignored by "leave_one_group_out", which makes one fold per group.
+      kind: "stratified" (equal class shares), "shuffled" (for regression), "group" (whole groups are held out) or
+        "leave_one_group_out" (one group at a time, in the order of their numbers).
+      seed: seed of the shuffling, 0 to 2**32 - 1.
+      class_names: names of the classes, for messages.
+      aside: remark for messages about too few groups.
 
     Returns:
-      For each fold the rows that train and the rows that are held out.
+      The training rows and the held-out rows of each fold.
 
     Raises:
-      UserError: fewer than two folds, more than the smallest class has rows, more than rows or groups, or no groups.
+      UserError: there are fewer than two folds, more folds than rows, groups or rows of the smallest class, or no
+        groups.
     """
     if kind not in KINDS:
         raise unknown_name("folds", kind, KINDS)
@@ -68,11 +69,11 @@ def split(
 
 def _check_groups(groups: np.ndarray | None, least: int, aside: str) -> None:
     if groups is None:
-        raise UserError("--groups: the source has no groups; leave it out, or name a table's column that has them")
+        raise UserError("--groups: the source has no groups; omit the flag, or set data.group to a column of the table")
     found = len(np.unique(groups))
     aside = f" ({aside})" if aside else ""
     if found < 2:
-        raise UserError(f"--groups: all rows are of one group{aside}, so none can be held out whole; choose others")
+        raise UserError(f"--groups: all rows belong to one group{aside}; choose a column with several groups")
     if found < least:
         raise UserError(f"--folds: {least} given, but there are {found} groups{aside}; give at most {found}")
 
@@ -85,5 +86,5 @@ def _check_classes(labels: np.ndarray, count: int, class_names: Sequence[str]) -
         name = class_names[label] if class_names else label
         raise UserError(
             f"--folds: {count} given, but class '{name}' has {counted(int(rows[smallest]), 'row')}; give fewer folds, "
-            "or leave that class out"
+            "or exclude that class with data.classes"
         )

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to an array of the set's one shape, the same way in training and in prediction."""
+"""Decoding of image files to arrays of one shape. Training and prediction share this code."""
 
 import dataclasses
 import io
@@ -13,18 +13,18 @@ EXTENSIONS = (".png", ".jpg", ".jpeg")
 
 
 class CorruptImageError(Exception):
-    """Bytes that are no readable image."""
+    """The bytes are not a readable image."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageFormat:
-    """What every image of a set is brought to.
+    """The format that all images of a data set are converted to.
 
     Attributes:
       shape: (H, W, C), with 1 (grey) or 3 (RGB) channels.
-      resize: how an image of another height or width is brought to it: "crop" or "stretch".
-      fixed_size: whether an image of another height or width is an error instead, as none was asked for.
-      fixed_channels: whether an image with other channels is an error instead.
+      resize: how images of another size are resized, "crop" or "stretch".
+      fixed_size: whether an image of another height or width is an error; it is if the config gives no size.
+      fixed_channels: whether an image with another number of channels is an error.
     """
 
     shape: tuple[int, int, int]
@@ -33,27 +33,27 @@ class ImageFormat:
     fixed_channels: bool = False
 
 
-def image_format(first: bytes, name: str, *, image_size: int, channels: int, resize: str) -> ImageFormat:
-    """The format of a set, whose first image decides what the config leaves open.
+def infer_format(first: bytes, name: str, *, image_size: int, channels: int, resize: str) -> ImageFormat:
+    """Infers the format of a data set. The first image determines what the config leaves open.
 
     Args:
       first: bytes of the first image.
-      name: of the first image, for messages.
-      image_size: `config.data.image_size`; 0 for the first image's own.
-      channels: `config.data.channels`; 0 for the first image's own.
+      name: name of the first image, for messages.
+      image_size: `config.data.image_size`; 0 for that of the first image.
+      channels: `config.data.channels`; 0 for that of the first image.
       resize: `config.data.resize`.
 
     Raises:
-      UserError: a field has no such value, or the first image is corrupt.
+      UserError: a field has an invalid value, or the first image is corrupt.
     """
     if channels not in (0, 1, 3):
-        raise UserError(f"data.channels: {channels} is not possible; choose 1 (grey), 3 (RGB) or 0 (the images' own)")
+        raise UserError(f"data.channels: {channels} is not valid; choose 1 (grey), 3 (RGB) or 0 (that of the images)")
     if image_size < 0:
-        raise UserError(f"data.image_size: {image_size} is below 0; give pixels, or 0 for the images' own size")
+        raise UserError(f"data.image_size: {image_size} is below 0; give pixels, or 0 for the size of the images")
     if resize not in ("crop", "stretch"):
-        raise UserError(f"data.resize: unknown way '{resize}'; choose 'crop' or 'stretch'")
+        raise UserError(f"data.resize: unknown value '{resize}'; choose 'crop' or 'stretch'")
     try:
-        own = shape(first)
+        own = read_shape(first)
     except CorruptImageError as error:
         raise UserError(f"data.source: the first image {name} is corrupt ({error}); remove or replace it") from None
     return ImageFormat(
@@ -64,49 +64,49 @@ def image_format(first: bytes, name: str, *, image_size: int, channels: int, res
     )
 
 
-def shape(encoded: bytes) -> tuple[int, int, int]:
+def read_shape(encoded: bytes) -> tuple[int, int, int]:
     """Height, width and channels (1 or 3) of an image as it would be decoded.
 
     Args:
       encoded: a PNG or JPEG file, which is wholly read.
 
     Raises:
-      CorruptImageError: the bytes are no readable image.
+      CorruptImageError: the bytes are not a readable image.
     """
     return _as_array(_open(encoded)).shape
 
 
 def decode(encoded: bytes, name: str, image_format: ImageFormat) -> np.ndarray:
-    """One image, as (H, W, C) uint8.
+    """Decodes one image to (H, W, C) uint8.
 
-    Alpha is laid over black, palettes are resolved, 16 bits keep their upper eight, and the orientation that a camera
-    wrote down is applied.
+    Transparent images are drawn on black, palettes are resolved, of 16 bits the upper eight are kept, and the EXIF
+    orientation is applied.
 
     Args:
-      encoded: a PNG or JPEG file.
-      name: of the image, for messages.
-      image_format: what it is brought to.
+      encoded: content of a PNG or JPEG file.
+      name: name of the image, for messages.
+      image_format: format that the image is converted to.
 
     Raises:
-      CorruptImageError: the bytes are no readable image.
-      UserError: the image has another shape than the first one, and the config does not say what to do with it.
+      CorruptImageError: the bytes are not a readable image.
+      UserError: the image has another shape than the first one, and the config sets none.
     """
     height, width, channels = image_format.shape
     image = _open(encoded)
     array = _as_array(image)
     if image_format.fixed_size and array.shape[:2] != (height, width):
         found = f"{array.shape[1]}x{array.shape[0]} pixels, the first image {width}x{height}"
-        raise UserError(f"data.image_size: {name} has {found}; set data.image_size to bring all to one size")
+        raise UserError(f"data.image_size: {name} has {found}; set data.image_size to resize all images")
     if image_format.fixed_channels and array.shape[2] != channels:
         found = f"{array.shape[2]} channels, the first image {channels}"
-        raise UserError(f"data.channels: {name} has {found}; set data.channels to 1 or 3 to bring all to one form")
+        raise UserError(f"data.channels: {name} has {found}; set data.channels to 1 or 3 to convert all images")
     if array.shape == image_format.shape:
         return array
-    return _converted(array, image_format)
+    return _convert(array, image_format)
 
 
 def _open(encoded: bytes):
-    """The image in one of the modes L and RGB, wholly read."""
+    """Opens and loads an image, in mode L or RGB."""
     import PIL.Image
     import PIL.ImageOps
 
@@ -139,8 +139,8 @@ def _as_array(image) -> np.ndarray:
     return array[:, :, None] if array.ndim == 2 else array
 
 
-def _converted(array: np.ndarray, image_format: ImageFormat) -> np.ndarray:
-    """The array brought to the format's channels, then to its size by bilinear interpolation with antialiasing."""
+def _convert(array: np.ndarray, image_format: ImageFormat) -> np.ndarray:
+    """Converts the channels, then resizes with bilinear interpolation and antialiasing."""
     import PIL.Image
 
     height, width, channels = image_format.shape
@@ -148,13 +148,13 @@ def _converted(array: np.ndarray, image_format: ImageFormat) -> np.ndarray:
     if array.shape[2] != channels:
         image = image.convert("L" if channels == 1 else "RGB")
     if array.shape[:2] != (height, width):
-        box = _centre(image.size, (width, height)) if image_format.resize == "crop" else None
+        box = _centre_box(image.size, (width, height)) if image_format.resize == "crop" else None
         image = image.resize((width, height), PIL.Image.Resampling.BILINEAR, box=box)
     return _as_array(image)
 
 
-def _centre(size: tuple[int, int], target: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The largest box in the middle of an image of `size` (width, height) with the proportions of `target`."""
+def _centre_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Returns the largest centred box in an image of `size` (width, height) with the aspect ratio of `target`."""
     scale = min(size[0] / target[0], size[1] / target[1])
     left, top = (size[0] - target[0] * scale) / 2, (size[1] - target[1] * scale) / 2
     return (left, top, left + target[0] * scale, top + target[1] * scale)

@@ -1,4 +1,4 @@
-"""From one long text to the examples of language modelling: parts that follow each other, cut into windows."""
+"""Splits for language modelling: one long text, split into consecutive parts that are cut into windows."""
 
 import ml_collections
 import numpy as np
@@ -12,11 +12,11 @@ from plumbline import UserError
 
 
 class WindowReader:
-    """Windows of one array of tokens, of which none is held twice.
+    """Windows of one array of tokens; overlapping windows share memory.
 
     Args:
       windows: (n, L) int32, a view of the tokens.
-      chosen: tokenizer that they are of.
+      chosen: tokenizer of the tokens.
     """
 
     in_memory = True
@@ -25,40 +25,40 @@ class WindowReader:
         self._windows, self._tokenizer = windows, chosen
 
     def read(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Windows (B, L) at `positions`; all are sound."""
+        """Reads windows (B, L) at `positions`; all are valid."""
         return self._windows[positions], np.ones(len(positions), bool)
 
     def name(self, position: int) -> str:
-        """The number of the window."""
+        """Returns the number of the window."""
         return f"window {position}"
 
     def text(self, position: int) -> str:
-        """The text that the tokens of a window stand for."""
+        """Decodes the tokens of a window to text."""
         return self._tokenizer.decode(self._windows[position])
 
 
 def make(
     source: LanguageText, config: ml_collections.ConfigDict, content: str
 ) -> tuple[Features, dict[str, Split], list[str]]:
-    """Features and splits of a text.
+    """Makes the features and splits of a text.
 
-    The test is the last share of the text, and the validation split the last share of what is left, so that no window
-    has tokens of two. Labels are the tokens that follow, (n, L) int32 as inputs are; where a part ends both are filled
-    up with `PADDING_TOKEN`, so every token but the first of a part is asked for once where windows do not overlap.
+    The test split is the end of the text, and the validation split the end of the rest, so that no window spans two
+    splits. Labels are the next tokens, (n, L) int32 like the inputs. Both are padded with `PADDING_TOKEN` at the end of
+    a split. If windows do not overlap, each token of a split but the first is predicted exactly once.
 
     Args:
       source: the text.
       config: `config.data`.
-      content: of the tokenizer, instead of the one that the config names; "" for that one.
+      content: content of the tokenizer's file; "" to read the one named in the config.
 
     Returns:
-      Features, splits, and the fingerprints of all texts that were used.
+      Features, splits, and the fingerprints of all texts that were read.
 
     Raises:
-      UserError: a part is too short for one window, or the config does not fit.
+      UserError: a split is too short for one window, or the config does not fit.
     """
     _check(config)
-    parts, fingerprints = _parts(source, config)
+    parts, fingerprints = _split_text(source, config)
     chosen = Tokenizer(content) if content else tokenizer.open_tokenizer(config.tokenizer, [parts["train"]])
     length = config.text_length
     features = Features(
@@ -76,10 +76,10 @@ def make(
         if len(tokens) <= length:
             raise UserError(
                 f"data.text_length: {length}, but the {name} split has {len(tokens)} tokens, too few for one window "
-                "and the token after it; give more text, another share, or a smaller length"
+                "and the next token; give more text, another share, or a smaller length"
             )
         stride = config.text_stride or length if name == "train" else length
-        inputs, labels = windows(tokens, length, stride)
+        inputs, labels = cut_windows(tokens, length, stride)
         splits[name] = Split(
             labels=labels,
             groups=None,
@@ -91,17 +91,17 @@ def make(
     return features, splits, fingerprints
 
 
-def windows(tokens: np.ndarray, length: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """Windows of tokens, and the tokens that follow each of them.
+def cut_windows(tokens: np.ndarray, length: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts tokens into windows with their next tokens.
 
     Args:
-      tokens: (N,) int32, more than `length`.
+      tokens: (N,) int32, more than `length` of them.
       length: tokens of a window.
-      stride: from the begin of a window to that of the next.
+      stride: tokens from the start of a window to the start of the next.
 
     Returns:
-      Inputs and labels (n, length) int32, views of one array and so read-only. The last window is the first one whose
-      labels reach the last token; what lies beyond that is `PADDING_TOKEN`.
+      Inputs and labels (n, length) int32, read-only views of one array. The last window is the first whose labels reach
+      the last token; positions after that are `PADDING_TOKEN`.
     """
     count = 1 + -(-(len(tokens) - 1 - length) // stride)
     filled = np.full((count - 1) * stride + length + 1, PADDING_TOKEN, np.int32)
@@ -116,49 +116,49 @@ def _check(config: ml_collections.ConfigDict) -> None:
     text_splits.check_options(config, language=True)
     for field in ("classes", "examples_per_class"):
         if config[field]:
-            raise UserError(f"data.{field}: is for classes, which a text for language modelling has none of")
+            raise UserError(f"data.{field}: needs classes, which language modelling does not have; leave it empty")
     if config.task != "auto":
-        raise UserError(f"data.task: '{config.task}' is not possible for {config.source}; leave it at 'auto'")
+        raise UserError(f"data.task: '{config.task}' is not supported for {config.source}; leave it at 'auto'")
     if config.text_stride > config.text_length:
         raise UserError(
             f"data.text_stride: {config.text_stride} is more than data.text_length, {config.text_length}, so tokens "
-            "between the windows would never be read; give at most that"
+            "between windows would be skipped; give at most the length of a window"
         )
 
 
-def _parts(source: LanguageText, config: ml_collections.ConfigDict) -> tuple[dict[str, str], list[str]]:
-    """The text of each split, in the order they have in the whole, and the fingerprints of all texts."""
+def _split_text(source: LanguageText, config: ml_collections.ConfigDict) -> tuple[dict[str, str], list[str]]:
+    """Splits a text. Returns the text of each split, in the order of the source, and the fingerprints of all texts."""
     text, fingerprints = source.text, [source.fingerprint]
     for field in ("test", "validation"):
-        if splitting.named(config[field]) is not None:
-            raise UserError(f"data.{field}: '{config[field]}', but a text has no splits of its own; write 'N percent'")
-    share = splitting.DEFAULT_TEST_SHARE if config.test == "auto" else splitting.share(config.test, "data.test")
+        if splitting.split_name(config[field]) is not None:
+            raise UserError(f"data.{field}: '{config[field]}', but a text has no named splits; write 'N percent'")
+    share = splitting.DEFAULT_TEST_SHARE if config.test == "auto" else splitting.parse_share(config.test, "data.test")
     if share is None:
         if config.test in ("", "none"):
-            raise UserError(f"data.test: '{config.test}' is not possible; write 'auto', 'N percent' or a path")
+            raise UserError(f"data.test: '{config.test}' is not valid; write 'auto', 'N percent' or a path")
         other = read(config.test, "data.test")
         if other.fingerprint == source.fingerprint:
-            raise UserError("data.test: holds the very text that is trained on; name another file or 'N percent'")
+            raise UserError("data.test: is the same text as the training data; name another file or 'N percent'")
         test = other.text
         fingerprints.append(other.fingerprint)
     else:
-        text, test = _cut(text, share)
+        text, test = _cut_tail(text, share)
     parts = {"train": text, "test": test}
     if config.validation != "none":
-        share = splitting.share(config.validation, "data.validation")
+        share = splitting.parse_share(config.validation, "data.validation")
         if share is None:
-            raise UserError(f"data.validation: '{config.validation}' is not possible; write 'none' or 'N percent'")
-        text, validation = _cut(text, share)
+            raise UserError(f"data.validation: '{config.validation}' is not valid; write 'none' or 'N percent'")
+        text, validation = _cut_tail(text, share)
         parts = {"train": text, "validation": validation, "test": test}
     return parts, fingerprints
 
 
-def _cut(text: str, share: float) -> tuple[str, str]:
-    """The text less its last share, and that."""
+def _cut_tail(text: str, share: float) -> tuple[str, str]:
+    """Splits off the last share of a text."""
     end = len(text) - round(share * len(text))
     return text[:end], text[end:]
 
 
 def _tokens(text: str, chosen: Tokenizer, config: ml_collections.ConfigDict) -> np.ndarray:
     key = {"text": digest(text), "tokenizer": digest(chosen.content)}
-    return text_splits.kept(config, key, len(text), lambda: chosen.tokens(text))
+    return text_splits.cache_tokens(config, key, len(text), lambda: chosen.tokens(text))

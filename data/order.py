@@ -1,4 +1,4 @@
-"""The order of examples: a pure function of the seed and the step, so that nothing of an iterator is ever stored."""
+"""The order of examples: a pure function of the seed and the step, so no iterator state is stored."""
 
 import functools
 
@@ -8,16 +8,16 @@ from data.random_streams import generator
 
 
 def positions(num_examples: int, batch_size: int, seed: int, step: int, count: int = 1) -> np.ndarray:
-    """Positions of the examples of `count` global batches from `step` on.
+    """Returns the positions of the examples of `count` global batches from `step` on.
 
-    The stream of examples is the epochs' permutations one after the other, and step t takes t*B to (t+1)*B of it. So
-    batches straddle epochs, and no example is dropped or seen twice in an epoch.
+    The stream of examples is the concatenation of one permutation per epoch, and step t reads examples t*B to (t+1)*B
+    of it. So batches may span two epochs, and no example is dropped or repeated within an epoch.
 
     Args:
-      num_examples: examples of the split, at least 1.
+      num_examples: number of examples of the split, at least 1.
       batch_size: examples of one global batch.
-      seed: of the run.
-      step: first step, from 0.
+      seed: seed of the run.
+      step: first step, counted from 0.
       count: number of steps.
 
     Returns:
@@ -33,15 +33,15 @@ def positions(num_examples: int, batch_size: int, seed: int, step: int, count: i
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
-# The epoch at hand and its neighbours, for training and for a reader that runs ahead of it.
+# Holds the current epoch and its neighbours, for training and for a reader that runs ahead.
 @functools.lru_cache(maxsize=4)
 def epoch_permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of all examples in one epoch.
+    """Returns the order of all examples in one epoch.
 
-    From the generator keyed by (seed, epoch), so that no epoch needs those before it.
+    It is drawn from the generator keyed by (seed, epoch), so no epoch depends on earlier ones.
 
     Returns:
-      (num_examples,) int64, not writable.
+      (num_examples,) int64, read-only.
     """
     permutation = generator(seed, epoch).permutation(num_examples)
     permutation.setflags(write=False)

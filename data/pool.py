@@ -1,4 +1,4 @@
-"""All examples of a set in one array, of which trainings choose their own rows."""
+"""All examples of a data set in one array, from which several trainings select rows."""
 
 import dataclasses
 import hashlib
@@ -16,18 +16,18 @@ from plumbline import UserError
 
 @dataclasses.dataclass(eq=False)
 class Pool:
-    """All examples of a set, whatever split they belong to.
+    """All examples of a data set, of all splits.
 
     Attributes:
-      features: what one example is.
-      inputs: (N, *features.shape) raw.
-      labels: (N,) int32 classes, or float32 in raw units for regression; (N, L) int32 tokens of a text.
+      features: description of one example.
+      inputs: (N, *features.shape) raw inputs.
+      labels: (N,) int32 classes, or float32 in raw units for regression; (N, L) int32 tokens for language modelling.
       weights: (N,) float32.
       groups: (N,) int32, or None.
       rows: (N,) int64, rows in the source.
       splits: positions of each split in the pool, int64: "train", "test" and, if the config asks for one, "validation".
-      fingerprint: of all files and sets that were used.
-      texts: the N texts themselves; None where the examples are no texts, or windows of one.
+      fingerprint: fingerprint of all files and data sets that were read.
+      texts: the N texts; None if the inputs are not texts, or are windows of one text.
     """
 
     features: Features
@@ -41,10 +41,10 @@ class Pool:
     texts: Sequence[str] | None = None
 
     def fit(self, positions: np.ndarray, config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
-        """What is fitted on these rows and no others: preprocessing, and class weights where the config has them.
+        """Fits the preprocessing, and class weights if the config asks for them, on these rows only.
 
         Args:
-          positions: (n,) of the training rows.
+          positions: (n,) positions of the training rows.
           config: `config.data`.
 
         Raises:
@@ -55,18 +55,18 @@ class Pool:
         weights = class_weights(self.features, labels, config)
         return fitted if weights is None else {**fitted, "class_weights": weights}
 
-    def appended(
+    def with_copies(
         self, positions: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
     ) -> tuple["Pool", np.ndarray]:
-        """The pool with copies of some rows at its end, which are in no split and have labels of their own.
+        """Returns a pool with copies of some rows appended. The copies have new labels and belong to no split.
 
         Args:
-          positions: (n,) of the rows, in any order and as often as wanted.
-          labels: (n, ...) of the copies.
-          weights: (n,) of the copies; those of the rows if None.
+          positions: (n,) positions of the rows, in any order and with repetitions.
+          labels: (n, ...) labels of the copies.
+          weights: (n,) weights of the copies; None keeps those of the rows.
 
         Returns:
-          The pool, and the positions (n,) int64 of the copies in it.
+          The new pool, and the positions (n,) int64 of the copies in it.
         """
         labels = np.asarray(labels, self.labels.dtype)
         weights = self.weights[positions] if weights is None else np.asarray(weights, np.float32)
@@ -86,37 +86,37 @@ class Pool:
         return pool, len(self.rows) + np.arange(len(positions))
 
     def require_independent(self, asker: str) -> None:
-        """Checks that rows may be held out at random, or left out.
+        """Checks that rows are independent, so that they may be held out or dropped at random.
 
         Args:
           asker: command or flag that does so, for messages.
 
         Raises:
-          UserError: they are windows of one text, of which some overlap and each tells of its neighbours.
+          UserError: the rows are windows of one text.
         """
         if self.features.task == "language":
             raise UserError(
-                f"{asker}: deals out examples at random, but those of one text overlap and tell of each other; judge a "
-                "language model on data.validation or data.test, which are whole parts of the text"
+                f"{asker}: splits examples at random, but windows of one text are not independent; evaluate a language "
+                "model on data.validation or data.test, which are contiguous parts of the text"
             )
 
 
 def load_pool(config: ml_collections.ConfigDict, *, seed: int) -> Pool:
-    """Reads a whole set into memory.
+    """Reads a whole data set into memory.
 
     Args:
       config: `config.data`.
-      seed: of random splits.
+      seed: seed of random splits.
 
     Raises:
-      UserError: as `data.load`, or the set is so large that it is streamed.
+      UserError: as `data.load`, or the data set is too large and is streamed.
     """
     dataset = load(config, seed=seed)
     splits = dataset.splits
     if not all(split.in_memory for split in splits.values()):
         raise UserError(
-            f"data.source: '{config.source}' is streamed, but populations are trained on what fits in memory; "
-            "raise data.cache_limit_gib if it does, or train runs one by one"
+            f"data.source: '{config.source}' is streamed, but populations need data that fit in memory; raise "
+            "data.cache_limit_gib if they do, or train runs one by one"
         )
     ends = np.cumsum([len(split) for split in splits.values()])
     groups = [split.groups for split in splits.values()]

@@ -1,4 +1,4 @@
-"""Inputs to predict: image or text files, folders of them, or tables, read as in training."""
+"""Inputs for prediction: image or text files, folders of them, or tables, read as in training."""
 
 import dataclasses
 import os
@@ -19,18 +19,18 @@ from plumbline import UserError
 if TYPE_CHECKING:
     import pandas
 
-# Images or texts in one chunk, so that a folder of any size can be predicted.
+# Number of images or texts in one chunk, so that a folder of any size can be predicted.
 _CHUNK = 1024
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """Some of the inputs to predict.
+    """A part of the inputs.
 
     Attributes:
-      names: of each input: its file, or "file.csv:17" for the row in that line.
-      inputs: (N, *features.shape) raw.
-      labels: names of the true classes, or true values, None where one is missing; None if there are none at all.
+      names: name of each input: its file, or "file.csv:17" for a row of a table.
+      inputs: (N, *features.shape) raw inputs.
+      labels: names of the true classes, or true values, with None for a missing one; None without labels.
     """
 
     names: list[str]
@@ -41,20 +41,20 @@ class Chunk:
 def read_inputs(
     features: Features, config: ml_collections.ConfigDict, paths: Sequence[str | os.PathLike]
 ) -> Iterator[Chunk]:
-    """Reads what is to be predicted, by the code that read the training set.
+    """Reads inputs for prediction with the code that read the training data.
 
     Args:
-      features: of the training set.
+      features: description of the training examples.
       config: `config.data` of the training.
-      paths: image or text files and folders, which are searched through for them; or CSV or Parquet files, whose
-        target column may be missing.
+      paths: image or text files, folders of them (searched recursively), or CSV or Parquet files, which need not have
+        the target column.
 
     Yields:
-      The inputs, in the order of the paths; folders by name.
+      The inputs in the order of the paths; files of a folder sorted by name.
 
     Raises:
-      UserError: a path does not exist or holds nothing that fits the model, an input column is missing, an image is
-        corrupt or a text empty.
+      UserError: a path does not exist or has no inputs of the right kind, an input column is missing, an image is
+        corrupt, or a text is empty.
     """
     paths = [os.fspath(path) for path in paths]
     for path in paths:
@@ -65,12 +65,12 @@ def read_inputs(
 
 
 def read_frame(features: Features, config: ml_collections.ConfigDict, frame: "pandas.DataFrame") -> Chunk:
-    """Reads the rows of a DataFrame by the code that read the training table.
+    """Reads the rows of a DataFrame with the code that read the training table.
 
     Args:
-      features: of the training set.
+      features: description of the training examples.
       config: `config.data` of the training.
-      frame: with the input columns, or the column of texts; the target column may be missing.
+      frame: table with the input columns, or the column of texts; the target column may be missing.
 
     Returns:
       The inputs; `names` are the labels of the frame's index.
@@ -104,7 +104,7 @@ def read_frame(features: Features, config: ml_collections.ConfigDict, frame: "pa
 
 def _read_images(features: Features, config: ml_collections.ConfigDict, paths: list[str]) -> Iterator[Chunk]:
     files = [file for path in paths for file in _files(pathlib.Path(path), images.EXTENSIONS, "image")]
-    # The shape is settled by now, so an image of another one is brought to it even if training had none.
+    # Images of another shape are converted, also if all training images had one shape.
     image_format = images.ImageFormat(shape=features.shape, resize=config.resize)
     for start in range(0, len(files), _CHUNK):
         names, decoded = [], []
@@ -112,7 +112,7 @@ def _read_images(features: Features, config: ml_collections.ConfigDict, paths: l
             try:
                 decoded.append(images.decode(file.read_bytes(), f"'{file}'", image_format))
             except images.CorruptImageError as error:
-                raise UserError(f"inputs: '{file}' is corrupt ({error}); replace it, or leave it out") from None
+                raise UserError(f"inputs: '{file}' is corrupt ({error}); replace it, or exclude it") from None
             else:
                 names.append(str(file))
         if names:
@@ -127,12 +127,12 @@ def _files(path: pathlib.Path, extensions: tuple[str, ...], noun: str) -> list[p
             raise UserError(f"inputs: folder '{path}' has no {noun}s; expected {wanted} files in it or below it")
         return found
     if path.suffix.lower() not in extensions:
-        raise UserError(f"inputs: '{path}' is no {noun}; the model was trained on {noun}s, give {wanted} files")
+        raise UserError(f"inputs: '{path}' has the wrong type; the model was trained on {noun}s, give {wanted} files")
     return [path]
 
 
 def _read_texts(features: Features, config: ml_collections.ConfigDict, paths: list[str]) -> Iterator[Chunk]:
-    """Texts in files and, if the model was trained on a column of a table, in that column of others."""
+    """Reads texts from files and, if the model was trained on a column of a table, from that column of other tables."""
     for path in map(pathlib.Path, paths):
         if config.text and path.is_file() and path.suffix.lower() not in folder.TEXT_EXTENSIONS:
             table = tables.read(str(path), config.missing_values, "inputs")
@@ -141,7 +141,7 @@ def _read_texts(features: Features, config: ml_collections.ConfigDict, paths: li
         files = _files(path, folder.TEXT_EXTENSIONS, "text")
         for start in range(0, len(files), _CHUNK):
             names = [str(file) for file in files[start : start + _CHUNK]]
-            texts = [folder.decoded(pathlib.Path(name).read_bytes(), f"'{name}'", "inputs") for name in names]
+            texts = [folder.decode_text(pathlib.Path(name).read_bytes(), f"'{name}'", "inputs") for name in names]
             yield Chunk(names=names, inputs=_tokens(features, texts, names), labels=None)
 
 
@@ -149,19 +149,19 @@ def _read_tables(features: Features, config: ml_collections.ConfigDict, paths: l
     for path in paths:
         if pathlib.Path(path).suffix.lower() in images.EXTENSIONS or pathlib.Path(path).is_dir():
             raise UserError(
-                f"inputs: '{path}' is no table; the model was trained on a table, give CSV or Parquet files"
+                f"inputs: '{path}' is not a table; the model was trained on a table, give CSV or Parquet files"
             )
         table = tables.read(path, config.missing_values, "inputs")
         yield _chunk(features, config, table, [f"{path}:{table.line(row)}" for row in range(table.num_rows)])
 
 
 def _chunk(features: Features, config: ml_collections.ConfigDict, table: tables.Table, names: list[str]) -> Chunk:
-    """The rows of a table, as inputs of a model of tables or of texts in one of its columns."""
+    """Converts the rows of a table to inputs of a model of tables, or of texts in one column."""
     if features.kind == "table":
         return Chunk(names=names, inputs=tables.encode(table, features.columns), labels=_labels(features, table))
     if config.text not in table.columns:
         known = ", ".join(table.columns)
-        raise UserError(f"inputs: '{table.name}' lacks the column '{config.text}' of texts; it has {known}")
+        raise UserError(f"inputs: '{table.name}' lacks the text column '{config.text}'; it has {known}")
     found = TableTexts(table, config.text)
     texts = [found.text(row) for row in range(len(found))]
     return Chunk(names=names, inputs=_tokens(features, texts, names), labels=_labels(features, table))

@@ -1,8 +1,8 @@
-"""From a folder of images to ArrayRecord shards that TFDS reads, on one machine or, with Apache Beam, on many.
+"""Conversion of an image folder to ArrayRecord shards for TFDS, on one machine or, with Apache Beam, on many.
 
-Rows are listed once. A shard is a range of them, so that whoever writes one needs to know of no other: nothing is
-shuffled between machines, and a writer holds one image at a time. Files keep their bytes; rows, classes and splits stay
-those of the folder.
+Rows are listed once, and a shard is a range of rows. So shards are written independently, nothing is shuffled between
+machines, and a writer holds one image at a time. Image files are stored unchanged; rows, classes and splits are those
+of the folder.
 """
 
 import contextlib
@@ -30,10 +30,10 @@ from data.sources.tfds import TfdsRecords
 from plumbline import UserError, unknown_name
 from plumbline.files import replaced
 
-# Those of Apache Beam that are known to have what is needed, and "none": threads of this process, without Beam.
+# Supported runners of Apache Beam, and "none": threads of this process, without Beam.
 RUNNERS = ("DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner", "PortableRunner", "none")
 NAME, VERSION = "plumbline_images", "1.0.0"
-# Files whose sizes are looked up to know how large a split is.
+# Number of files whose sizes are read to estimate the size of a split.
 _SAMPLED_FILES = 1024
 
 
@@ -46,28 +46,28 @@ def prepare(
     shards: int = 0,
     overwrite: bool = False,
 ) -> dict[str, int]:
-    """Writes a source as ArrayRecord, with all that TFDS needs to read it; read it as `prepared:DIR`.
+    """Writes a source as ArrayRecord, with the metadata TFDS needs; it is read as `prepared:DIR`.
 
-    The folder `output` appears whole or not at all. If it holds what would be written, nothing is done.
+    The folder `output` is created atomically. If it already has the result, nothing is done.
 
     Args:
       source: "folder:PATH".
-      output: folder to write to.
-      runner: one of `RUNNERS`. All but "none" and "DirectRunner" may start workers on other machines, which must see
-        both folders under the same paths, and import this module.
-      options: Beam's pipeline options, as on a command line.
-      shards: files of each split; 0 for TFDS's rule (64 MiB to 1 GiB each, at most 1024 if that will do).
-      overwrite: whether another content of `output` is deleted.
+      output: folder to write.
+      runner: one of `RUNNERS`. Runners other than "none" and "DirectRunner" may start workers on other machines. These
+        must see both folders under the same paths and be able to import this module.
+      options: pipeline options of Beam, as on a command line.
+      shards: number of files of each split; 0 for the rule of TFDS (64 MiB to 1 GiB each, if possible at most 1024).
+      overwrite: whether other content of `output` is deleted.
 
     Returns:
-      Images in each split.
+      Number of images in each split.
 
     Raises:
-      UserError: something about the arguments, or images that cannot be read.
+      UserError: an argument is invalid, or images cannot be read.
     """
     pipeline = None if runner == "none" and not options else _pipeline(runner, options)
     folder = _open(source)
-    output = _checked_output(output, source)
+    output = _check_output(output, source)
     parts = {name: _part(folder, name) for name in folder.part_names}
     sizes = {name: len(part) for name, part in parts.items()}
     facts = _facts(folder, parts)
@@ -84,22 +84,23 @@ def prepare(
             _finish(write, facts, lengths, work, temporary)
             _check(parts, temporary)
             if output.exists() and any(output.iterdir()):
-                # A folder cannot be renamed over another: the old one steps aside, and goes with the temporary one.
+                # A folder cannot be renamed over another one. Move the old one into the temporary folder, which is
+                # deleted.
                 os.replace(output, temporary.parent / "old")
     except OSError as error:
-        raise UserError(f"--output: '{output}' cannot be written ({error}); mend that or name another folder") from None
+        raise UserError(f"--output: '{output}' cannot be written ({error}); fix that or name another folder") from None
     return sizes
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardTask:
-    """A file to be written.
+    """One file to write.
 
     Attributes:
-      split: its name.
-      path: of the file.
-      start: first of its rows.
-      stop: row after the last.
+      split: name of the split.
+      path: path of the file.
+      start: first row.
+      stop: row after the last one.
     """
 
     split: str
@@ -110,14 +111,14 @@ class ShardTask:
 
 @dataclasses.dataclass(frozen=True)
 class WriteShard:
-    """Writes one file. All that a worker is sent: it stays small however many rows there are.
+    """Writes one file. Workers receive this object, whose size does not depend on the number of rows.
 
     Attributes:
-      roots: folder of the images of each split.
-      listings: file with the names of the images of each split below it, as of `numpy.save`.
-      ends: number of rows of each split up to and with each class.
-      class_names: of all.
-      unreadable: folder for a note on each image that cannot be read.
+      roots: image folder of each split.
+      listings: for each split, the `.npy` file with the names of its images, relative to the folder.
+      ends: for each split, the cumulative number of rows after each class.
+      class_names: names of all classes.
+      unreadable: folder for one note per image that cannot be read.
     """
 
     roots: Mapping[str, str]
@@ -127,31 +128,31 @@ class WriteShard:
     unreadable: str
 
     def __call__(self, task: ShardTask) -> str:
-        """Writes the file, whole or not at all, and returns its path."""
+        """Writes the file atomically and returns its path."""
         from tensorflow_datasets.core import file_adapters
 
-        serialized = self.serializer()
-        examples = ((row, serialized(example)) for row, example in self._examples(task))
+        serialize = self.serializer()
+        examples = ((row, serialize(example)) for row, example in self._examples(task))
         with replaced(task.path) as temporary:
             try:
                 file_adapters.ArrayRecordFileAdapter.write_examples(str(temporary), examples)
             except RuntimeError as error:
-                # So ArrayRecord tells of a full disk.
+                # ArrayRecord reports a full disk in this way.
                 raise OSError(str(error)) from error
         return task.path
 
     def serializer(self) -> Callable[[Mapping[str, Any]], bytes]:
-        """The function that makes an example into the bytes of a record; imports what that takes."""
+        """Imports what is needed, and returns the function that serializes an example to the bytes of a record."""
         from tensorflow_datasets.core import example_serializer
 
         features = _features(self.class_names)
         serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
 
-        def serialized(example: Mapping[str, Any]) -> bytes:
-            # Deterministic, so that a file that is written again is the same.
+        def serialize(example: Mapping[str, Any]) -> bytes:
+            # Deterministic, so that a retry writes the same file.
             return serializer.get_tf_example(features.encode_example(example)).SerializeToString(deterministic=True)
 
-        return serialized
+        return serialize
 
     def _examples(self, task: ShardTask) -> Iterator[tuple[int, dict[str, Any]]]:
         records = FileRecords(self.roots[task.split], np.load(self.listings[task.split], mmap_mode="r"))
@@ -160,9 +161,9 @@ class WriteShard:
         for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
             try:
                 encoded = records.encoded(row)
-                images.shape(encoded)
+                images.read_shape(encoded)
             except (OSError, CorruptImageError) as error:
-                # Noted, not raised: some runners try a task that failed again, and all hide what it said.
+                # Write a note instead of raising: some runners retry a failed task, and all of them hide its message.
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 note = pathlib.Path(self.unreadable, f"{task.split}-{row:012}")
                 note.write_text(f"{records.name(row)} cannot be prepared ({reason})", encoding="utf-8")
@@ -173,17 +174,17 @@ class WriteShard:
 def _open(source: str) -> FolderSource:
     scheme, _, name = source.partition(":")
     if scheme != "folder" or not name:
-        raise UserError(f"--source: '{source}' cannot be prepared; image folders can: write folder:PATH")
+        raise UserError(f"--source: '{source}' cannot be prepared; only image folders can: write folder:PATH")
     _refuse_url("--source", name)
-    with _naming_the_flag():
+    with _flag_in_errors():
         folder = FolderSource(pathlib.Path(name), ml_collections.ConfigDict())
     if folder.has_texts:
-        raise UserError(f"--source: '{source}' holds texts, and images are prepared; texts are trained on as they are")
+        raise UserError(f"--source: '{source}' holds texts; only images are prepared, texts are read directly")
     for part in folder.part_names:
         if not part.isascii() or not part.replace("-", "_").isidentifier() or part.lower() == "all":
             raise UserError(
-                f"--source: the split '{part}' has a name that TFDS cannot take; rename the folder with letters, "
-                "digits, '_' and '-', and not 'all'"
+                f"--source: the split '{part}' has a name that TFDS does not allow; rename the folder using "
+                "letters, digits, '_' and '-', but not 'all'"
             )
     for name in folder.class_names:
         if name != name.strip() or not name.isprintable():
@@ -194,12 +195,12 @@ def _open(source: str) -> FolderSource:
     return folder
 
 
-def _checked_output(output: str | os.PathLike, source: str) -> pathlib.Path:
+def _check_output(output: str | os.PathLike, source: str) -> pathlib.Path:
     _refuse_url("--output", str(output))
     output = pathlib.Path(os.path.abspath(output))  # noqa: PTH100 (resolving a link would replace it, not its target)
     root = pathlib.Path(source.partition(":")[2]).resolve()
     if output.resolve().is_relative_to(root):
-        raise UserError(f"--output: '{output}' lies in the source '{root}'; name a folder outside of it")
+        raise UserError(f"--output: '{output}' lies inside the source '{root}'; name a folder outside of it")
     if output.exists() and not output.is_dir():
         raise UserError(f"--output: '{output}' is a file; name a folder")
     return output
@@ -207,29 +208,27 @@ def _checked_output(output: str | os.PathLike, source: str) -> pathlib.Path:
 
 def _refuse_url(flag: str, path: str) -> None:
     if "://" in path:
-        raise UserError(
-            f"{flag}: '{path}' is no path; mount it where this machine and all workers see it, and give that"
-        )
+        raise UserError(f"{flag}: '{path}' is a URL; mount it on this machine and all workers, and give the path")
 
 
 def _part(folder: FolderSource, name: str) -> Part:
-    with _naming_the_flag():
+    with _flag_in_errors():
         return folder.part(name)
 
 
 @contextlib.contextmanager
-def _naming_the_flag() -> Iterator[None]:
-    """Messages of the source name the flag instead of the config's field, and files that cannot be read are told."""
+def _flag_in_errors() -> Iterator[None]:
+    """Rewrites errors of the source to name the flag instead of the config field, and reports unreadable files."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"--source: '{error.filename}' cannot be read ({error.strerror}); mend or remove it") from None
+        raise UserError(f"--source: '{error.filename}' cannot be read ({error.strerror}); fix or remove it") from None
     except UserError as error:
         raise UserError(str(error).replace("data.source:", "--source:", 1)) from None
 
 
 def _facts(folder: FolderSource, parts: Mapping[str, Part]) -> dict[str, Any]:
-    """What `data.sources.prepared.read_facts` will return, but for the files."""
+    """Returns the facts that `data.sources.prepared.read_facts` will read, without the shards."""
     splits = {
         name: {
             "fingerprint": part.fingerprint,
@@ -242,7 +241,7 @@ def _facts(folder: FolderSource, parts: Mapping[str, Part]) -> dict[str, Any]:
 
 
 def _shard_lengths(name: str, part: Part, shards: int) -> list[int]:
-    """Rows in each file of a split."""
+    """Returns the number of rows in each file of a split."""
     if shards > len(part):
         raise UserError(f"--shards: {shards} is more than the {len(part)} images of the split '{name}'; give fewer")
     if not shards:
@@ -255,10 +254,10 @@ def _shard_lengths(name: str, part: Part, shards: int) -> list[int]:
 
 
 def _is_prepared(output: pathlib.Path, facts: Mapping[str, Any], lengths: Mapping[str, list[int]] | None) -> bool:
-    """Whether `output` holds what would be written, whatever its shards where `lengths` is None.
+    """Returns whether `output` already has the result. Shards are not compared if `lengths` is None.
 
     Raises:
-      UserError: it holds anything else.
+      UserError: it holds something else.
     """
     if not output.exists() or not any(output.iterdir()):
         return False
@@ -271,7 +270,7 @@ def _is_prepared(output: pathlib.Path, facts: Mapping[str, Any], lengths: Mappin
     numbers = {name: len(split.pop("shards")) for name, split in found["splits"].items()}
     if found != facts or (lengths and numbers != {name: len(of_split) for name, of_split in lengths.items()}):
         raise UserError(
-            f"--output: '{output}' was prepared from something else or in other shards; name a new folder, or "
+            f"--output: '{output}' was prepared from other data or with other shards; name a new folder, or "
             "--overwrite to delete it"
         )
     return True
@@ -280,7 +279,7 @@ def _is_prepared(output: pathlib.Path, facts: Mapping[str, Any], lengths: Mappin
 def _plan(
     folder: FolderSource, parts: Mapping[str, Part], lengths: Mapping[str, list[int]], work: pathlib.Path
 ) -> tuple[WriteShard, list[ShardTask]]:
-    """Writes down in the folder `work` what workers need to know, and what is to be done."""
+    """Writes the listings for the workers to the folder `work`, and returns the tasks."""
     unreadable = work / "unreadable"
     unreadable.mkdir(parents=True)
     tasks, listings, ends = [], {}, {}
@@ -298,33 +297,33 @@ def _plan(
 
 
 def _pipeline(runner: str, options: Sequence[str]):
-    """A Beam pipeline that is not begun."""
+    """Makes a Beam pipeline without starting it."""
     if runner not in RUNNERS:
         raise unknown_name("--runner", runner, RUNNERS)
     if runner == "none":
-        raise UserError(f"pipeline options: '{options[0]}' is for Apache Beam, which --runner=none does without")
+        raise UserError(f"pipeline options: '{options[0]}' is for Apache Beam, which --runner=none does not use")
     if importlib.util.find_spec("apache_beam") is None:
         raise UserError(
-            f"--runner: {runner} needs Apache Beam, which is not in this environment; run 'make install-prepare' and "
-            "then .venv-prepare/bin/python -m experiments.prepare, or give --runner=none to do without"
+            f"--runner: {runner} needs Apache Beam, which is not installed here; run 'make install-prepare' and "
+            "then .venv-prepare/bin/python -m experiments.prepare, or give --runner=none"
         )
-    with _quiet():
+    with _silence_beam():
         import apache_beam
 
-        parsed = _parsed(options)
+        parsed = _parse(options)
         try:
             return apache_beam.Pipeline(runner=runner, options=parsed)
         except (ValueError, ImportError) as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"--runner: {runner} cannot be used ({reason}); mend the options after --") from None
+            raise UserError(f"--runner: {runner} cannot be used ({reason}); correct the options after --") from None
 
 
-def _parsed(options: Sequence[str]):
+def _parse(options: Sequence[str]):
     from apache_beam.options.pipeline_options import PipelineOptions
 
     for word in options:
         if not word.startswith("--"):
-            raise UserError(f"pipeline options: '{word}' is none; write --name=value")
+            raise UserError(f"pipeline options: '{word}' is not an option; write --name=value")
     usage = io.StringIO()
     try:
         with contextlib.redirect_stderr(usage):
@@ -343,8 +342,8 @@ def _parsed(options: Sequence[str]):
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Beam warns of parts of it that are not installed, and of options before we do."""
+def _silence_beam() -> Iterator[None]:
+    """Silences warnings of Beam about missing optional parts, and about options that are reported here."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -364,22 +363,22 @@ def _run(write: WriteShard, tasks: Sequence[ShardTask], pipeline) -> None:
             _ = (
                 pipeline
                 | "Shards" >> apache_beam.Create(tasks)
-                # Else a runner may fuse all into one task.
+                # Without this, a runner may fuse all shards into one task.
                 | "Spread" >> apache_beam.Reshuffle()
                 | "Write" >> apache_beam.Map(write)
             )
     except Exception as error:
-        # Whatever a runner raises has the traces of its workers in it.
+        # Errors of runners contain the traces of their workers.
         logging.info("The pipeline failed.", exc_info=True)
         reason = f"{type(error).__name__}: {str(error).strip()}".splitlines()[-1][:500]
-        raise UserError(f"--runner: the pipeline failed ({reason}); --verbosity=0 shows all of it") from error
+        raise UserError(f"--runner: the pipeline failed ({reason}); --verbosity=0 shows the whole trace") from error
 
 
 def _run_here(write: WriteShard, tasks: Sequence[ShardTask]) -> None:
-    # TFDS imports parts of itself when they are used: two threads that began with that could wait for each other for
-    # ever, each with the lock of a module that the other needs.
+    # TFDS imports its parts lazily. Import them before the threads start: two threads could deadlock, each holding the
+    # import lock of a module that the other needs.
     write.serializer()
-    # Pillow and the files let go of the interpreter's lock.
+    # Pillow and file access release the interpreter lock.
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         try:
             for path in threads.map(write, tasks):
@@ -393,7 +392,7 @@ def _refuse_unreadable(write: WriteShard) -> None:
     notes = sorted(pathlib.Path(write.unreadable).iterdir())
     if notes:
         more = f" and {len(notes) - 1} more" if len(notes) > 1 else ""
-        raise UserError(f"--source: {notes[0].read_text(encoding='utf-8')}{more}; mend or remove, and run it again")
+        raise UserError(f"--source: {notes[0].read_text(encoding='utf-8')}{more}; fix or remove, and run it again")
 
 
 def _finish(
@@ -403,7 +402,7 @@ def _finish(
     work: pathlib.Path,
     folder: pathlib.Path,
 ) -> None:
-    """Moves the finished files, and only them, to `folder`, and writes down what they are."""
+    """Moves the finished files to `folder` and writes the metadata."""
     import tensorflow_datasets as tfds
 
     infos = []
@@ -418,7 +417,7 @@ def _finish(
         features=_features(write.class_names),
         split_infos=infos,
         version=VERSION,
-        # The check would need TensorFlow.
+        # This check needs TensorFlow.
         check_data=False,
         description="A folder of images, prepared by Plumbline.",
         supervised_keys=(prepared.IMAGE, prepared.LABEL),
@@ -428,10 +427,10 @@ def _finish(
 
 
 def _check(parts: Mapping[str, Part], folder: pathlib.Path) -> None:
-    """Reads the first and last image of each class back.
+    """Reads back the first and last image of each class.
 
     Raises:
-      UserError: one is not what its file holds.
+      UserError: one differs from its file.
     """
     for name, part in parts.items():
         records = TfdsRecords(str(folder), name, prepared.IMAGE)
@@ -456,5 +455,5 @@ def _features(class_names: tuple[str, ...]):
 
 
 def _shard_paths(folder: pathlib.Path, split: str, number: int) -> list[pathlib.Path]:
-    """The files of a split, named as TFDS does."""
+    """Returns the paths of the files of a split, in the naming scheme of TFDS."""
     return [folder / f"{NAME}-{split}.array_record-{index:05}-of-{number:05}" for index in range(number)]

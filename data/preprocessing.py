@@ -1,4 +1,4 @@
-"""How raw inputs become what a model reads: fitted on training rows only, applied on the device."""
+"""Preprocessing of raw inputs: fitted on training rows only, applied on the device."""
 
 from collections.abc import Iterable
 
@@ -11,31 +11,31 @@ from data.features import Features
 from plumbline import UserError
 
 NORMALIZATIONS = ("fitted", "imagenet", "signed", "none")
-# Mean and standard deviation of ImageNet's RGB channels, in 0 to 1 units, as everyone uses them.
+# Mean and standard deviation of ImageNet's RGB channels, in 0 to 1 units; the usual values.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# Images taken at once when moments are summed up, so that a mapped set is never in memory as a whole.
+# Number of images whose moments are summed at once, so that a memory-mapped data set is never loaded as a whole.
 _CHUNK = 1024
 
 
 def fit(features: Features, inputs: np.ndarray, labels: np.ndarray, *, normalize: str) -> dict[str, np.ndarray]:
-    """Fits the preprocessing on the rows given.
+    """Fits the preprocessing on the given rows.
 
     Args:
-      features: of the set.
-      inputs: (N, *features.shape) raw.
-      labels: (N,), for regression in raw units.
+      features: description of an example.
+      inputs: (N, *features.shape) raw inputs.
+      labels: (N,) labels; for regression in raw units.
       normalize: `config.data.normalize`.
 
     Returns:
-      For images `mean`, `std` (C,) in 0 to 1 units. For tables, over the numeric and boolean columns, `fill` (the
-      median), `mean`, `std` (of the filled columns), and `slots` (sum of `features.categories`,): for each column's
-      codes in turn, the slot it goes to, which is 0 for a code that no row given has. For regression `label_mean` and
-      `label_std`, scalars. All float32. What is constant has deviation 1. Arrays that would be empty are left out, as
-      checkpoints hold none. Of texts nothing is fitted.
+      A dict of float32 arrays. Images: `mean` and `std` (C,) in 0 to 1 units. Tables: `fill` (the median), `mean` and
+      `std` (of the filled columns) of the numeric and boolean columns; and `slots` (sum of `features.categories`,),
+      which maps the codes of one categorical column after the other to slots, with 0 for codes that no given row has.
+      Regression: the scalars `label_mean` and `label_std`. The deviation of constants is 1. Empty arrays are left out,
+      because checkpoints cannot hold them. For texts there is nothing to fit.
 
     Raises:
-      UserError: `normalize` is unknown, or meant for other inputs.
+      UserError: `normalize` is unknown, or not supported for these inputs.
     """
     if features.kind == "image":
         chunks = (inputs[start : start + _CHUNK] for start in range(0, len(inputs), _CHUNK))
@@ -48,7 +48,7 @@ def fit(features: Features, inputs: np.ndarray, labels: np.ndarray, *, normalize
 
 
 def fit_images(features: Features, chunks: Iterable[np.ndarray], *, normalize: str) -> dict[str, np.ndarray]:
-    """Fits the preprocessing of images that come in chunks (N, H, W, C) uint8; see `fit`."""
+    """Fits the preprocessing of images given in chunks (N, H, W, C) uint8; see `fit`."""
     _check(normalize, features)
     channels = features.shape[-1]
     if normalize == "none":
@@ -62,7 +62,7 @@ def fit_images(features: Features, chunks: Iterable[np.ndarray], *, normalize: s
         return {"mean": mean.astype(np.float32), "std": std.astype(np.float32)}
     total, squares, count = np.zeros(channels), np.zeros(channels), 0
     for chunk in chunks:
-        # Summed over the examples first, in integers: exact, and far quicker than over the few channels.
+        # Sum over the examples first, in integers: this is exact and much faster than summing by channel.
         flat = chunk.reshape(len(chunk), -1)
         squared = np.square(flat, dtype=np.uint16)
         total += flat.sum(axis=0, dtype=np.uint64).reshape(-1, channels).sum(axis=0)
@@ -76,17 +76,17 @@ def fit_images(features: Features, chunks: Iterable[np.ndarray], *, normalize: s
 def apply(
     preprocessing: dict[str, np.ndarray | jax.Array], features: Features, inputs: Num[Array | np.ndarray, "B ..."]
 ) -> Num[Array, "B ..."]:
-    """What a model reads: (B, *features.input_shape).
+    """Converts raw inputs to model inputs (B, *features.input_shape).
 
     Args:
-      preprocessing: from `fit`; arrays, so that one program serves whatever they hold.
-      features: of the set.
-      inputs: (B, *features.shape) raw; images may also be floats in 0 to 255, after augmentation.
+      preprocessing: dict of arrays from `fit`; one compiled program serves all values.
+      features: description of an example.
+      inputs: (B, *features.shape) raw inputs; images may also be floats in 0 to 255, after augmentation.
 
     Returns:
-      Images scaled by channel. Tables: numeric and boolean columns filled and standardised, then an indicator of
-      missing for each of them that has gaps in training, then the slot of each categorical column as a float. Texts: as
-      they are, int32; all else is float32.
+      Float32. Images: normalised by channel. Tables: the filled and standardised numeric and boolean columns, then a
+      missing indicator for each of them that has missing values in training, then the slot of each categorical column
+      as a float. Texts: the int32 tokens, unchanged.
     """
     if features.kind == "text":
         return jnp.asarray(inputs, jnp.int32)
@@ -144,18 +144,18 @@ def _fit_labels(features: Features, labels: np.ndarray, normalize: str) -> dict[
 
 
 def _deviation(std: np.ndarray | np.floating, mean: np.ndarray | np.floating) -> np.ndarray:
-    """Deviations as float32, with 1 for what is constant up to the rounding of numbers as large as its mean."""
+    """Returns deviations as float32, with 1 for values that are constant up to rounding."""
     std = np.asarray(std)
     return np.where(std > 1e-7 * np.abs(mean), std, 1.0).astype(np.float32)
 
 
 def _offsets(features: Features) -> np.ndarray:
-    """Where the codes of each categorical column begin in `slots`."""
+    """Returns the start of each categorical column in `slots`."""
     return np.concatenate([[0], np.cumsum(features.categories)[:-1]]).astype(np.int32)[: len(features.categories)]
 
 
 def _check(normalize: str, features: Features) -> None:
     if normalize not in NORMALIZATIONS:
-        raise UserError(f"data.normalize: unknown way '{normalize}'; choose one of {', '.join(NORMALIZATIONS)}")
+        raise UserError(f"data.normalize: unknown value '{normalize}'; choose one of {', '.join(NORMALIZATIONS)}")
     if normalize in ("imagenet", "signed") and features.kind != "image":
         raise UserError(f"data.normalize: '{normalize}' is for images; choose 'fitted' or 'none' for a {features.kind}")

@@ -1,4 +1,4 @@
-"""Which classes are kept, and how many training rows of each."""
+"""Selection of classes, and of a number of training rows of each."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,68 +10,67 @@ from data.random_streams import Stream, generator
 from data.sources import Part
 from plumbline import UserError, counted, unknown_name
 
-Assigned = dict[str, tuple[Part, np.ndarray]]
-"""The part of the source, and the rows of it, that make up each split."""
+Assignment = dict[str, tuple[Part, np.ndarray]]
+"""For each split, the part of the source and the rows in it."""
 
 
 def select(
-    assigned: Assigned, class_names: Sequence[str], config: ml_collections.ConfigDict, *, seed: int
-) -> tuple[Assigned, tuple[str, ...]]:
-    """Leaves out what `data.classes` and `data.examples_per_class` do not ask for.
+    assigned: Assignment, class_names: Sequence[str], config: ml_collections.ConfigDict, *, seed: int
+) -> tuple[Assignment, tuple[str, ...]]:
+    """Selects rows according to `data.classes` and `data.examples_per_class`.
 
-    Rows are left out of splits that were made before, so that what a row belongs to does not hang on the other rows
-    that are kept.
+    The rows are removed after splitting, so the split of a row does not depend on the selection.
 
     Args:
       assigned: all splits.
-      class_names: of the source; () for regression.
+      class_names: classes of the source; () for regression.
       config: `config.data`.
-      seed: of the draw.
+      seed: seed of the draw.
 
     Returns:
-      The splits, of parts whose labels count the classes that are kept (of other rows -1), and the names of those.
+      The splits, with labels renumbered to the selected classes (-1 for other rows), and the names of these classes.
 
     Raises:
-      UserError: the set has no classes, or not those; too few are named; or one has too few training rows.
+      UserError: the data have no classes or not those, fewer than two are named, or one has too few training rows.
     """
     if config.classes:
-        assigned, class_names = _of_classes(assigned, class_names, tuple(map(str, config.classes)))
+        assigned, class_names = _select_classes(assigned, class_names, tuple(map(str, config.classes)))
         for name, (_, rows) in assigned.items():
             if not len(rows):
                 raise UserError(f"data.classes: no row of the {name} split is of {', '.join(class_names)}; name others")
     if config.examples_per_class:
         part, rows = assigned["train"]
-        kept = _few(part.labels[rows], class_names, config.examples_per_class, seed)
+        kept = _draw_rows(part.labels[rows], class_names, config.examples_per_class, seed)
         assigned = {**assigned, "train": (part, rows[kept])}
     return assigned, tuple(class_names)
 
 
-def _of_classes(
-    assigned: Assigned, class_names: Sequence[str], wanted: tuple[str, ...]
-) -> tuple[Assigned, tuple[str, ...]]:
+def _select_classes(
+    assigned: Assignment, class_names: Sequence[str], wanted: tuple[str, ...]
+) -> tuple[Assignment, tuple[str, ...]]:
     if not class_names:
-        raise UserError("data.classes: is for classification, but the data are for regression")
+        raise UserError("data.classes: needs a classification, but the data are for regression")
     for name in wanted:
         if name not in class_names:
             raise unknown_name("data.classes", name, class_names)
         if wanted.count(name) > 1:
-            raise UserError(f"data.classes: '{name}' is there twice; name each class once")
+            raise UserError(f"data.classes: '{name}' is named twice; name each class once")
     if len(wanted) < 2:
-        raise UserError(f"data.classes: '{wanted[0]}' alone leaves nothing to tell apart; name two classes at least")
-    # In the order of the source, whatever the order they are named in.
+        raise UserError(f"data.classes: '{wanted[0]}' is a single class; name at least two")
+    # In the order of the source, not the order in the config.
     kept = [label for label, name in enumerate(class_names) if name in wanted]
     new = np.full(len(class_names), -1, np.int32)
     new[kept] = np.arange(len(kept), dtype=np.int32)
-    # A part that makes up several splits stays one.
+    # Splits of one part must keep sharing one object.
     parts = {id(part): dataclasses.replace(part, labels=new[part.labels]) for part, _ in assigned.values()}
     selected = {name: (parts[id(part)], rows[new[part.labels[rows]] >= 0]) for name, (part, rows) in assigned.items()}
     return selected, tuple(class_names[label] for label in kept)
 
 
-def _few(labels: np.ndarray, class_names: Sequence[str], count: int, seed: int) -> np.ndarray:
-    """Positions (sorted) of so many rows of each class; fewer of the same seed are among more."""
+def _draw_rows(labels: np.ndarray, class_names: Sequence[str], count: int, seed: int) -> np.ndarray:
+    """Draws sorted positions of `count` rows of each class. Draws of one seed are nested."""
     if not class_names:
-        raise UserError("data.examples_per_class: is for classification, but the data are for regression")
+        raise UserError("data.examples_per_class: needs a classification, but the data are for regression")
     there = np.bincount(labels, minlength=len(class_names))
     if there.min() < count:
         name, rows = class_names[int(there.argmin())], counted(int(there.min()), "training row")

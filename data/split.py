@@ -1,4 +1,4 @@
-"""One split of a set: its labels, groups and weights, and a reader of its inputs."""
+"""One split of a data set: its labels, groups and weights, and a reader of its inputs."""
 
 import dataclasses
 from typing import Protocol, runtime_checkable
@@ -10,16 +10,16 @@ from plumbline import UserError, counted
 
 @runtime_checkable
 class Reader(Protocol):
-    """Where the raw inputs of a split are read from. Readers are sent to worker processes, so they must pickle."""
+    """Reads raw inputs of a split. Readers are sent to worker processes and must be picklable."""
 
     in_memory: bool
 
     def read(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Raw inputs (B, ...) at `positions` (B,), and which of them are sound (B,) bool: the rest are zeros."""
+        """Reads raw inputs (B, ...) at `positions` (B,), and a mask (B,) bool of the valid ones; others are zeros."""
         ...
 
     def name(self, position: int) -> str:
-        """What the user knows the example by: a file, or a row of one."""
+        """Returns the name of an example, for messages: a file, or a row of one."""
         ...
 
 
@@ -28,12 +28,12 @@ class Split:
     """Examples of one split, in the order of their source.
 
     Attributes:
-      labels: (n,) int32 classes, or float32 in raw units for regression; (n, L) int32 tokens of a text.
+      labels: (n,) int32 classes, or float32 in raw units for regression; (n, L) int32 tokens for language modelling.
       groups: (n,) int32, or None.
       weights: (n,) float32: the weight column, or ones; 0 for a corrupt image.
       rows: (n,) int64, rows in the source.
-      reader: of the raw inputs.
-      max_corrupt: corrupt images that are counted before it becomes an error.
+      reader: reader of the raw inputs.
+      max_corrupt: largest number of corrupt images that is not an error.
     """
 
     labels: np.ndarray
@@ -56,32 +56,32 @@ class Split:
 
     @property
     def in_memory(self) -> bool:
-        """Whether inputs are gathered from an array, in memory or mapped from a cache, rather than decoded."""
+        """Whether inputs are gathered from an array, in memory or memory-mapped, and not decoded."""
         return self.reader.in_memory
 
     def read(self, positions: np.ndarray) -> np.ndarray:
-        """Raw inputs (B, *shape) at `positions` (B,).
+        """Reads raw inputs (B, *shape) at `positions` (B,).
 
         Raises:
           UserError: more images are corrupt than `config.data.max_corrupt` allows.
         """
-        inputs, sound = self.reader.read(positions)
-        self.note_corrupt(positions, sound)
+        inputs, valid = self.reader.read(positions)
+        self.mark_corrupt(positions, valid)
         return inputs
 
-    def note_corrupt(self, positions: np.ndarray, sound: np.ndarray) -> None:
-        """Gives the examples that were found corrupt while streaming weight 0, and counts them.
+    def mark_corrupt(self, positions: np.ndarray, valid: np.ndarray) -> None:
+        """Sets the weight of examples that are found corrupt while streaming to 0, and counts them.
 
         Args:
-          positions: (B,) that were read.
-          sound: (B,) bool.
+          positions: (B,) positions that were read.
+          valid: (B,) bool, False for corrupt examples.
 
         Raises:
-          UserError: they have become too many.
+          UserError: there are too many.
         """
-        if sound.all():
+        if valid.all():
             return
-        corrupt = positions[~sound]
+        corrupt = positions[~valid]
         self.weights[corrupt] = 0
         self._corrupt.update(corrupt.tolist())
         if len(self._corrupt) > self.max_corrupt:
@@ -92,29 +92,29 @@ class ArrayReader:
     """Inputs gathered from one array.
 
     Args:
-      array: (N, ...) of the whole source, in memory or mapped.
+      array: (N, ...) inputs of the whole source, in memory or memory-mapped.
       indices: (n,) rows of the array that belong to the split.
     """
 
     in_memory = True
 
     def __init__(self, array: np.ndarray, indices: np.ndarray):
-        # A gather from the subclass np.memmap costs more than one from a plain array over the same pages.
+        # A gather from np.memmap is slower than from a plain array over the same pages.
         self._array = array.view(np.ndarray)
         self._indices = indices
 
     def read(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs at `positions`; all count as sound, as the corrupt ones were told apart when the array was made."""
+        """Reads inputs at `positions`. All are valid: corrupt ones were found when the array was made."""
         inputs = np.take(self._array, np.take(self._indices, positions), axis=0)
         return inputs, np.ones(len(positions), bool)
 
     def name(self, position: int) -> str:
-        """The row in the source."""
+        """Returns the row in the source."""
         return f"row {self._indices[position]}"
 
 
 def too_many_corrupt(name: str, found: int, allowed: int) -> UserError:
-    """The error for more corrupt images than are allowed, naming the first."""
+    """Makes the error for more corrupt images than allowed, which names the first."""
     return UserError(
         f"data.max_corrupt: {name} is corrupt, and with it {counted(found, 'image')}, more than the {allowed} allowed; "
         "remove or replace it, or raise data.max_corrupt"

@@ -1,4 +1,4 @@
-"""Which rows train, which validate and which test."""
+"""Splitting of rows into training, validation and test."""
 
 import re
 
@@ -8,12 +8,12 @@ from data.random_streams import Stream, generator
 from plumbline import UserError
 
 DEFAULT_TEST_SHARE = 0.2
-"""What is held out where a source has no test split."""
+"""Share of the rows that is held out if a source has no test split."""
 _STREAMS = {"data.test": Stream.TEST_SPLIT, "data.validation": Stream.VALIDATION_SPLIT}
 
 
-def share(text: str, field: str) -> float | None:
-    """The share of "N percent", in 0 to 1, or None for another text.
+def parse_share(text: str, field: str) -> float | None:
+    """Parses "N percent" to a share in 0 to 1. Returns None for any other text.
 
     Raises:
       UserError: N is not between 0 and 100.
@@ -26,47 +26,47 @@ def share(text: str, field: str) -> float | None:
     except ValueError:
         percent = 0.0
     if not 0 < percent < 100:
-        raise UserError(f"{field}: '{text}' is not possible; give between 0 and 100 percent, both excluded")
+        raise UserError(f"{field}: '{text}' is not valid; give more than 0 and less than 100 percent")
     return percent / 100
 
 
-def named(text: str) -> str | None:
-    """The NAME of "split:NAME", or None for another text."""
+def split_name(text: str) -> str | None:
+    """Returns NAME of "split:NAME", or None for any other text."""
     return text.removeprefix("split:") if text.startswith("split:") else None
 
 
-def held_out(
+def hold_out(
     share: float, strata: np.ndarray | None, groups: np.ndarray | None, num_rows: int, *, seed: int, field: str
 ) -> np.ndarray:
-    """Which rows are held out, drawn by the seed.
+    """Draws the rows to hold out.
 
     Args:
-      share: of the rows, in 0 to 1.
-      strata: (n,) classes whose shares are kept, or None.
-      groups: (n,) groups, which are held out as a whole; they go before the strata.
-      num_rows: n.
-      seed: of the run.
-      field: "data.test" or "data.validation", for the draw and for messages.
+      share: share of the rows, in 0 to 1.
+      strata: (n,) classes whose shares are preserved, or None.
+      groups: (n,) groups, or None. Whole groups are held out, and strata are ignored.
+      num_rows: number n of rows.
+      seed: seed of the run.
+      field: "data.test" or "data.validation"; selects the random stream and appears in messages.
 
     Returns:
-      (n,) bool.
+      (n,) bool, True for rows that are held out.
 
     Raises:
-      UserError: nothing would be left on one side.
+      UserError: one side would be empty.
     """
     random = generator(seed, _STREAMS[field])
     if groups is not None:
-        return _whole_groups(share, groups, random, field)
+        return _draw_groups(share, groups, random, field)
     wanted = round(share * num_rows)
     if not 0 < wanted < num_rows:
         raise UserError(f"{field}: {share:.1%} of {num_rows} rows leaves one side empty; choose another share")
     if strata is None:
         strata = np.zeros(num_rows, np.int32)
     counts = np.bincount(strata)
-    taken = _apportioned(counts, share, wanted)
+    taken = _apportion(counts, share, wanted)
     if not taken.any():
         raise UserError(f"{field}: every class has a single row, so none can be held out; is the target an identifier?")
-    # In a random order of all rows, the first of each class are taken.
+    # Take the first rows of each class in a random order.
     shuffled = random.permutation(num_rows)
     by_class = shuffled[np.argsort(strata[shuffled], kind="stable")]
     starts = np.cumsum(counts) - counts
@@ -76,12 +76,12 @@ def held_out(
     return mask
 
 
-def _whole_groups(share: float, groups: np.ndarray, random: np.random.Generator, field: str) -> np.ndarray:
-    """Groups in random order, as many as come nearest to the share; at least one stays on each side."""
+def _draw_groups(share: float, groups: np.ndarray, random: np.random.Generator, field: str) -> np.ndarray:
+    """Draws groups whose total size is nearest to the share. At least one group remains on each side."""
     present, sizes = np.unique(groups, return_counts=True)
     if len(present) < 2:
         raise UserError(
-            f"{field}: whole groups are held out, and there is only one; choose another data.group or {field}"
+            f"{field}: whole groups are held out, but there is only one; choose another data.group or {field}"
         )
     order = random.permutation(len(present))
     miss = np.abs(np.cumsum(sizes[order]) - share * len(groups))
@@ -89,8 +89,8 @@ def _whole_groups(share: float, groups: np.ndarray, random: np.random.Generator,
     return np.isin(groups, present[order[:num_groups]])
 
 
-def _apportioned(counts: np.ndarray, share: float, wanted: int) -> np.ndarray:
-    """Rows to take of each class: `wanted` in sum, by largest remainders, and never all of a class."""
+def _apportion(counts: np.ndarray, share: float, wanted: int) -> np.ndarray:
+    """Returns how many rows of each class to take: `wanted` in total, by largest remainder, never a whole class."""
     exact = counts * share
     taken = np.floor(exact).astype(np.int64)
     most = np.maximum(counts - 1, 0)

@@ -1,4 +1,4 @@
-"""Reading ahead in worker processes, for sets that are decoded as they are read."""
+"""Prefetching in worker processes, for data sets that are decoded when they are read."""
 
 import dataclasses
 import os
@@ -13,49 +13,49 @@ from data import order
 from data.split import Reader
 
 Rows = np.ndarray | slice
-"""Which rows of a global batch."""
+"""Rows of a global batch: indices or a slice."""
 
-# Batches that each worker keeps ready.
+# Number of batches that each worker prefetches.
 BATCHES_AHEAD = 2
-# Steps a training stream is laid out for: no run reaches it, and a slice of it is still an index of 64 bits.
+# Number of steps of a training stream: more than any run has, and still within 64-bit indices.
 _ENDLESS = 2**40
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainSchedule:
-    """Which examples this process reads at each step of training.
+    """The examples that this process reads at each training step.
 
     Attributes:
-      num_examples: of the split.
-      batch_size: of one global batch.
-      seed: of the order.
-      rows: of each global batch, those that this process reads.
-      passed_over: (step, count): from that step on, so many batches are passed over.
+      num_examples: number of examples of the split.
+      batch_size: examples of one global batch.
+      seed: seed of the order.
+      rows: rows of each global batch that this process reads.
+      skipped: (step, count): `count` batches are skipped from `step` on.
     """
 
     num_examples: int
     batch_size: int
     seed: int
     rows: Rows
-    passed_over: tuple[int, int] = (0, 0)
+    skipped: tuple[int, int] = (0, 0)
 
     num_steps = _ENDLESS
 
     def positions(self, step: int) -> np.ndarray:
-        """(B_local,) positions in the split."""
-        first, count = self.passed_over
+        """Returns (B_local,) positions in the split."""
+        first, count = self.skipped
         step = step + count if step >= first else step
         return order.positions(self.num_examples, self.batch_size, self.seed, step)[self.rows]
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSchedule:
-    """Which examples this process reads at each step of an evaluation, in the order of the split.
+    """The examples that this process reads at each step of an evaluation, in the order of the split.
 
     Attributes:
-      num_examples: of the split.
-      batch_size: of one global batch.
-      rows: of each global batch, those that this process reads.
+      num_examples: number of examples of the split.
+      batch_size: examples of one global batch.
+      rows: rows of each global batch that this process reads.
     """
 
     num_examples: int
@@ -64,15 +64,15 @@ class EvaluationSchedule:
 
     @property
     def num_steps(self) -> int:
-        """Batches of the evaluation."""
+        """Number of batches of the evaluation."""
         return -(-self.num_examples // self.batch_size)
 
     def positions(self, step: int) -> np.ndarray:
-        """(B_local,) positions in the split; what lies past its end is its last example once more."""
+        """Returns (B_local,) positions in the split. Positions past its end repeat the last example."""
         return np.minimum(self._unbounded(step), self.num_examples - 1)
 
     def padding(self, step: int) -> np.ndarray:
-        """(B_local,) bool, which of the positions lie past the end."""
+        """Returns (B_local,) bool, True for positions past the end."""
         return self._unbounded(step) >= self.num_examples
 
     def _unbounded(self, step: int) -> np.ndarray:
@@ -81,12 +81,12 @@ class EvaluationSchedule:
 
 
 class Stream:
-    """Inputs of one step after the other, decoded ahead of their use.
+    """Inputs of consecutive steps, decoded ahead of their use.
 
     Args:
-      reader: of the split.
-      schedule: which examples each step reads.
-      workers: worker processes; 0 decodes in this process when asked, -1 means one a core.
+      reader: reader of the split.
+      schedule: examples of each step.
+      workers: number of worker processes; 0 decodes in this process on demand, -1 starts one for each core.
     """
 
     def __init__(self, reader: Reader, schedule: TrainSchedule | EvaluationSchedule, workers: int):
@@ -96,19 +96,19 @@ class Stream:
         self._next_step = -1
 
     def read(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs (B_local, ...) of `step`, and which are sound (B_local,) bool."""
+        """Reads inputs (B_local, ...) of `step`, and a mask (B_local,) bool of the valid ones."""
         if self._workers == 0:
             return self._read_step(step)
-        with _signals_held_back():
+        with _block_signals():
             if step != self._next_step:
                 self._restart(step)
-            inputs, sound = next(self._iterator)
+            inputs, valid = next(self._iterator)
         self._next_step = step + 1
-        # Out of the shared memory that a worker put them in, which ends with the worker.
-        return np.array(inputs), np.array(sound)
+        # Copied, because the shared memory of a worker ends with the worker.
+        return np.array(inputs), np.array(valid)
 
     def close(self) -> None:
-        """Ends the worker processes."""
+        """Stops the worker processes."""
         if self._iterator is not None:
             self._iterator.close()
         self._iterator, self._next_step = None, -1
@@ -119,7 +119,7 @@ class Stream:
         self.close()
         _parse_flags()
         steps = grain.MapDataset.range(step, self._read_step.schedule.num_steps).map(self._read_step)
-        # A worker decodes its steps one by one: more threads in it would only wait for each other.
+        # A worker decodes one step after the other, so more threads in it would not help.
         batches = steps.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
         workers = min(self._workers, self._read_step.schedule.num_steps - step)
         self._iterator = iter(
@@ -131,7 +131,7 @@ class Stream:
 
 @dataclasses.dataclass(frozen=True)
 class _ReadStep:
-    """Decodes the batch of a step; all that a worker process is sent."""
+    """Decodes the batch of a step. Worker processes receive this object only."""
 
     reader: Reader
     schedule: TrainSchedule | EvaluationSchedule
@@ -141,10 +141,10 @@ class _ReadStep:
 
 
 @contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """Keeps SIGTERM and SIGINT for after the block, and for ever from the workers that are started in it.
+def _block_signals() -> Iterator[None]:
+    """Blocks SIGTERM and SIGINT until the block ends. Workers started in the block never receive them.
 
-    Launchers, and Ctrl-C, send them to all processes of a group; what they mean is for this process to decide.
+    Launchers and Ctrl-C signal all processes of a group, but only this process handles these signals.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
@@ -154,7 +154,7 @@ def _signals_held_back() -> Iterator[None]:
 
 
 def _parse_flags() -> None:
-    """Grain reads absl's flags, which stay unparsed where Plumbline is used as a library."""
+    """Parses the flags of absl, which Grain reads and which are unparsed if Plumbline is used as a library."""
     from absl import flags
 
     if not flags.FLAGS.is_parsed():

@@ -1,4 +1,4 @@
-"""Tables: read from CSV or Parquet, typed from the training rows, encoded as numbers."""
+"""Tables: reading CSV and Parquet, inferring column types from the training rows, encoding as numbers."""
 
 import csv
 import dataclasses
@@ -12,33 +12,33 @@ import numpy as np
 from data.features import FIRST_CATEGORY, MISSING, UNSEEN, Column
 from plumbline import UserError, unknown_name
 
-# Texts of a boolean column, in lower case.
 PARQUET_EXTENSIONS = (".parquet", ".pq")
-# Share of values from which on a column of text is taken for something else that it nearly is.
+# Share of values from which on a text column is taken for a mistyped column of numbers or of identifiers.
 _MOSTLY = 0.9
-# Rows below which a column with another text in each may well be one of categories.
+# In a table with fewer rows, a column of distinct texts may well be categorical.
 _ENOUGH_ROWS = 50
+# Texts of a boolean column, in lower case.
 _BOOLEANS = {"false": 0.0, "true": 1.0}
 # Dates as 2024-05-01, 1/5/2024 or 1.5.24, times as 14:30, or both.
 _DATE_OR_TIME = (
     r"^(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})|\d{1,2}:\d{2})"
     r"([ T]?\d{1,2}:\d{2}.*|:\d{2}.*)?$"
 )
-# Inputs are float32, so what is larger would become infinite.
+# Inputs are float32; larger values would become infinite.
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table as it was read: texts stripped, missing values null.
+    """A table: texts are stripped, missing values are null.
 
     Attributes:
-      name: of the file or set, for messages.
+      name: name of the file or data set, for messages.
       columns: pyarrow arrays by column name, in file order.
-      num_rows: of the data.
-      typed: whether the file gives the types (Parquet) or texts are to be typed (CSV).
-      line: gives the line in the file of a row counted from 0, or its number from 1 where there are no lines.
-      fingerprint: of the content.
+      num_rows: number of rows without the header.
+      typed: whether the file has types (Parquet) or all values are texts (CSV).
+      line: maps a row, counted from 0, to its line in the file, or to its number from 1 if there are no lines.
+      fingerprint: fingerprint of the content.
     """
 
     name: str
@@ -49,20 +49,20 @@ class Table:
     fingerprint: str
 
     def place(self, row: int, column: str) -> str:
-        """Where a value stands, for messages."""
+        """Returns the location of a value, for messages."""
         return f"{self.name} row {self.line(row)}, column '{column}'"
 
 
 def read(path: str, missing_values: Collection[str], field: str) -> Table:
-    """Reads a CSV file with a header (may end in .gz) or, if the name ends in .parquet or .pq, a Parquet file.
+    """Reads a CSV file with a header (may end in .gz), or a Parquet file (.parquet or .pq).
 
     Args:
-      path: of the file.
-      missing_values: texts that mean that a value is missing.
+      path: path of the file.
+      missing_values: texts that mark a missing value.
       field: config field or argument that names the file, for messages.
 
     Raises:
-      UserError: there is no such file, it is empty, or not what its name says.
+      UserError: there is no such file, it is empty, or it is not of the type of its name.
     """
     import pyarrow
 
@@ -79,7 +79,7 @@ def read(path: str, missing_values: Collection[str], field: str) -> Table:
         if "UTF8" in reason or isinstance(error, UnicodeError):
             raise UserError(f"{field}: '{path}' is not encoded as UTF-8 ({reason}); save it as UTF-8") from None
         form = "Parquet" if parquet else "CSV"
-        raise UserError(f"{field}: '{path}' cannot be read as {form} ({reason}); mend or replace it") from None
+        raise UserError(f"{field}: '{path}' cannot be read as {form} ({reason}); fix or replace it") from None
     if table.num_rows == 0:
         raise UserError(f"{field}: '{path}' has a header but no rows; give a file with rows")
     return from_arrow(
@@ -103,7 +103,7 @@ def from_arrow(
     fingerprint: str,
     field: str = "data.source",
 ) -> Table:
-    """A `Table` of a pyarrow table, its texts stripped and their missing values made null."""
+    """Converts a pyarrow table to a `Table`: strips texts and sets missing values to null."""
     import pyarrow
     import pyarrow.compute
 
@@ -127,10 +127,10 @@ def from_arrow(
 
 
 def column(table: Table, name: str, field: str):
-    """The pyarrow array of a column.
+    """Returns a column as a pyarrow array.
 
     Raises:
-      UserError: there is none of that name; the nearest is told.
+      UserError: there is no such column; the message suggests the nearest name.
     """
     if name not in table.columns:
         error = unknown_name(field, name, table.columns)
@@ -141,16 +141,16 @@ def column(table: Table, name: str, field: str):
 def infer_columns(
     table: Table, rows: np.ndarray, *, leave_out: Collection[str], categorical: Collection[str]
 ) -> tuple[Column, ...]:
-    """Types the input columns from the training rows: numeric and boolean ones first, then categorical.
+    """Infers the input columns from the training rows. Numeric and boolean ones come first, then categorical ones.
 
     Args:
-      table: with all rows.
-      rows: (n,) those of training.
-      leave_out: columns that are no inputs.
-      categorical: columns to be read as categories although they hold numbers.
+      table: table with all rows.
+      rows: (n,) training rows.
+      leave_out: columns that are not inputs.
+      categorical: numeric columns to treat as categorical.
 
     Raises:
-      UserError: a column holds dates, times or nested values, or nothing in the training rows; or no column is left.
+      UserError: a column has dates, times, nested values or no values in the training rows, or no column is left.
     """
     import pyarrow
 
@@ -161,21 +161,21 @@ def infer_columns(
         if name not in leave_out
     ]
     if not columns:
-        raise UserError(f"data.source: {table.name} has no input columns left; take some out of data.ignore")
+        raise UserError(f"data.source: {table.name} has no input columns left; remove some from data.ignore")
     return tuple(sorted(columns, key=lambda found: found.kind == "categorical"))
 
 
 def encode(table: Table, columns: Iterable[Column]) -> np.ndarray:
-    """The input columns as (n, F) float32: NaN for a missing number, codes for categories.
+    """Encodes the input columns as (n, F) float32, with NaN for missing numbers and codes for categories.
 
     Raises:
-      UserError: a column is missing or of another type than in training, or a number is NaN or infinite.
+      UserError: a column is missing or has another type than in training, or a number is NaN or infinite.
     """
     encoded = []
     for expected in columns:
         if expected.name not in table.columns:
             known = ", ".join(table.columns)
-            hint = "; is it separated by ';'?" if len(table.columns) == 1 and ";" in known else ""
+            hint = "; is the separator ';'?" if len(table.columns) == 1 and ";" in known else ""
             raise UserError(f"{table.name}: lacks the input column '{expected.name}'; it has {known}{hint}")
         array = table.columns[expected.name]
         if expected.kind == "categorical":
@@ -186,10 +186,10 @@ def encode(table: Table, columns: Iterable[Column]) -> np.ndarray:
 
 
 def numbers(table: Table, name: str, array, *, boolean: bool = False) -> np.ndarray:
-    """A numeric or boolean column as (n,) float64 with NaN for missing.
+    """Converts a numeric or boolean column to (n,) float64, with NaN for missing values.
 
     Raises:
-      UserError: a value is no number (or boolean), or is NaN or infinite.
+      UserError: a value is not a number (or boolean), or is NaN or infinite.
     """
     import pyarrow
     import pyarrow.compute
@@ -209,23 +209,23 @@ def numbers(table: Table, name: str, array, *, boolean: bool = False) -> np.ndar
         row = int(np.argmax(bad))
         raise UserError(
             f"{table.place(row, name)} holds '{array[row]}'; give a finite number, or leave the cell empty if it is "
-            "missing (data.missing_values lists further texts for that)"
+            "missing (data.missing_values lists texts that mean missing)"
         )
     return np.where(missing, np.nan, values)
 
 
 def texts(array) -> list[str | None]:
-    """A column as texts, None for missing; whole numbers without a decimal point."""
+    """Converts a column to texts, with None for missing values. Integers have no decimal point."""
     return [None if value is None else _text(value) for value in array.to_pylist()]
 
 
 def labels(table: Table, name: str, *, numeric: bool) -> list[str | None]:
-    """A target column as names of classes, None for missing.
+    """Converts a target column to class names, with None for missing values.
 
     Args:
-      table: that has the column.
-      name: of the column.
-      numeric: whether numbers are to be written in one way ("1" for 1, 1.0 and 01).
+      table: table with the column.
+      name: name of the column.
+      numeric: whether to normalise numbers ("1" for 1, 1.0 and 01).
     """
     array = table.columns[name]
     if not numeric:
@@ -235,7 +235,7 @@ def labels(table: Table, name: str, *, numeric: bool) -> list[str | None]:
 
 
 def sorted_values(values: Iterable[str]) -> tuple[str, ...]:
-    """The distinct values: by size if all are numbers, else by alphabet."""
+    """Returns the distinct values, sorted as numbers if all are numbers, else alphabetically."""
     distinct = set(values)
     try:
         return tuple(sorted(distinct, key=lambda value: (float(value), value)))
@@ -244,24 +244,24 @@ def sorted_values(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def require_values(table: Table, name: str, array) -> None:
-    """Checks that a column has a value in every row.
+    """Checks that a column has no missing values.
 
     Raises:
-      UserError: one is missing.
+      UserError: a value is missing.
     """
     if array.null_count:
         row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
         others = f", as in {array.null_count} rows" if array.null_count > 1 else ""
-        raise UserError(f"{table.place(row, name)} is missing{others}; fill it or leave the row out")
+        raise UserError(f"{table.place(row, name)} is missing{others}; fill it in or remove the row")
 
 
 def is_text(array) -> bool:
-    """Whether the values are texts, numbers in a file without types among them."""
+    """Returns whether the values are texts; numbers in a file without types are texts as well."""
     return _is_text(array.type)
 
 
 def is_numeric(table: Table, array) -> bool:
-    """Whether the values that are not missing are all numbers."""
+    """Returns whether all values that are not missing are numbers."""
     import pyarrow
     import pyarrow.compute
 
@@ -283,7 +283,7 @@ def _infer_column(table: Table, name: str, array, categorical: bool) -> Column:
 
     has_missing = array.null_count > 0
     if array.null_count == len(array):
-        raise UserError(f"data.source: {table.name} column '{name}' has no value in the training rows; data.ignore it")
+        raise UserError(f"data.source: {table.name} column '{name}' has no training values; add it to data.ignore")
     kind = array.type
     if categorical:
         return Column(
@@ -299,12 +299,12 @@ def _infer_column(table: Table, name: str, array, categorical: bool) -> Column:
     first = array.drop_null()[0]
     if pyarrow.types.is_temporal(kind) or (_is_text(kind) and _all_dates(array)):
         raise UserError(
-            f"data.source: {table.name} column '{name}' holds dates or times ('{first}'), which are not read; turn "
-            "them into numbers, or leave the column out by data.ignore"
+            f"data.source: {table.name} column '{name}' holds dates or times ('{first}'), which are not supported; "
+            "convert them to numbers, or add the column to data.ignore"
         )
     if not _is_text(kind):
         raise UserError(
-            f"data.source: {table.name} column '{name}' is of type {kind}, which is not read; leave it out by "
+            f"data.source: {table.name} column '{name}' is of type {kind}, which is not supported; add it to "
             "data.ignore"
         )
     _refuse_mistaken_categories(table, name, array)
@@ -313,7 +313,7 @@ def _infer_column(table: Table, name: str, array, categorical: bool) -> Column:
 
 
 def _refuse_mistaken_categories(table: Table, name: str, array) -> None:
-    """Raises for text that is no categories: numbers with a slip among them, or a name for each row."""
+    """Raises for texts that are not categories: numbers with a typing error among them, or identifiers."""
     import pyarrow.compute
 
     present = array.drop_null()
@@ -322,13 +322,13 @@ def _refuse_mistaken_categories(table: Table, name: str, array) -> None:
     if not table.typed and _MOSTLY <= share < 1:
         first = present.filter(pyarrow.compute.invert(are_numbers))[0]
         raise UserError(
-            f"data.source: {table.name} column '{name}' holds numbers but for '{first}' and the like; mend it, add it "
-            "to data.missing_values, or put the column into data.categorical"
+            f"data.source: {table.name} column '{name}' holds numbers and texts such as '{first}'; correct them, add "
+            "them to data.missing_values, or add the column to data.categorical"
         )
     if len(present) >= _ENOUGH_ROWS and len(present.unique()) >= _MOSTLY * len(present):
         raise UserError(
-            f"data.source: {table.name} column '{name}' has another text in almost every row, as names and identifiers "
-            "do; leave it out by data.ignore, or put it into data.categorical"
+            f"data.source: {table.name} column '{name}' has a different text in almost every row, as identifiers do; "
+            "add it to data.ignore, or to data.categorical"
         )
 
 
@@ -352,7 +352,7 @@ def _cast(table: Table, name: str, array, missing: np.ndarray) -> np.ndarray:
     import pyarrow
     import pyarrow.compute
 
-    # A file with types, like Parquet, is taken at its word: its booleans and texts are no numbers.
+    # In a file with types, such as Parquet, booleans and texts are not numbers.
     if is_numeric(table, array):
         return pyarrow.compute.cast(array, pyarrow.float64(), safe=False).to_numpy(zero_copy_only=False)
     present = np.flatnonzero(~missing)
@@ -362,8 +362,8 @@ def _cast(table: Table, name: str, array, missing: np.ndarray) -> np.ndarray:
 
 def _other_type(table: Table, name: str, array, row: int, expected: str) -> UserError:
     return UserError(
-        f"{table.place(row, name)} holds '{array[row]}', but training rows hold {expected}; mend it, or put the column "
-        "into data.categorical or data.ignore"
+        f"{table.place(row, name)} holds '{array[row]}', but training rows hold {expected}; correct it, or add the "
+        "column to data.categorical or data.ignore"
     )
 
 
@@ -405,7 +405,7 @@ def _read_parquet(file: pathlib.Path):
 
 
 def _read_csv(file: pathlib.Path, field: str):
-    """All columns as text, so that types are decided by the training rows alone."""
+    """Reads all columns as texts, so that only the training rows determine the types."""
     import pyarrow
     import pyarrow.csv
 
@@ -427,13 +427,13 @@ def _read_csv(file: pathlib.Path, field: str):
                 if fields and len(fields) != len(header):
                     raise UserError(
                         f"{field}: '{file}' line {reader.line_num} has {len(fields)} fields, its header {len(header)}; "
-                        "mend the line (a value with a comma needs quotes)"
+                        "correct the line (a value with a comma needs quotes)"
                     ) from None
         raise
 
 
 class _CsvLines:
-    """Line in a CSV file of each row; read only when a message or a prediction asks for it."""
+    """Maps rows to lines of a CSV file. The file is read when this is first called."""
 
     def __init__(self, file: pathlib.Path):
         self._file = file
@@ -443,7 +443,7 @@ class _CsvLines:
         if self._lines is None:
             with _text_file(self._file) as stream:
                 reader = csv.reader(stream)
-                # pyarrow leaves out empty lines as well. A value with line breaks is told by its last line.
+                # pyarrow skips empty lines as well. A row with line breaks has the number of its last line.
                 self._lines = [reader.line_num for fields in reader if fields][1:]
         return self._lines[row]
 

@@ -1,4 +1,4 @@
-"""From texts to the inputs of a split: tokenised once, all rows of a part, and kept where that took long."""
+"""Splits of texts. All rows of a part are tokenised at once, and cached if that takes long."""
 
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -14,17 +14,17 @@ from data.split import ArrayReader, Split
 from data.tokenizer import Tokenizer
 from plumbline import UserError
 
-# Characters from which on tokens are kept in the cache: to make so many into tokens takes a tenth of a second.
+# Number of characters from which on tokens are cached: tokenising them takes a tenth of a second.
 _LONG = 200_000
 
 
 class TextReader(ArrayReader):
-    """Tokens of texts, and the texts themselves.
+    """Tokens of texts, and the texts.
 
     Args:
-      tokens: (N, L) int32 of the whole part.
-      rows: (n,) of the part that belong to the split.
-      texts: of the whole part.
+      tokens: (N, L) int32 tokens of all texts of the part.
+      rows: (n,) rows of the part that belong to the split.
+      texts: all texts of the part.
     """
 
     def __init__(self, tokens: np.ndarray, rows: np.ndarray, texts: Texts):
@@ -32,24 +32,24 @@ class TextReader(ArrayReader):
         self._texts = texts
 
     def name(self, position: int) -> str:
-        """What the user knows the text by."""
+        """Returns the name of the text, for messages."""
         return self._texts.name(int(self._indices[position]))
 
     def text(self, position: int) -> str:
-        """The text itself, whole."""
+        """Returns the whole text."""
         return self._texts.text(int(self._indices[position]))
 
 
 def make(
     source: Source, assigned: Mapping[str, tuple[Part, np.ndarray]], config: ml_collections.ConfigDict, content: str
 ) -> tuple[Features, dict[str, Split]]:
-    """Features and splits of examples that are texts.
+    """Makes the features and splits of examples that are texts.
 
     Args:
-      source: of the texts.
-      assigned: the part of the source, and the rows of it, that make up each split.
+      source: source of the texts.
+      assigned: for each split, the part of the source and the rows in it.
       config: `config.data`.
-      content: of the tokenizer, instead of the one that the config names; "" for that one.
+      content: content of the tokenizer's file; "" to read the one named in the config.
 
     Raises:
       UserError: a text is empty or cannot be read, or the config does not fit.
@@ -72,7 +72,7 @@ def make(
         vocabulary=chosen.vocabulary,
     )
     parts = {id(part): part for part, _ in assigned.values()}
-    encoded = {name: _encoded(part, chosen, config) for name, part in parts.items()}
+    encoded = {name: _encode_part(part, chosen, config) for name, part in parts.items()}
     splits = {
         name: Split(
             labels=part.labels[rows],
@@ -87,61 +87,66 @@ def make(
 
 
 def check_options(config: ml_collections.ConfigDict, *, language: bool = False) -> None:
-    """Checks that what is asked for can be done with texts.
+    """Checks that the options are supported for texts.
 
     Args:
       config: `config.data`.
-      language: whether they are for language modelling.
+      language: whether the texts are for language modelling.
 
     Raises:
-      UserError: it cannot.
+      UserError: an option is not supported.
     """
     for field in ("image_size", "channels"):
         if config[field]:
-            raise UserError(f"data.{field}: is for images, but '{config.source}' holds texts; leave it at 0")
+            raise UserError(f"data.{field}: needs images, but '{config.source}' holds texts; leave it at 0")
     if config.text_length < 1:
         raise UserError(f"data.text_length: {config.text_length} given; it must be at least 1")
     if config.text_stride and not language:
         raise UserError(
-            f"data.text_stride: is for language modelling (text:PATH), but the source is '{config.source}'; leave it "
-            "at 0"
+            f"data.text_stride: needs language modelling (text:PATH), but the source is '{config.source}'; leave "
+            "it at 0"
         )
 
 
 def encode(
     texts: Sequence[str], chosen: Tokenizer, length: int, *, name: Callable[[int], str], field: str
 ) -> np.ndarray:
-    """Tokens (n, length) int32 of texts, none of which may be empty.
+    """Tokenises texts, none of which may be empty.
 
     Args:
-      texts: n of them.
+      texts: n texts.
       chosen: tokenizer.
-      length: tokens of each.
-      name: gives what the user knows one of them by.
-      field: config field or argument that named them, for messages.
+      length: number of tokens of each text.
+      name: returns the name of a text, for messages.
+      field: config field or argument that named the texts, for messages.
+
+    Returns:
+      Tokens (n, length) int32.
 
     Raises:
-      UserError: a text is empty, or nothing of it is left by the tokenizer.
+      UserError: a text is empty, or the tokenizer gives no tokens for it.
     """
     for row, text in enumerate(texts):
         if not text.strip():
-            raise UserError(f"{field}: {name(row)} is empty; put a text there, or leave it out")
+            raise UserError(f"{field}: {name(row)} is empty; add a text, or remove it")
     encoded = chosen.encode(texts, length)
     nothing = (encoded == PADDING_TOKEN).all(axis=1)
     if nothing.any():
         first = name(int(np.argmax(nothing)))
-        raise UserError(f"{field}: the tokenizer leaves nothing of {first}; mend the text, or choose another tokenizer")
+        raise UserError(f"{field}: the tokenizer gives no tokens for {first}; fix the text, or use another tokenizer")
     return encoded
 
 
-def kept(config: ml_collections.ConfigDict, key: Mapping[str, object], characters: int, make_tokens) -> np.ndarray:
-    """What `make_tokens()` gives, from the cache where that takes long.
+def cache_tokens(
+    config: ml_collections.ConfigDict, key: Mapping[str, object], characters: int, make_tokens
+) -> np.ndarray:
+    """Returns `make_tokens()`, through the cache if there are many characters.
 
     Args:
       config: `config.data`.
-      key: all that the tokens depend on.
-      characters: of the text.
-      make_tokens: makes them.
+      key: everything the tokens depend on.
+      characters: number of characters of the texts.
+      make_tokens: function that makes the tokens.
     """
     if characters < _LONG:
         return make_tokens()
@@ -149,11 +154,11 @@ def kept(config: ml_collections.ConfigDict, key: Mapping[str, object], character
     def write(folder: pathlib.Path) -> None:
         np.save(folder / "tokens.npy", make_tokens())
 
-    return cache.stored(config.cache_dir, key, write)["tokens"]
+    return cache.load_or_make(config.cache_dir, key, write)["tokens"]
 
 
-def _encoded(part: Part, chosen: Tokenizer, config: ml_collections.ConfigDict) -> np.ndarray:
-    """Tokens (N, L) of all texts of a part."""
+def _encode_part(part: Part, chosen: Tokenizer, config: ml_collections.ConfigDict) -> np.ndarray:
+    """Tokenises all texts of a part to (N, L)."""
     texts = [part.texts.text(row) for row in range(len(part))]
     key = {
         "texts": part.cache_key or part.fingerprint,
@@ -161,7 +166,7 @@ def _encoded(part: Part, chosen: Tokenizer, config: ml_collections.ConfigDict) -
         "tokenizer": digest(chosen.content),
         "length": config.text_length,
     }
-    return kept(
+    return cache_tokens(
         config,
         key,
         sum(map(len, texts)),

@@ -222,7 +222,7 @@ def warning(difference: Interval, task: str, num_groups: int) -> str:
 def remark(config: ml_collections.ConfigDict) -> str | None:
     """What is to be known, before it trains, about a config whose validation rows no fold can set apart; or None."""
     name = config.data.validation
-    if splitting.named(name) is None:
+    if splitting.split_name(name) is None:
         return None
     return (
         f"data.validation: the rows of '{name}' are dealt into folds with all others, so no fold has validation rows: "
@@ -234,10 +234,10 @@ def _set_apart(
     pool: Pool, config: ml_collections.ConfigDict, train: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Training and validation rows of a fold, as a single run would split what the fold leaves it to train on."""
-    share = splitting.share(config.data.validation, "data.validation")
+    share = splitting.parse_share(config.data.validation, "data.validation")
     if share is None:
         return train, np.zeros(0, np.int64)
     strata = pool.labels[train] if pool.features.task == "classification" else None
     groups = None if pool.groups is None else pool.groups[train]
-    mask = splitting.held_out(share, strata, groups, len(train), seed=seed, field="data.validation")
+    mask = splitting.hold_out(share, strata, groups, len(train), seed=seed, field="data.validation")
     return train[~mask], train[mask]

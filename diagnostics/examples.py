@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import ml_collections
 import numpy as np
 
-from data.dataset import Kept, load
+from data.dataset import RunAssets, load
 from data.features import Features
 from data.row_lists import RowLists
 from data.split import Split
@@ -110,18 +110,18 @@ class Examples:
             start += len(split)
 
 
-def open_examples(config: ml_collections.ConfigDict, *, seed: int, kept: Kept | None = None) -> Examples:
+def open_examples(config: ml_collections.ConfigDict, *, seed: int, assets: RunAssets | None = None) -> Examples:
     """Opens a set; nothing is read before it is asked for, unless it fits in memory.
 
     Args:
       config: `config.data`.
       seed: of random splits.
-      kept: by a run on the set, in place of what the config names.
+      assets: files stored by a run on the same data, used in place of those that the config names.
 
     Raises:
       UserError: as `data.dataset.load`, or the set is one text.
     """
-    dataset = load(config, seed=seed, kept=kept)
+    dataset = load(config, seed=seed, assets=assets)
     if dataset.features.task == "language":
         raise UserError(
             "data.source: is one text for language modelling, which has no rows to audit; name texts with labels"

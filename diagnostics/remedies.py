@@ -256,7 +256,7 @@ def _with_rows(pool: Pool, trial: Trial) -> tuple[Pool, Mapping[str, np.ndarray]
     train = splits["train"]
     less = train[trial.weights[train] < 1]
     counting = less[trial.weights[less] > 0]
-    pool, copies = pool.appended(counting, pool.labels[counting], pool.weights[counting] * trial.weights[counting])
+    pool, copies = pool.with_copies(counting, pool.labels[counting], pool.weights[counting] * trial.weights[counting])
     return pool, {**splits, "train": np.concatenate([np.setdiff1d(train, less), copies])}
 
 

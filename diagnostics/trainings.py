@@ -301,7 +301,7 @@ def _sizes(pool: Pool, most: int) -> tuple[list[int], str]:
     train, reason = pool.splits["train"], f"--sizes: {most} given, but a power law takes {LEAST_SIZES}"
     for count in range(most, LEAST_SIZES - 1, -1):
         try:
-            return subsets.sizes(len(train), count, len(pool.features.class_names)), ""
+            return subsets.choose_sizes(len(train), count, len(pool.features.class_names)), ""
         except UserError:
             reason = f"of {len(train)} training rows no {LEAST_SIZES} subsets can be made that are large enough"
     return [len(train)], reason
@@ -316,7 +316,7 @@ def _controls(pool: Pool, seeds: Sequence[int], overrides: Mapping[str, Any]) ->
     order = subsets.nested_order(pool.labels[train], seed=seeds[0])
     chosen = np.sort(train[order[:_MOST_CONTROL_ROWS]])
     labels = [generator(seed, Stream.RANDOM_LABELS).permutation(pool.labels[chosen]) for seed in seeds]
-    extended, copies = pool.appended(np.tile(chosen, len(seeds)), np.concatenate(labels))
+    extended, copies = pool.with_copies(np.tile(chosen, len(seeds)), np.concatenate(labels))
     members = [
         Member(
             name=f"labels at random, seed {seed}",

@@ -125,7 +125,7 @@ def _audit() -> None:
         raise UserError(f"--workdir: '{_WORKDIR.value}' is data.findings as well, and would be replaced; give another")
     with output_directory.lock(_WORKDIR.value, _request(config), overwrite=_OVERWRITE.value) as output:
         config = transfer.resolved(config, run)
-        examples = open_examples(config.data, seed=config.seed, kept=run.kept() if run else None)
+        examples = open_examples(config.data, seed=config.seed, assets=run.assets() if run else None)
         reference, fingerprint = _read_reference(config, examples)
         _check_unchanged(output.path, {"data": examples.fingerprint, "reference": fingerprint})
         compilation.keep_programs(config.execution.compilation_cache, config.data.cache_dir)

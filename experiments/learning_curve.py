@@ -89,7 +89,7 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
         pool.require_independent("learning_curve")
         score, asked = _score(pool)
         train = pool.splits["train"]
-        sizes = subsets.sizes(len(train), _SIZES.value, len(pool.features.class_names))
+        sizes = subsets.choose_sizes(len(train), _SIZES.value, len(pool.features.class_names))
         config.update_from_flattened_dict(trainings.in_steps(config, len(train)))
         seeds = range(config.seed, config.seed + _SEEDS.value)
         members = trainings.growing_members(pool, sizes, seeds, {})
@@ -206,7 +206,7 @@ def _why_no_hindsight(points: np.ndarray, pool: "Pool") -> str | None:
     rows, classes = len(pool.splits["train"]), len(pool.features.class_names)
     for count in range(_LEAST_SIZES + 1, rows):
         try:
-            possible = np.array(subsets.sizes(rows, count, classes))
+            possible = np.array(subsets.choose_sizes(rows, count, classes))
         except UserError:
             return f"{reason}; there are too few rows for more sizes"
         if _up_to_half(possible).sum() >= _LEAST_SIZES:

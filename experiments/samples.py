@@ -27,7 +27,7 @@ def _digits(folder: pathlib.Path) -> pathlib.Path:
     from data.sources import digits
 
     for split, rows in digits.ROWS.items():
-        for row, record in digits.encoded_rows(rows):
+        for row, record in digits.encode_rows(rows):
             path = folder / split / str(record["label"]) / f"{row:04d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(record["image"].read())

@@ -14,7 +14,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Bool, Float, Float32, Int
 
-from models.texts import NORMAL, TOKENS, TextModel, mean
+from models.texts import NORMAL, TOKENS, TextModel, mean_pool
 from models.transformer import ACTIVATIONS, Initializers, Sizes, make_blocks, make_layer_norm
 from plumbline import UserError, unknown_name
 
@@ -109,7 +109,7 @@ class Bert(TextModel):
         self.pooler = nnx.Linear(width, width, kernel_init=NORMAL, dtype=dtype, rngs=rngs) if reads_pooler else None
         self.pooler_activation = pooler
         self.activation = activation
-        if self.answers_each_token:
+        if self.predicts_tokens:
             self.head = TokenHead(width, self.vocabulary, norm_epsilon, dtype=dtype, rngs=rngs)
         else:
             self.head = nnx.Linear(width, num_outputs, kernel_init=nnx.initializers.zeros, rngs=rngs)
@@ -129,10 +129,10 @@ class Bert(TextModel):
         self, tokens: Float[Array, "batch tokens units"], present: Bool[Array, "batch tokens"]
     ) -> Float[Array, "batch ... features"]:
         """As `pooling` says."""
-        if self.answers_each_token:
+        if self.predicts_tokens:
             return tokens
         if self.pooling == "mean":
-            return mean(tokens, present)
+            return mean_pool(tokens, present)
         first = tokens[:, 0]
         return first if self.pooler is None else POOLERS[self.pooler_activation](self.pooler(first))
 

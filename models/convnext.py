@@ -127,7 +127,7 @@ class ConvNeXt(Model):
         stochastic_depth: Scalar | None = None,
     ) -> Float32[Array, "batch features"]:
         """The normalised mean over positions of the last stage, after dropout. Arguments as in `Model`."""
-        regularization = Regularization.of_call(
+        regularization = Regularization.from_arguments(
             training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth
         )
         *_, values = self._stages(inputs, regularization)
@@ -137,7 +137,8 @@ class ConvNeXt(Model):
         self, inputs: Float[Array, "batch height width channels"]
     ) -> dict[str, Float32[Array, "batch _"]]:
         """The mean over positions after the stem and after each stage, then that of the last one normalised."""
-        means = [_mean(values) for values in self._stages(inputs, Regularization.of_call(training=False, key=None))]
+        regularization = Regularization.from_arguments(training=False, key=None)
+        means = [_mean(values) for values in self._stages(inputs, regularization)]
         names = ["stem", *(f"stages/{stage}" for stage in range(len(self.stages)))]
         return dict(zip(names, means, strict=True)) | {"features": self.norm(means[-1])}
 

@@ -30,7 +30,7 @@ def draw_token(
     return jax.random.categorical(key, logits / temperature)
 
 
-def continued(
+def generate_tokens(
     logits_of: Callable[[Int32[Array, "1 tokens"]], Float32[Array, "1 tokens vocabulary"]],
     prompt: Int32[Array, " prompt"],
     *,

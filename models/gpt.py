@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Bool, Float, Int
 
-from models.texts import NORMAL, TOKENS, TextModel, last, mean
+from models.texts import NORMAL, TOKENS, TextModel, last_token, mean_pool
 from models.transformer import Initializers, Sizes, make_blocks, make_layer_norm
 
 
@@ -91,7 +91,7 @@ class Gpt(TextModel):
         self.activation = activation
         self.norm = make_layer_norm(width, norm_epsilon, rngs=rngs)
         zeros = nnx.initializers.zeros
-        self.head = None if self.answers_each_token else nnx.Linear(width, num_outputs, kernel_init=zeros, rngs=rngs)
+        self.head = None if self.predicts_tokens else nnx.Linear(width, num_outputs, kernel_init=zeros, rngs=rngs)
 
     def tensor_units(self) -> dict[str, int]:
         """Heads of attention and hidden units."""
@@ -101,7 +101,7 @@ class Gpt(TextModel):
         """Tokens and positions."""
         return self.embed_tokens(inputs)
 
-    def attended(self, present: Bool[Array, "batch tokens"]) -> None:
+    def attention_mask(self, present: Bool[Array, "batch tokens"]) -> None:
         """All that are not later: no padding is, as seen from a token that is there."""
         return
 
@@ -113,6 +113,6 @@ class Gpt(TextModel):
         self, tokens: Float[Array, "batch tokens units"], present: Bool[Array, "batch tokens"]
     ) -> Float[Array, "batch ... features"]:
         """As `pooling` says."""
-        if self.answers_each_token:
+        if self.predicts_tokens:
             return tokens
-        return mean(tokens, present) if self.pooling == "mean" else last(tokens, present)
+        return mean_pool(tokens, present) if self.pooling == "mean" else last_token(tokens, present)

@@ -42,7 +42,7 @@ class Model(nnx.Module):
     causal: ClassVar[bool] = False
 
     @property
-    def answers_each_token(self) -> bool:
+    def predicts_tokens(self) -> bool:
         """Whether there is an answer for each token of an input, not for the input."""
         return False
 
@@ -109,9 +109,9 @@ class Model(nnx.Module):
           ValueError: if a regulariser acts and there is no key.
         """
         features = self.features(inputs, training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth)
-        return self.answers(features)
+        return self.apply_head(features)
 
-    def answers(self, features: Float[Array, "batch ... features"]) -> Float32[Array, "batch ... outputs"]:
+    def apply_head(self, features: Float[Array, "batch ... features"]) -> Float32[Array, "batch ... outputs"]:
         """The logits, or the numbers predicted, of what `features` gives: what the head makes of it."""
         return self.head(features).astype(jnp.float32)
 

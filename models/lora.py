@@ -97,9 +97,9 @@ def add(model: Model, patterns: Sequence[str], *, rank: int, alpha: float, key: 
         if path in chosen:
             parent = model
             for part in path[:-1]:
-                parent = _part(parent, part)
+                parent = _child(parent, part)
             layer = LoraLinear(
-                _part(parent, path[-1]), rank=rank, scale=alpha / rank, key=jax.random.fold_in(key, number)
+                _child(parent, path[-1]), rank=rank, scale=alpha / rank, key=jax.random.fold_in(key, number)
             )
             if isinstance(path[-1], int):
                 parent[path[-1]] = layer
@@ -122,13 +122,13 @@ def merge(params: Tree, scale: float) -> Tree:
     return merged
 
 
-def kernels(params: Tree, prefix: str = "") -> list[str]:
+def find_kernels(params: Tree, prefix: str = "") -> list[str]:
     """The paths of the kernels that have adapters beside them."""
     if not isinstance(params, Mapping):
         return []
     own = [f"{prefix}kernel"] if NAMES[0] in params else []
-    return own + [path for name, part in params.items() for path in kernels(part, f"{prefix}{name}/")]
+    return own + [path for name, part in params.items() for path in find_kernels(part, f"{prefix}{name}/")]
 
 
-def _part(module: Any, name: str | int) -> Any:
+def _child(module: Any, name: str | int) -> Any:
     return module[name] if isinstance(name, int) else getattr(module, name)

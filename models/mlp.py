@@ -100,14 +100,14 @@ class Mlp(Model):
         stochastic_depth: Scalar | None = None,
     ) -> Float32[Array, "batch features"]:
         """The last hidden layer; there is no residual branch for `stochastic_depth`. Arguments as in `Model`."""
-        *_, values = self._layers(inputs, Regularization.of_call(training=training, key=key, dropout=dropout))
+        *_, values = self._layers(inputs, Regularization.from_arguments(training=training, key=key, dropout=dropout))
         return values.astype(jnp.float32)
 
     def representations(self, inputs: Float[Array, "batch ..."]) -> dict[str, Float32[Array, "batch _"]]:
         """The columns with their embeddings, if there are any, and each hidden layer; the last one is "features"."""
         values = [
             layer.astype(jnp.float32)
-            for layer in self._layers(inputs, Regularization.of_call(training=False, key=None))
+            for layer in self._layers(inputs, Regularization.from_arguments(training=False, key=None))
         ]
         names = ["embeddings", *(f"hidden/{layer}" for layer in range(len(self.hidden)))]
         found = dict(zip([*names[:-1], "features"], values, strict=True))

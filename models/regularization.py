@@ -25,7 +25,7 @@ class Regularization:
     stochastic_depth_key: PRNGKeyArray | None
 
     @classmethod
-    def of_call(
+    def from_arguments(
         cls,
         *,
         training: bool,

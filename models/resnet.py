@@ -112,7 +112,7 @@ class ResNet(Model):
         stochastic_depth: Scalar | None = None,
     ) -> Float32[Array, "batch features"]:
         """The mean over positions of the last stage, after dropout. Arguments as in `Model`."""
-        regularization = Regularization.of_call(
+        regularization = Regularization.from_arguments(
             training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth
         )
         *_, values = self._stages(inputs, training, regularization)
@@ -122,7 +122,7 @@ class ResNet(Model):
         self, inputs: Float[Array, "batch height width channels"]
     ) -> dict[str, Float32[Array, "batch _"]]:
         """The mean over positions after the stem and after each stage; that of the last one is "features"."""
-        stages = self._stages(inputs, False, Regularization.of_call(training=False, key=None))
+        stages = self._stages(inputs, False, Regularization.from_arguments(training=False, key=None))
         names = ["stem", *(f"stages/{stage}" for stage in range(len(self.stages) - 1)), "features"]
         return {name: _mean(values) for name, values in zip(names, stages, strict=True)}
 

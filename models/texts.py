@@ -52,13 +52,13 @@ class TextModel(Transformer):
     poolings: tuple[str, ...] = ()
 
     @property
-    def answers_each_token(self) -> bool:
+    def predicts_tokens(self) -> bool:
         """Whether there is an answer for each token."""
         return self.pooling == TOKENS
 
-    def answers(self, features: Float[Array, "batch ... features"]) -> Float32[Array, "batch ... outputs"]:
+    def apply_head(self, features: Float[Array, "batch ... features"]) -> Float32[Array, "batch ... outputs"]:
         """The logits, of each token (batch, tokens, outputs) if the pooling is "tokens"."""
-        return self.token_logits(features) if self.answers_each_token else super().answers(features)
+        return self.token_logits(features) if self.predicts_tokens else super().apply_head(features)
 
     def features(
         self,
@@ -70,12 +70,12 @@ class TextModel(Transformer):
         stochastic_depth: Scalar | None = None,
     ) -> Float32[Array, "batch ... features"]:
         """What the head reads: a vector a text, or a token (batch, tokens, features); as in `Model`."""
-        regularization = Regularization.of_call(
+        regularization = Regularization.from_arguments(
             training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth
         )
         present = inputs != PADDING_TOKEN
         tokens = regularization.drop_units(self.embed(inputs), 2 * self.sizes.depth)
-        tokens = self.finish(self.run_blocks(tokens, regularization, self.attended(present)))
+        tokens = self.finish(self.run_blocks(tokens, regularization, self.attention_mask(present)))
         return self.pool(tokens, present).astype(jnp.float32)
 
     def representations(self, inputs: Int[Array, "batch tokens"]) -> dict[str, Float32[Array, "batch _"]]:
@@ -84,18 +84,18 @@ class TextModel(Transformer):
         Of a model that answers for each token the features are the mean as well.
         """
         present = inputs != PADDING_TOKEN
-        found, tokens = self.run_and_note(
-            self.embed(inputs), lambda tokens: mean(tokens, present), self.attended(present)
+        found, tokens = self.run_and_summarize(
+            self.embed(inputs), lambda tokens: mean_pool(tokens, present), self.attention_mask(present)
         )
         tokens = self.finish(tokens)
-        features = mean(tokens, present) if self.answers_each_token else self.pool(tokens, present)
+        features = mean_pool(tokens, present) if self.predicts_tokens else self.pool(tokens, present)
         return found | {"features": features.astype(jnp.float32)}
 
     @abc.abstractmethod
     def embed(self, inputs: Int[Array, "batch tokens"]) -> Float[Array, "batch tokens units"]:
         """What the first block reads."""
 
-    def attended(self, present: Bool[Array, "batch tokens"]) -> Bool[Array, "batch tokens"] | None:
+    def attention_mask(self, present: Bool[Array, "batch tokens"]) -> Bool[Array, "batch tokens"] | None:
         """Which tokens others may attend to; None: all that are not later."""
         return present
 
@@ -174,7 +174,7 @@ class TextModel(Transformer):
         self.vocabulary, self.max_length = vocabulary or known, max_length or length
         # Which task it is can be seen by the answers alone; a mistake is found where the task is known.
         self.pooling = pooling or (TOKENS if num_outputs == known else self.poolings[0])
-        if self.answers_each_token and num_outputs > self.vocabulary:
+        if self.predicts_tokens and num_outputs > self.vocabulary:
             raise UserError(f"{section}.pooling: '{TOKENS}' answers with one of {known} tokens, not of {num_outputs}")
         self.embedding = nnx.Embed(self.vocabulary, sizes.width, embedding_init=NORMAL, dtype=dtype, rngs=rngs)
         self.positions = nnx.Param(NORMAL(rngs.params(), (self.max_length, sizes.width), jnp.float32))
@@ -182,7 +182,7 @@ class TextModel(Transformer):
         self.frozen_blocks, self.remat, self.dtype = 0, remat, dtype
 
 
-def mean(
+def mean_pool(
     tokens: Float[Array, "batch tokens units"], present: Bool[Array, "batch tokens"]
 ) -> Float32[Array, "batch units"]:
     """The mean over the tokens that are there; zeros where none is."""
@@ -191,7 +191,7 @@ def mean(
     return total / jnp.maximum(weight.sum(axis=1), 1.0)
 
 
-def last(
+def last_token(
     tokens: Float[Array, "batch tokens units"], present: Bool[Array, "batch tokens"]
 ) -> Float[Array, "batch units"]:
     """The last token that is there; the first where none is."""

@@ -145,7 +145,7 @@ class Transformer(Model):
         unroll, indexed = depth <= MAX_UNROLLED_DEPTH, (jnp.arange(depth), stacked)
         if frozen:
             # In a loop of their own, which has no backward pass, for which nothing is kept.
-            first, indexed = _cut(indexed, 0, frozen), _cut(indexed, frozen, depth)
+            first, indexed = _slice(indexed, 0, frozen), _slice(indexed, frozen, depth)
             tokens, _ = jax.lax.scan(run_block, tokens, jax.lax.stop_gradient(first), unroll=unroll)
         if policy := REMAT[self.remat]:
             # A loop keeps the compiler from merging the recomputation with the forward pass; straight code would need
@@ -155,7 +155,7 @@ class Transformer(Model):
             tokens, _ = jax.lax.scan(run_block, tokens, indexed, unroll=unroll)
         return tokens
 
-    def run_and_note(
+    def run_and_summarize(
         self,
         tokens: Float[Array, "batch tokens units"],
         note: Callable[[Array], Array],
@@ -172,7 +172,7 @@ class Transformer(Model):
           What is kept of "embedding", "blocks/0" and so on, and the tokens that the last block gives.
         """
         graphdef, stacked = nnx.split(self.blocks)
-        regularization = Regularization.of_call(training=False, key=None)
+        regularization = Regularization.from_arguments(training=False, key=None)
 
         def run_block(tokens, variables):
             tokens = nnx.merge(graphdef, variables)(tokens, regularization, 0, 0.0, present)
@@ -305,12 +305,12 @@ class Attention(nnx.Module):
         )
         # The softmax is taken in float32: in bfloat16 its sum over many tokens would lose the small weights.
         similarity = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
-        similarity = self._masked(similarity / (width // self.heads) ** 0.5, present)
+        similarity = self._mask(similarity / (width // self.heads) ** 0.5, present)
         weights = jax.nn.softmax(similarity, axis=-1)
         attended = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(value.dtype), value)
         return self.out(attended.reshape(tokens.shape))
 
-    def _masked(
+    def _mask(
         self, similarity: Float[Array, "batch heads queries keys"], present: Bool[Array, "batch keys"] | None
     ) -> Float[Array, "batch heads queries keys"]:
         # Not minus infinity: where nothing is there at all, that would be NaN.
@@ -363,6 +363,6 @@ def make_layer_norm(width: int, epsilon: float, *, rngs: nnx.Rngs) -> nnx.LayerN
     return nnx.LayerNorm(width, epsilon=epsilon, dtype=jnp.float32, rngs=rngs)
 
 
-def _cut(tree: Any, start: int, stop: int) -> Any:
+def _slice(tree: Any, start: int, stop: int) -> Any:
     """So many entries along the leading axis of each array."""
     return jax.tree.map(lambda leaf: leaf[start:stop], tree)

@@ -134,7 +134,7 @@ class VisionTransformer(Transformer):
         stochastic_depth: Scalar | None = None,
     ) -> Float32[Array, "batch features"]:
         """Of the normalised tokens the class token or the mean of the patches, as `pooling` says; as in `Model`."""
-        regularization = Regularization.of_call(
+        regularization = Regularization.from_arguments(
             training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth
         )
         tokens = self.run_blocks(self._embed(inputs), regularization)
@@ -148,7 +148,7 @@ class VisionTransformer(Transformer):
         Whatever the head reads: before the first block a class token is the same for all examples, and it takes blocks
         until it has gathered anything.
         """
-        found, tokens = self.run_and_note(self._embed(inputs), self._mean)
+        found, tokens = self.run_and_summarize(self._embed(inputs), self._mean)
         return found | {"features": self._pool(self.norm(tokens))}
 
     @property

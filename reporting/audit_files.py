@@ -70,7 +70,7 @@ def write_lists(path: pathlib.Path, report: Report) -> None:
     }
     if examples.row_lists.digest():
         # So that the lists of this audit can be used without those of the one before being lost.
-        lists[row_lists.BEFORE] = examples.row_lists
+        lists[row_lists.EARLIER] = examples.row_lists
     row_lists.write(path, lists, set(examples.parts.values()))
 
 

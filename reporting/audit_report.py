@@ -47,7 +47,7 @@ class Report:
         found, before = {_DIRECTORY: self.directory} | dict(remedy.overrides), self.examples.row_lists
         for field, lists in zip(_OF_FINDINGS, (before.drop, before.weights), strict=True):
             if any(map(len, lists.values())):
-                found[field] = row_lists.with_before(found.get(field, ""))
+                found[field] = row_lists.include_earlier(found.get(field, ""))
         return found
 
     def by_challenge(self) -> dict[str, list[Finding]]:

@@ -1,4 +1,4 @@
-"""Named sources of examples."""
+"""Sources of examples, by name."""
 
 import importlib
 
@@ -8,8 +8,8 @@ from data.sources.source import Part, Records, Source, Texts
 from data.sources.text import LanguageText
 from plumbline import UserError, unknown_name
 
-# Module of each scheme, imported only when asked for: what they build on takes time to import. Each has
-# `open_source(name, config) -> Source`, where `name` is what follows the colon in `config.data.source`.
+# The module of each scheme, imported on demand because its dependencies are slow to import. Each has
+# `open_source(name, config) -> Source`, where `name` is the part of `config.data.source` after the colon.
 SOURCES = {
     "csv": "data.sources.files",
     "digits": "data.sources.digits",
@@ -27,21 +27,21 @@ __all__ = ["SOURCES", "LanguageText", "Part", "Records", "Source", "Texts", "ope
 
 
 def open_source(config: ml_collections.ConfigDict) -> Source | LanguageText:
-    """Opens `config.source`; what is no set of examples yet is one long text.
+    """Opens `config.source`: a source of examples, or one long text.
 
     Args:
       config: `config.data`.
 
     Raises:
-      UserError: there is no such source, or something is wrong with its content.
+      UserError: there is no such source, or its content is invalid.
     """
     scheme, _, name = config.source.partition(":")
     if scheme not in SOURCES:
         raise unknown_name("data.source", scheme, SOURCES)
     if not name and scheme != "digits":
-        raise UserError(f"data.source: '{config.source}' names nothing; write '{scheme}:' and then a name or path")
+        raise UserError(f"data.source: '{config.source}' has no name; write '{scheme}:' and then a name or path")
     if name and scheme == "digits":
-        raise UserError(f"data.source: '{config.source}' is not possible; write 'digits' alone")
+        raise UserError(f"data.source: '{config.source}' is not valid; write 'digits' alone")
     if config.text and scheme not in _WITH_TEXT_COLUMN:
-        raise UserError(f"data.text: names a column, and '{config.source}' has none; leave it empty")
+        raise UserError(f"data.text: names a column, but '{config.source}' is not a table; leave it empty")
     return importlib.import_module(SOURCES[scheme]).open_source(name, config)

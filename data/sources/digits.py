@@ -1,4 +1,4 @@
-"""`digits`: the handwritten digits that scikit-learn ships, as a TFDS set of our own; it needs no network."""
+"""`digits`: the handwritten digits of scikit-learn as a TFDS data set. Needs no network."""
 
 import contextlib
 import io
@@ -15,29 +15,29 @@ from data.sources.tfds import TfdsRecords
 from plumbline import UserError
 
 NAME, VERSION = "plumbline_digits", "1.0.0"
-# Rows come writer by writer, and this is about where each writer's begin: scikit-learn does not tell, so a row or two
-# at a boundary may be its neighbour's. The last three writers are the test, as random rows would be judged by models
-# that know the hand that wrote them.
+# Rows are ordered by writer. These are estimates of the first row of each writer, which scikit-learn does not give; a
+# row or two at a boundary may belong to the neighbour. The last three writers are the test split: with random rows,
+# models would be tested on writers seen in training.
 WRITER_STARTS = (0, 130, 256, 386, 516, 646, 776, 915, 1029, 1157, 1287, 1415, 1545, 1667)
 NUM_ROWS, TEST_START = 1797, 1415
 ROWS = {"train": range(TEST_START), "test": range(TEST_START, NUM_ROWS)}
 
 
 def open_source(name: str, config: ml_collections.ConfigDict) -> "DigitsSource":
-    """The digits; `name` is empty."""
+    """Opens the digits; `name` is empty."""
     del name
     return DigitsSource(config)
 
 
-def encoded_rows(rows: range):
-    """Image (an open PNG file, 8x8 grey, 0 to 255), label and writer of each of `rows`."""
+def encode_rows(rows: range):
+    """Yields the image (an open PNG file, 8x8 grey, 0 to 255), label and writer of each of `rows`."""
     import PIL.Image
     import sklearn.datasets
 
     digits = sklearn.datasets.load_digits()
-    writers = writers_of(np.arange(NUM_ROWS))
+    writers = find_writers(np.arange(NUM_ROWS))
     for row in rows:
-        # Ink comes in 0 to 16.
+        # Values are 0 to 16.
         ink = np.round(digits.images[row] * (255 / 16)).astype(np.uint8)
         file = io.BytesIO()
         PIL.Image.fromarray(ink).save(file, format="PNG")
@@ -45,13 +45,13 @@ def encoded_rows(rows: range):
         yield row, {"image": file, "label": int(digits.target[row]), "writer": int(writers[row])}
 
 
-def writers_of(rows: np.ndarray) -> np.ndarray:
-    """The writer of each row, int32 from 0."""
+def find_writers(rows: np.ndarray) -> np.ndarray:
+    """Returns the writer of each row, int32 from 0."""
     return (np.searchsorted(WRITER_STARTS, rows, side="right") - 1).astype(np.int32)
 
 
 class DigitsSource:
-    """The digits, with their writers as groups; see `data.sources.source.Source`.
+    """The digits with writers as groups; see `data.sources.source.Source`.
 
     Args:
       config: `config.data`.
@@ -66,11 +66,11 @@ class DigitsSource:
         self._config = config
 
     def part(self, name: str) -> Part:
-        """The first eleven writers ("train") or the last three ("test")."""
+        """Reads the first eleven writers ("train") or the last three ("test")."""
         fingerprint = f"{NAME}/{VERSION} {name} {len(ROWS[name])}"
         root = cache.folder(self._config.cache_dir) / "tfds"
         records = _PreparedRecords(root, name)
-        stored = cache.stored(
+        stored = cache.load_or_make(
             self._config.cache_dir,
             {"labels": fingerprint},
             lambda folder: _write_labels(records, folder),
@@ -86,12 +86,12 @@ class DigitsSource:
         )
 
     def other(self, path: str) -> Part:
-        """The digits have no paths."""
-        raise UserError(f"data.test: '{path}' is not possible for the digits; write 'auto' or 'N percent'")
+        """Raises an error: the digits have no other paths."""
+        raise UserError(f"data.test: '{path}' is not supported for the digits; write 'auto' or 'N percent'")
 
 
 class _PreparedRecords(TfdsRecords):
-    """Records of a set that is prepared when first read, so that a start from the cache never imports TFDS."""
+    """Records of a data set that is prepared when it is first read. A start from the cache does not import TFDS."""
 
     def __init__(self, root: pathlib.Path, split: str):
         super().__init__(str(root / NAME / VERSION), split, "image")
@@ -103,16 +103,16 @@ class _PreparedRecords(TfdsRecords):
     def __len__(self) -> int:
         return len(ROWS[self._arguments[1]])
 
-    def _opened(self):
+    def _open(self):
         if self._source is None:
             prepare(pathlib.Path(self._root))
-        return super()._opened()
+        return super()._open()
 
 
 def prepare(root: pathlib.Path) -> None:
-    """Prepares the digits under the TFDS folder `root`, unless they are there.
+    """Prepares the digits in the TFDS folder `root`, unless they exist.
 
-    Each process prepares in a folder of its own and renames the finished set into place: the first one stays.
+    Each process prepares them in a temporary folder and renames it when finished; the first one wins.
     """
     target = root / NAME / VERSION
     if target.exists():
@@ -121,14 +121,14 @@ def prepare(root: pathlib.Path) -> None:
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{NAME}.", dir=root) as folder:
-        # TFDS draws progress bars and tells where it puts a set, for which there is no switch.
+        # TFDS prints progress bars and paths, which cannot be switched off.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             builder = PlumblineDigits(data_dir=folder, file_format="array_record")
             builder.download_and_prepare()
         try:
             os.replace(builder.data_path, target)
         except OSError:
-            # Another process was quicker.
+            # Another process was faster.
             if not target.exists():
                 raise
 

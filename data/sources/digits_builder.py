@@ -1,4 +1,4 @@
-"""The digits as a TFDS builder; a module of its own, as its base class takes TFDS to be imported."""
+"""The TFDS builder of the digits. A separate module, because its base class needs TFDS."""
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -14,7 +14,7 @@ class PlumblineDigits(tfds.core.GeneratorBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
-            description="8x8 grey images of handwritten digits, writer by writer, as scikit-learn ships them.",
+            description="8x8 grey images of handwritten digits, ordered by writer, from scikit-learn.",
             homepage="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
             features=tfds.features.FeaturesDict(
                 {
@@ -24,7 +24,7 @@ class PlumblineDigits(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             supervised_keys=("image", "label"),
-            # Rows stay as they are in scikit-learn.
+            # Keep the order of scikit-learn.
             disable_shuffling=True,
         )
 
@@ -32,4 +32,4 @@ class PlumblineDigits(tfds.core.GeneratorBasedBuilder):
         return {name: self._generate_examples(rows) for name, rows in digits.ROWS.items()}
 
     def _generate_examples(self, rows):
-        return digits.encoded_rows(rows)
+        return digits.encode_rows(rows)

@@ -9,7 +9,7 @@ from plumbline import UserError
 
 
 def open_source(name: str, config: ml_collections.ConfigDict) -> TableSource:
-    """The table in the file `name`; `config.data.test` may name another file of the same kind."""
+    """Opens the table in the file `name`. `config.data.test` may name another file of the same type."""
     parquet = config.source.startswith("parquet:")
 
     def read(path: str, field: str) -> Table:

@@ -12,14 +12,14 @@ from data import images
 from data.sources.source import Part
 from plumbline import UserError, counted
 
-# Files whose contents go into the fingerprint of a folder.
+# Number of files whose contents are part of the fingerprint of a folder.
 _SAMPLED_FILES = 1024
 TEXT_EXTENSIONS = (".txt",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Kind:
-    """A kind of files, and what they are called in messages."""
+    """A kind of files, with its names in messages."""
 
     extensions: tuple[str, ...]
     noun: str
@@ -31,7 +31,7 @@ _TEXTS = _Kind(extensions=TEXT_EXTENSIONS, noun="texts", wanted=".txt")
 
 
 def open_source(name: str, config: ml_collections.ConfigDict) -> "FolderSource":
-    """The images or, where there are none, the texts under the folder `name`."""
+    """Opens the images or, without images, the texts in the folder `name`."""
     return FolderSource(pathlib.Path(name), config)
 
 
@@ -39,11 +39,11 @@ class FolderSource:
     """Image or text files by class; see `data.sources.source.Source`.
 
     Args:
-      path: of the folder.
+      path: path of the folder.
       config: `config.data`.
 
     Raises:
-      UserError: there is no such folder, or no training images or texts in it.
+      UserError: there is no such folder, or it has no training images or texts.
     """
 
     task = "classification"
@@ -52,7 +52,7 @@ class FolderSource:
 
     def __init__(self, path: pathlib.Path, config: ml_collections.ConfigDict):
         if not path.is_dir():
-            raise UserError(f"data.source: no such folder '{path}'; expected {_expected(path)}")
+            raise UserError(f"data.source: no such folder '{path}'; expected {_describe_layout(path)}")
         folders = _folders(path)
         self._kind, has_splits = _layout(folders)
         if has_splits and "train" not in {folder.name for folder in folders}:
@@ -66,8 +66,8 @@ class FolderSource:
         self.class_names = tuple(folder.name for folder in _folders(self._paths["train"]))
         if len(self.class_names) < 2:
             raise UserError(
-                f"data.source: '{self._paths['train']}' has {counted(len(self.class_names), 'class folder')}, and "
-                f"there must be at least 2; expected {_expected(path)}"
+                f"data.source: '{self._paths['train']}' has {counted(len(self.class_names), 'class folder')}, but "
+                f"needs at least 2; expected {_describe_layout(path)}"
             )
 
     @property
@@ -76,11 +76,11 @@ class FolderSource:
         return self._kind is _TEXTS
 
     def part(self, name: str) -> Part:
-        """The images or texts of one split."""
+        """Lists the images or texts of one split."""
         return _read_part(self._paths[name], self.class_names, self._kind, "data.source")
 
     def other(self, path: str) -> Part:
-        """The images or texts in path/class/."""
+        """Lists the images or texts in path/class/."""
         if not pathlib.Path(path).is_dir():
             raise UserError(f"data.test: no such folder '{path}'; expected {path}/<class>/ with {self._kind.noun}")
         return _read_part(pathlib.Path(path), self.class_names, self._kind, "data.test")
@@ -90,8 +90,8 @@ class FileRecords:
     """Files by row.
 
     Args:
-      root: folder of all of them.
-      names: (n,) their paths below it, as bytes: one array pickles as one block, however many there are.
+      root: folder of the files.
+      names: (n,) relative paths as bytes; one array pickles as one block.
     """
 
     def __init__(self, root: str, names: np.ndarray):
@@ -102,16 +102,16 @@ class FileRecords:
         return len(self.names)
 
     def encoded(self, row: int) -> bytes:
-        """The file."""
+        """Returns the content of the file."""
         with open(self._path(row), "rb") as file:  # noqa: PTH123 (a pathlib path takes longer to make than to open)
             return file.read()
 
     def num_bytes(self, row: int) -> int:
-        """The size of the file."""
+        """Returns the size of the file."""
         return pathlib.Path(self._path(row)).stat().st_size
 
     def name(self, row: int) -> str:
-        """The path of the file."""
+        """Returns the path of the file, for messages."""
         return f"'{self._path(row)}'"
 
     def _path(self, row: int) -> str:
@@ -119,10 +119,10 @@ class FileRecords:
 
 
 class FileTexts:
-    """Texts by row, each a file; see `data.sources.source.Texts`.
+    """Texts by row, one per file; see `data.sources.source.Texts`.
 
     Args:
-      records: of the files.
+      records: the files.
     """
 
     def __init__(self, records: FileRecords):
@@ -132,19 +132,19 @@ class FileTexts:
         return len(self._records)
 
     def text(self, row: int) -> str:
-        """The text of a file, its line breaks those of Unix."""
-        return decoded(self._records.encoded(row), self.name(row), "data.source")
+        """Reads the text of a file, with Unix line breaks."""
+        return decode_text(self._records.encoded(row), self.name(row), "data.source")
 
     def name(self, row: int) -> str:
-        """The path of the file."""
+        """Returns the path of the file, for messages."""
         return self._records.name(row)
 
 
-def decoded(content: bytes, name: str, field: str) -> str:
-    """The text of a file in UTF-8, its line breaks those of Unix.
+def decode_text(content: bytes, name: str, field: str) -> str:
+    """Decodes the content of a UTF-8 file, with Unix line breaks.
 
     Raises:
-      UserError: it is encoded otherwise.
+      UserError: the encoding is not UTF-8.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -153,19 +153,17 @@ def decoded(content: bytes, name: str, field: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _expected(path: pathlib.Path) -> str:
+def _describe_layout(path: pathlib.Path) -> str:
     return f"{path}/train/<class>/*.png, *.jpg or *.txt, or {path}/<class>/*.png without splits"
 
 
 def _read_part(path: pathlib.Path, class_names: tuple[str, ...], kind: _Kind, field: str) -> Part:
-    """Lists class by class, names sorted, so that rows are the same on every machine."""
+    """Lists files by class, sorted by name, so that rows are the same on every machine."""
     known = {name: label for label, name in enumerate(class_names)}
     names, labels, sizes, times = [], [], [], []
     for folder in _folders(path):
         if folder.name not in known:
-            raise UserError(
-                f"{field}: '{folder}' is a class that training does not have; its classes are {', '.join(class_names)}"
-            )
+            raise UserError(f"{field}: '{folder}' is a class without training data; known: {', '.join(class_names)}")
         files = _files(kind, folder)
         if not files:
             raise UserError(f"{field}: '{folder}' has no {kind.noun}; put {kind.wanted} files into it, or remove it")
@@ -190,7 +188,7 @@ def _read_part(path: pathlib.Path, class_names: tuple[str, ...], kind: _Kind, fi
 
 
 def _fingerprint(records: FileRecords, names: list[bytes], sizes: list[int]) -> str:
-    """Of the relative paths, the sizes, and the contents of some files, evenly spaced."""
+    """Computes a fingerprint of relative paths, sizes, and contents of evenly spaced files."""
     digest = hashlib.sha256(b"\0".join(names) + np.array(sizes, np.int64).tobytes())
     for row in np.unique(np.linspace(0, len(names) - 1, _SAMPLED_FILES).astype(int)).tolist():
         digest.update(records.encoded(row))
@@ -202,33 +200,33 @@ def _folders(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _layout(folders: list[pathlib.Path]) -> tuple[_Kind, bool]:
-    """What the folders hold, and whether they are splits, with class folders in them. Images go before texts."""
-    if _any_has(_IMAGES, folders):
+    """Finds the kind of files, and whether the folders are splits with class folders. Images take precedence."""
+    if _contains(_IMAGES, folders):
         return _IMAGES, False
     inner = [inner for folder in folders for inner in _folders(folder)]
-    if _any_has(_IMAGES, inner):
+    if _contains(_IMAGES, inner):
         return _IMAGES, True
-    # A note beside the class folders of a split does not make it a class.
-    if _any_has(_TEXTS, inner):
+    # A text file beside the class folders of a split does not make the split a class.
+    if _contains(_TEXTS, inner):
         return _TEXTS, True
-    return (_TEXTS if _any_has(_TEXTS, folders) else _IMAGES), False
+    return (_TEXTS if _contains(_TEXTS, folders) else _IMAGES), False
 
 
-def _any_has(kind: _Kind, folders: list[pathlib.Path]) -> bool:
-    """Whether there is a file of the kind in any of the folders."""
+def _contains(kind: _Kind, folders: list[pathlib.Path]) -> bool:
+    """Returns whether any of the folders has a file of this kind."""
     for folder in folders:
         with os.scandir(folder) as entries:
-            if any(_is(kind, entry.name) for entry in entries):
+            if any(_is_of_kind(kind, entry.name) for entry in entries):
                 return True
     return False
 
 
 def _files(kind: _Kind, folder: pathlib.Path) -> list[tuple[str, int, int]]:
-    """Name, size in bytes and time of change in nanoseconds of each file of the kind, by name."""
+    """Lists name, size in bytes and modification time in nanoseconds of each file of this kind, sorted by name."""
     with os.scandir(folder) as entries:
-        found = [(entry.name, entry.stat()) for entry in entries if _is(kind, entry.name)]
+        found = [(entry.name, entry.stat()) for entry in entries if _is_of_kind(kind, entry.name)]
     return sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)
 
 
-def _is(kind: _Kind, name: str) -> bool:
+def _is_of_kind(kind: _Kind, name: str) -> bool:
     return name.lower().endswith(kind.extensions) and not name.startswith(".")

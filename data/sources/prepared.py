@@ -13,32 +13,32 @@ from data.sources.source import Part
 from data.sources.tfds import TfdsRecords
 from plumbline import UserError
 
-# What is known of a prepared set besides what TFDS writes down; the last file that is written.
+# File with the facts of a prepared data set that TFDS does not store. It is written last.
 FACTS = "prepared.json"
-# Layout of that file; raised when it changes.
+# Version of the layout of that file. Increase it when the layout changes.
 FORMAT = 1
 IMAGE, LABEL = "image", "label"
 
 
 def open_source(name: str, config: ml_collections.ConfigDict) -> "PreparedSource":
-    """The set in the folder `name`."""
+    """Opens the data set in the folder `name`."""
     return PreparedSource(pathlib.Path(name), config)
 
 
 def read_facts(path: pathlib.Path, where: str) -> dict[str, Any]:
-    """What is known of the set in the folder `path`.
+    """Reads the facts of the prepared data set in the folder `path`.
 
     Args:
-      path: of the folder.
+      path: path of the folder.
       where: config field or flag that named it, for messages.
 
     Returns:
-      "classes", their names in order; and "splits", for each its "fingerprint", the "source_key" of what it was made
-      from, the "counts" of examples by class, which follow each other in the order of classes, and the size in bytes
-      of each file of its "shards".
+      "classes", the names of the classes in order; and "splits", with the "fingerprint" of each split, the "source_key"
+      of its source, the "counts" of examples of each class (examples are sorted by class), and the "shards", with the
+      size in bytes of each file.
 
     Raises:
-      UserError: there is no such folder, or none that was prepared.
+      UserError: there is no such folder, or it is not a prepared data set.
     """
     if not path.is_dir():
         raise UserError(f"{where}: no such folder '{path}'; plumbline prepare --output={path} makes one")
@@ -51,19 +51,21 @@ def read_facts(path: pathlib.Path, where: str) -> dict[str, Any]:
         ):
             raise KeyError("split")
     except FileNotFoundError:
-        raise UserError(f"{where}: '{path}' has no {FACTS}, so it holds no prepared set; name another folder") from None
+        raise UserError(
+            f"{where}: '{path}' has no {FACTS}, so it is not a prepared data set; give another one"
+        ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, LookupError, TypeError, AttributeError):
-        raise UserError(f"{where}: '{path / FACTS}' cannot be read; prepare the set again") from None
+        raise UserError(f"{where}: '{path / FACTS}' cannot be read; prepare the data set again") from None
     return facts
 
 
 def check_shards(path: pathlib.Path, shards: Mapping[str, int], where: str) -> list[int]:
-    """Times of change of the files of a split, in nanoseconds.
+    """Returns the modification times of the files of a split, in nanoseconds.
 
     Args:
-      path: of the prepared set.
+      path: path of the prepared data set.
       shards: size in bytes of each file.
-      where: config field or flag that named the set, for messages.
+      where: config field or flag that named it, for messages.
 
     Raises:
       UserError: a file is missing or has another size.
@@ -73,23 +75,23 @@ def check_shards(path: pathlib.Path, shards: Mapping[str, int], where: str) -> l
         try:
             stat = (path / name).stat()
         except OSError:
-            raise UserError(f"{where}: '{path / name}' is missing; copy or prepare the set again") from None
+            raise UserError(f"{where}: '{path / name}' is missing; copy or prepare the data set again") from None
         if stat.st_size != size:
             problem = f"has {stat.st_size} bytes and should have {size}"
-            raise UserError(f"{where}: '{path / name}' {problem}; copy or prepare the set again")
+            raise UserError(f"{where}: '{path / name}' {problem}; copy or prepare the data set again")
         times.append(stat.st_mtime_ns)
     return times
 
 
 class PreparedSource:
-    """A prepared set; see `data.sources.source.Source`. Its rows and fingerprints are those of what it was made from.
+    """A prepared data set; see `data.sources.source.Source`. It has the rows and fingerprints of its source.
 
     Args:
-      path: of the folder.
+      path: path of the folder.
       config: `config.data`.
 
     Raises:
-      UserError: there is no prepared set.
+      UserError: the folder is not a prepared data set.
     """
 
     group_names: tuple[str, ...] = ()
@@ -103,7 +105,7 @@ class PreparedSource:
         self.class_names = tuple(facts["classes"])
 
     def part(self, name: str) -> Part:
-        """The images of one split, whose labels are known without reading it."""
+        """Opens the images of one split. Labels are known without reading it."""
         split = self._splits[name]
         times = check_shards(self._path, split["shards"], "data.source")
         labels = np.repeat(np.arange(len(self.class_names), dtype=np.int32), split["counts"])
@@ -118,5 +120,5 @@ class PreparedSource:
         )
 
     def other(self, path: str) -> Part:
-        """Prepared sets have no paths."""
-        raise UserError(f"data.test: '{path}' is not possible for {self._config.source}; write 'split:NAME'")
+        """Raises an error: prepared data sets have no other paths."""
+        raise UserError(f"data.test: '{path}' is not supported for {self._config.source}; write 'split:NAME'")

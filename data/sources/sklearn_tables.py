@@ -1,4 +1,4 @@
-"""`sklearn:NAME`: the small tables that scikit-learn ships."""
+"""`sklearn:NAME`: the small tables included in scikit-learn."""
 
 import hashlib
 
@@ -13,7 +13,7 @@ NAMES = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 
 
 def open_source(name: str, config: ml_collections.ConfigDict) -> TableSource:
-    """The table `load_<name>` of scikit-learn; its target column is "target", with classes in scikit-learn's order."""
+    """Opens `load_<name>` of scikit-learn. Its target column is "target", with classes in scikit-learn's order."""
     if name not in NAMES:
         raise unknown_name("data.source", f"sklearn:{name}", [f"sklearn:{known}" for known in NAMES])
     import pyarrow

@@ -1,4 +1,4 @@
-"""What a source of examples offers, whatever it is read from."""
+"""The interface of sources of examples."""
 
 import dataclasses
 from typing import Protocol, runtime_checkable
@@ -10,16 +10,16 @@ from data.tables import Table
 
 @runtime_checkable
 class Records(Protocol):
-    """Encoded images by row. Records are sent to worker processes, so they must pickle, and stay small."""
+    """Encoded images by row. Records are sent to worker processes, so they must be picklable and small."""
 
     def __len__(self) -> int: ...
 
     def encoded(self, row: int) -> bytes:
-        """The image file of `row`, PNG or JPEG."""
+        """Returns the content of the image file of `row`, PNG or JPEG."""
         ...
 
     def name(self, row: int) -> str:
-        """What the user knows the image by."""
+        """Returns the name of an image, for messages."""
         ...
 
 
@@ -30,7 +30,7 @@ class Texts(Protocol):
     def __len__(self) -> int: ...
 
     def text(self, row: int) -> str:
-        """The text of `row`.
+        """Returns the text of `row`.
 
         Raises:
           UserError: it cannot be read.
@@ -38,24 +38,24 @@ class Texts(Protocol):
         ...
 
     def name(self, row: int) -> str:
-        """What the user knows the text by."""
+        """Returns the name of a text, for messages."""
         ...
 
 
 @dataclasses.dataclass(kw_only=True)
 class Part:
-    """A split that the source itself has, or the whole of a source without splits.
+    """A split of the source itself, or a whole source without splits.
 
     Attributes:
       labels: (n,) int32 classes, or float32 values.
       groups: (n,) int32, or None.
       weights: (n,) float32.
-      fingerprint: of the content, wherever it lies.
-      cache_key: by which decoded images and tokens are found again; the fingerprint and, for files, their times.
-      first_row: row in the source of the part's first example.
-      records: of images, else None.
-      table: of rows, else None.
-      texts: where an example is a text, else None.
+      fingerprint: fingerprint of the content, independent of its location.
+      cache_key: key of cached images and tokens: the fingerprint and, for files, their modification times.
+      first_row: row of the first example in the source.
+      records: encoded images, or None.
+      table: the table of the rows, or None.
+      texts: the texts, or None.
     """
 
     labels: np.ndarray
@@ -74,13 +74,13 @@ class Part:
 
 @runtime_checkable
 class Source(Protocol):
-    """A set that is random access and knows its labels and groups before any input is decoded.
+    """A data set with random access. Labels and groups are known before any input is decoded.
 
     Attributes:
-      part_names: splits that the source has; "train" always, and that is all of a source without splits.
-      class_names: () for regression.
-      group_names: () without groups.
-      target: name of what is predicted.
+      part_names: splits of the source, always with "train"; ("train",) for a source without splits.
+      class_names: names of the classes; () for regression.
+      group_names: names of the groups; () without groups.
+      target: name of the prediction target.
     """
 
     part_names: tuple[str, ...]
@@ -89,17 +89,17 @@ class Source(Protocol):
     target: str
 
     def part(self, name: str) -> Part:
-        """One of `part_names`.
+        """Opens one of `part_names`.
 
         Raises:
-          UserError: something is wrong with its content.
+          UserError: its content is invalid.
         """
         ...
 
     def other(self, path: str) -> Part:
-        """Test examples from another path, with the classes of this source.
+        """Opens test examples at another path, with the classes of this source.
 
         Raises:
-          UserError: they are missing, or differ in what they hold.
+          UserError: they do not exist, or do not fit this source.
         """
         ...

@@ -1,4 +1,4 @@
-"""A source over one table, with another for the test where one is named."""
+"""Sources of tables: one table, and possibly another one for the test split."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,20 +12,20 @@ from data.tables import Table
 from plumbline import UserError, unknown_name
 
 TASKS = ("auto", "classification", "regression")
-# A numeric target with more distinct values than this is taken for a quantity, as the config's comment says.
+# A numeric target with more distinct values is a regression target; see the comment of `data.task` in the config.
 _MOST_CLASSES = 20
 
 
 @dataclasses.dataclass(kw_only=True)
 class TableSource:
-    """Rows of a table, or texts in a column of one; see `data.sources.source.Source`.
+    """Rows of a table, or texts in one of its columns; see `data.sources.source.Source`.
 
     Attributes:
-      table: of the training rows, and of the others where no other file holds them.
+      table: table of the training rows, and of the test rows if no other file has them.
       config: `config.data`.
-      target: column that is predicted.
-      read_other: reads the table of test rows at a path, or None where a source has no paths.
-      label_names: names of the classes 0, 1, ... where the source gives them.
+      target: name of the target column.
+      read_other: reads a table of test rows from a path; None if the source has no paths.
+      label_names: names of the classes 0, 1, ..., if the source gives them.
     """
 
     table: Table
@@ -45,37 +45,37 @@ class TableSource:
                 tables.column(self.table, name, f"data.{field}")
         if not self.target:
             columns = ", ".join(self.table.columns)
-            raise UserError(f"data.target: '' names no column; give the one to be predicted, of {columns}")
+            raise UserError(f"data.target: not set; give the column to predict, one of {columns}")
         if self.target in config.ignore:
-            raise UserError(f"data.ignore: '{self.target}' is the target; take it out of data.ignore")
+            raise UserError(f"data.ignore: '{self.target}' is the target; remove it from data.ignore")
         if config.text:
             self._check_text_column(config.text)
         target = tables.column(self.table, self.target, "data.target")
         tables.require_values(self.table, self.target, target)
         self._numeric = tables.is_numeric(self.table, target)
-        self.task = self._decided_task(target)
-        self.class_names = self._decided_classes(target)
+        self.task = self._infer_task(target)
+        self.class_names = self._infer_classes(target)
         self.group_names = ()
         if config.group:
             self.group_names = tables.sorted_values(self._group_texts(self.table))
 
     @property
     def leave_out(self) -> set[str]:
-        """Columns that are no inputs."""
+        """Columns that are not inputs."""
         return {self.target, self.config.group, self.config.weight, *self.config.ignore} - {""}
 
     def part(self, name: str) -> Part:
-        """All rows of the table; `name` is "train"."""
+        """Returns all rows of the table; `name` is "train"."""
         return self._part(self.table)
 
     def other(self, path: str) -> Part:
-        """The rows of another file of the same kind."""
+        """Reads the rows of another file of the same type."""
         if self.read_other is None:
-            raise UserError(f"data.test: '{path}' is not possible for {self.config.source}; write 'N percent'")
+            raise UserError(f"data.test: '{path}' is not supported for {self.config.source}; write 'N percent'")
         table = self.read_other(path)
         tables.column(table, self.target, "data.target")
         if self.config.group:
-            # New groups come last, so that numbers given before stay as they are.
+            # New groups are appended, so that existing numbers do not change.
             new = tables.sorted_values(set(self._group_texts(table)) - set(self.group_names))
             self.group_names = (*self.group_names, *new)
         return self._part(table)
@@ -100,14 +100,14 @@ class TableSource:
             if name == self.config[field]:
                 raise UserError(f"data.text: '{name}' is data.{field} as well; name another column")
         if name in self.config.ignore:
-            raise UserError(f"data.ignore: '{name}' is data.text; take it out of data.ignore")
+            raise UserError(f"data.ignore: '{name}' is data.text; remove it from data.ignore")
 
-    def _decided_task(self, target) -> str:
+    def _infer_task(self, target) -> str:
         if self.config.task != "auto":
             if self.config.task == "regression" and not self._numeric:
                 first = tables.texts(target[:1])[0]
                 raise UserError(
-                    f"data.task: column '{self.target}' holds '{first}', no number; choose 'classification' or "
+                    f"data.task: column '{self.target}' holds '{first}', not a number; choose 'classification' or "
                     "another data.target"
                 )
             return self.config.task
@@ -117,7 +117,7 @@ class TableSource:
         quantity = len(values) > _MOST_CLASSES or not np.array_equal(values, np.round(values))
         return "regression" if quantity else "classification"
 
-    def _decided_classes(self, target) -> tuple[str, ...]:
+    def _infer_classes(self, target) -> tuple[str, ...]:
         if self.task == "regression":
             values = tables.numbers(self.table, self.target, target)
             distinct = tuple(str(value) for value in np.unique(values)[:2])
@@ -142,12 +142,12 @@ class TableSource:
             row = int(np.argmax(labels < 0))
             raise UserError(
                 f"{table.place(row, self.target)} holds the label '{found[row]}', which no training row has; known: "
-                f"{', '.join(self.class_names[:20])}; mend it or leave the row out"
+                f"{', '.join(self.class_names[:20])}; correct it or remove the row"
             )
         return labels
 
     def _label_texts(self, table: Table) -> list[str]:
-        """Labels as the names of their classes: numbers in one way of writing, whatever the file's."""
+        """Returns labels as class names, with numbers in a normalised form."""
         target = tables.column(table, self.target, "data.target")
         if self.label_names:
             return [self.label_names[index] for index in target.to_pylist()]
@@ -162,7 +162,7 @@ class TableSource:
         weights = tables.numbers(table, name, array)
         if (weights < 0).any():
             row = int(np.argmax(weights < 0))
-            raise UserError(f"{table.place(row, name)} is the weight {weights[row]:g}; give at least 0")
+            raise UserError(f"{table.place(row, name)} has the weight {weights[row]:g}; give at least 0")
         return weights.astype(np.float32)
 
     def _group_texts(self, table: Table) -> list[str]:
@@ -175,27 +175,27 @@ class TableTexts:
     """Texts in a column of a table; see `data.sources.source.Texts`.
 
     Args:
-      table: of the rows.
-      name: of the column.
+      table: table with the column.
+      name: name of the column.
 
     Raises:
-      UserError: there is no such column, it holds no texts, or one is missing.
+      UserError: there is no such column, it does not hold texts, or one is missing.
     """
 
     def __init__(self, table: Table, name: str):
         array = tables.column(table, name, "data.text")
         tables.require_values(table, name, array)
         if not tables.is_text(array):
-            raise UserError(f"data.text: column '{name}' of {table.name} is of type {array.type}, no text")
+            raise UserError(f"data.text: column '{name}' of {table.name} is of type {array.type}, not text")
         self._table, self._name, self._texts = table, name, array.to_pylist()
 
     def __len__(self) -> int:
         return len(self._texts)
 
     def text(self, row: int) -> str:
-        """The text, without white space at its ends."""
+        """Returns the text without surrounding white space."""
         return self._texts[row]
 
     def name(self, row: int) -> str:
-        """File, line and column."""
+        """Returns file, line and column."""
         return self._table.place(row, self._name)

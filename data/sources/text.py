@@ -1,4 +1,4 @@
-"""`text:PATH`: one long text for language modelling: a .txt or .txt.gz file, or all of those in a folder."""
+"""`text:PATH`: one long text for language modelling, from a .txt or .txt.gz file or all such files in a folder."""
 
 import dataclasses
 import gzip
@@ -8,7 +8,7 @@ import zlib
 
 import ml_collections
 
-from data.sources.folder import decoded
+from data.sources.folder import decode_text
 from plumbline import UserError
 
 EXTENSIONS = (".txt", ".txt.gz")
@@ -19,8 +19,8 @@ class LanguageText:
     """One long text.
 
     Attributes:
-      text: all of it.
-      fingerprint: of it, wherever it lies.
+      text: the whole text.
+      fingerprint: fingerprint of the text, independent of its location.
     """
 
     text: str
@@ -28,22 +28,22 @@ class LanguageText:
 
 
 def open_source(name: str, config: ml_collections.ConfigDict) -> LanguageText:
-    """The text in the file or folder `name`."""
+    """Opens the text in the file or folder `name`."""
     del config
     return read(name, "data.source")
 
 
 def read(path: str, field: str) -> LanguageText:
-    """The text of a file or, one after the other by their paths, of all those in a folder and below it.
+    """Reads a text file, or joins all text files in a folder and below it, sorted by path.
 
-    A file that does not end with a line break gets one before the next begins.
+    A line break is added after a file that does not end with one.
 
     Args:
-      path: of a file or folder.
+      path: path of a file or folder.
       field: config field that names it, for messages.
 
     Raises:
-      UserError: there is none, or it is empty or no text.
+      UserError: it does not exist, is empty or is not a text.
     """
     root = pathlib.Path(path)
     if not root.exists():
@@ -53,7 +53,7 @@ def read(path: str, field: str) -> LanguageText:
         if not files:
             raise UserError(f"{field}: folder '{path}' has no texts; expected .txt or .txt.gz files in it or below it")
     elif not root.name.endswith(EXTENSIONS):
-        raise UserError(f"{field}: '{path}' is no text; give a .txt or .txt.gz file, or a folder of them")
+        raise UserError(f"{field}: '{path}' is not a text file; give a .txt or .txt.gz file, or a folder of them")
     else:
         files = [root]
     texts = [_text(file, field) for file in files]
@@ -64,7 +64,7 @@ def read(path: str, field: str) -> LanguageText:
 
 
 def digest(text: str) -> str:
-    """By which a text is told from others."""
+    """Computes the fingerprint of a text."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -74,5 +74,5 @@ def _text(file: pathlib.Path, field: str) -> str:
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
-            raise UserError(f"{field}: '{file}' cannot be unpacked ({error}); mend or replace it") from None
-    return decoded(content, f"'{file}'", field)
+            raise UserError(f"{field}: '{file}' cannot be unpacked ({error}); fix or replace it") from None
+    return decode_text(content, f"'{file}'", field)

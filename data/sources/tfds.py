@@ -1,4 +1,4 @@
-"""`tfds:NAME`: any prepared image set of TensorFlow Datasets, read as a random-access source without TensorFlow."""
+"""`tfds:NAME`: any prepared image data set of TensorFlow Datasets, read with random access and without TensorFlow."""
 
 import hashlib
 import json
@@ -13,15 +13,15 @@ from plumbline import UserError
 
 
 def open_source(name: str, config: ml_collections.ConfigDict) -> "TfdsSource":
-    """The set `name`, prepared in `config.tfds_dir`."""
+    """Opens the data set `name`, prepared in `config.tfds_dir`."""
     import tensorflow_datasets
 
-    where = config.tfds_dir or "TFDS's own folder"
+    where = config.tfds_dir or "the default folder of TFDS"
     try:
         builder = tensorflow_datasets.builder(name, data_dir=config.tfds_dir or None)
     except tensorflow_datasets.core.registered.DatasetNotFoundError:
         raise UserError(
-            f"data.source: TFDS has no set '{name}', and none is prepared in {where}; check the name or data.tfds_dir"
+            f"data.source: TFDS has no data set '{name}', and none is prepared in {where}; check name and data.tfds_dir"
         ) from None
     except (ValueError, RuntimeError, AttributeError, ImportError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -36,14 +36,14 @@ def open_source(name: str, config: ml_collections.ConfigDict) -> "TfdsSource":
 
 
 class TfdsSource:
-    """A prepared set; see `data.sources.source.Source`.
+    """A prepared data set; see `data.sources.source.Source`.
 
     Args:
-      builder: of the set.
+      builder: TFDS builder of the data set.
       config: `config.data`.
 
     Raises:
-      UserError: the set holds no images with classes, or is stored in a form without random access.
+      UserError: the data set has no images with classes, or is stored in a format without random access.
     """
 
     group_names: tuple[str, ...] = ()
@@ -64,13 +64,13 @@ class TfdsSource:
             raise UserError(f"data.source: 'tfds:{info.name}' has no split 'train'; it has {', '.join(info.splits)}")
 
     def part(self, name: str) -> Part:
-        """The images of one split; their labels are read once and cached."""
+        """Opens the images of one split. Labels are read once and cached."""
         info = self._builder.info
         identity = [info.full_name, name, info.splits[name].num_examples, info.splits[name].num_bytes]
         fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         records = TfdsRecords(str(self._builder.data_path), name, self._image)
         key = {"labels": fingerprint, "target": self.target}
-        stored = cache.stored(self._config.cache_dir, key, lambda folder: self._write_labels(records, folder))
+        stored = cache.load_or_make(self._config.cache_dir, key, lambda folder: self._write_labels(records, folder))
         return Part(
             labels=stored["labels"],
             groups=None,
@@ -81,8 +81,8 @@ class TfdsSource:
         )
 
     def other(self, path: str) -> Part:
-        """TFDS sets have no paths."""
-        raise UserError(f"data.test: '{path}' is not possible for {self._config.source}; write 'split:NAME'")
+        """Raises an error: TFDS data sets have no other paths."""
+        raise UserError(f"data.test: '{path}' is not supported for {self._config.source}; write 'split:NAME'")
 
     def _write_labels(self, records: "TfdsRecords", folder: pathlib.Path) -> None:
         labels = [records.example(row)[self.target] for row in range(len(records))]
@@ -93,9 +93,9 @@ class TfdsRecords:
     """Encoded images of a prepared split by row.
 
     Args:
-      data_path: folder of the prepared set.
-      split: its name.
-      image: feature that holds the image.
+      data_path: folder of the prepared data set.
+      split: name of the split.
+      image: name of the image feature.
     """
 
     def __init__(self, data_path: str, split: str, image: str):
@@ -106,22 +106,22 @@ class TfdsRecords:
         return {"_arguments": self._arguments, "_source": None}
 
     def __len__(self) -> int:
-        return len(self._opened())
+        return len(self._open())
 
     def example(self, row: int) -> dict[str, object]:
-        """The features of a row, its image still encoded."""
-        return self._opened()[row]
+        """Returns the features of a row, with the image still encoded."""
+        return self._open()[row]
 
     def encoded(self, row: int) -> bytes:
-        """The image file that is stored."""
+        """Returns the content of the stored image file."""
         return self.example(row)[self._arguments[2]]
 
     def name(self, row: int) -> str:
-        """Set, split and row."""
+        """Returns data set, split and row, for messages."""
         data_path, split, _ = self._arguments
         return f"'{data_path}' {split} row {row}"
 
-    def _opened(self):
+    def _open(self):
         if self._source is None:
             import tensorflow_datasets as tfds
 
@@ -132,7 +132,7 @@ class TfdsRecords:
 
 
 def _keys(info) -> tuple[str, str]:
-    """The features that hold the image and its class."""
+    """Returns the names of the image feature and the class feature."""
     import tensorflow_datasets as tfds
 
     def of_type(kind: type) -> list[str]:
@@ -145,7 +145,7 @@ def _keys(info) -> tuple[str, str]:
             return image, label
     if [len(keys) for keys in found] != [1, 1]:
         raise UserError(
-            f"data.source: 'tfds:{info.name}' has {len(found[0])} image and {len(found[1])} class features, and there "
-            "must be one of each, or its supervised_keys must name them; choose another set"
+            f"data.source: 'tfds:{info.name}' has {len(found[0])} image and {len(found[1])} class features, but there "
+            "must be one of each, or supervised_keys must name them; choose another data set"
         )
     return found[0][0], found[1][0]

@@ -70,7 +70,10 @@ def examples_of(config: ml_collections.ConfigDict) -> Examples:
         task="classification",
         class_names=tuple(map(str, range(declared.num_classes))),
     )
-    shares = (splitting.share(declared.validation, "data.validation"), splitting.share(declared.test, "data.test"))
+    shares = (
+        splitting.parse_share(declared.validation, "data.validation"),
+        splitting.parse_share(declared.test, "data.test"),
+    )
     training = declared.num_examples
     for share in shares:
         training -= round(training * (share or 0.0))

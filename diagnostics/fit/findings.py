@@ -107,7 +107,7 @@ def of_run(workdir: str | os.PathLike) -> list[Finding]:
     if features.task == "language":
         raise UserError("--workdir: holds a language model, which has no rows; plumbline evaluate measures it")
     each = {"train": run.evaluate_each("train")}
-    dataset = load(config.data, seed=config.seed, kept=directory.kept())
+    dataset = load(config.data, seed=config.seed, assets=directory.assets())
     held_out = [name for name in ("validation", "test") if name in dataset.splits]
     each |= {name: run.evaluate_each(name) for name in held_out}
     pool, chosen = _some(dataset, ["train", *held_out], config.seed)

@@ -12,11 +12,11 @@ from typing import Any
 
 from models.interface import Model
 from models.pretrained import engine, families
-from models.pretrained.engine import Start, is_of_head
+from models.pretrained.engine import Start, is_head
 from models.pretrained.report import Report
 from models.pretrained.weights import Weights, open_weights
 
-__all__ = ["Report", "Start", "architecture", "is_of_head", "load"]
+__all__ = ["Report", "Start", "architecture", "is_head", "load"]
 
 
 def load(source: str | Weights, model: Model, *, allow: Sequence[str] = ()) -> tuple[Start, Report]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from models.interface import Model
 from models.pretrained.family import Family, pooling_fact, transformer_facts
-from models.pretrained.mapping import Row, Rows, reshaped
+from models.pretrained.mapping import Row, Rows, reshape
 from models.pretrained.weights import Weights
 
 # What names may begin with, in files of several ages.
@@ -58,10 +58,10 @@ def _fields(weights: Weights) -> dict[str, Any]:
 def _rows(weights: Weights, model: Model) -> Rows:
     prefix = _prefix(weights)
     rows = [
-        Row("cls", "class_token", reshaped),
+        Row("cls", "class_token", reshape),
         Row("pos_embedding", "positions"),
         Row("Transformer/posembed_input/pos_embedding", "positions"),
-        Row(_PATCHES, "embedding/kernel", reshaped),
+        Row(_PATCHES, "embedding/kernel", reshape),
         Row("embedding/bias", "embedding/bias"),
         Row("Transformer/encoder_norm/scale", "norm/scale"),
         Row("Transformer/encoder_norm/bias", "norm/bias"),
@@ -95,7 +95,7 @@ def _rows(weights: Weights, model: Model) -> Rows:
 
 
 def _pair(name: str, target: str, weight: str) -> tuple[Row, Row]:
-    return Row(f"{name}/{weight}", f"{target}/{weight}", reshaped), Row(f"{name}/bias", f"{target}/bias", reshaped)
+    return Row(f"{name}/{weight}", f"{target}/{weight}", reshape), Row(f"{name}/bias", f"{target}/bias", reshape)
 
 
 FAMILY = Family("AugReg or big_vision ViT", _fields, _rows)

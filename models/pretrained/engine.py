@@ -74,17 +74,17 @@ def fit(rows: Rows, weights: Weights, model: Model, allow: Sequence[str]) -> tup
     unknown_targets = [path for group in groups for path in group.targets if path not in targets]
     if unknown_targets:
         raise UserError(
-            f"transfer.source: '{weights.where}' ({rows.source}) has {_some(unknown_targets)}, which the model has "
-            f"not; {_SIZES}"
+            f"transfer.source: '{weights.where}' ({rows.source}) has {_list_names(unknown_targets)}, which the model "
+            f"does not have; {_SIZES}"
         )
     for group in groups:
         _check_types(group, weights)
-    others = _head_of_another_shape(groups, weights, targets)
+    others = _find_misfit_head(groups, weights, targets)
     unused += [Unused(name, weights.tensors[name].shape, "of another head") for group in others for name in group.names]
     groups = [group for group in groups if group not in others]
-    if any(is_of_head(group.targets[0]) for group in groups):
+    if any(is_head(group.targets[0]) for group in groups):
         _check_facts(rows.head_facts, model)
-    fresh = _missing(groups, targets, allow, weights, rows, "new: its head is of another shape" if others else "new")
+    fresh = _find_fresh(groups, targets, allow, weights, rows, "new: its head is of another shape" if others else "new")
 
     start: Start = {"params": {}, "model_state": {}}
     loaded = []
@@ -96,7 +96,7 @@ def fit(rows: Rows, weights: Weights, model: Model, allow: Sequence[str]) -> tup
     return start, Report(weights.where, rows.source, tuple(loaded), tuple(fresh), tuple(unused))
 
 
-def is_of_head(path: str) -> bool:
+def is_head(path: str) -> bool:
     """Whether a parameter is the head's, which another number of outputs gives another shape."""
     return path.startswith(_HEAD)
 
@@ -110,7 +110,7 @@ def find_targets(model: Model) -> dict[str, Target]:
     return found
 
 
-def contradicted(facts: Mapping[str, tuple[str, Any]], model: Model) -> list[tuple[str, Any, Any]]:
+def find_contradictions(facts: Mapping[str, tuple[str, Any]], model: Model) -> list[tuple[str, Any, Any]]:
     """The facts that do not hold for a model: config field, the value it must have, and the one it has."""
     found = []
     for attribute, (field, value) in facts.items():
@@ -124,7 +124,7 @@ def contradicted(facts: Mapping[str, tuple[str, Any]], model: Model) -> list[tup
 
 
 def _check_facts(facts: Mapping[str, tuple[str, Any]], model: Model) -> None:
-    for field, value, actual in contradicted(facts, model):
+    for field, value, actual in find_contradictions(facts, model):
         raise UserError(f"{field}: the weights were trained with {value!r}, not {actual!r}; {_SIZES}")
 
 
@@ -152,7 +152,7 @@ def resolve(rows: Rows, weights: Weights) -> tuple[list[Group], list[Unused]]:
             order = int(found[inner[0]]) if inner else place
             same = members.setdefault((number, paths), {})
             if order in same:
-                raise UserError(_twice(weights, rows, paths[0], same[order], full_name))
+                raise UserError(_describe_duplicate(weights, rows, paths[0], same[order], full_name))
             same[order] = full_name
         elif any(re.fullmatch(each, name) for each in (*rows.unused, *rows.tied)):
             unused.append(Unused(full_name, tensor.shape, "not needed"))
@@ -160,7 +160,7 @@ def resolve(rows: Rows, weights: Weights) -> tuple[list[Group], list[Unused]]:
             unknown.append(full_name)
     if unknown:
         raise UserError(
-            f"transfer.source: '{weights.where}' ({rows.source}) holds {_some(unknown)}, which no parameter here "
+            f"transfer.source: '{weights.where}' ({rows.source}) holds {_list_names(unknown)}, which no parameter here "
             "stands for; it is of another architecture than it says, or than is supported"
         )
     groups = []
@@ -176,12 +176,12 @@ def resolve(rows: Rows, weights: Weights) -> tuple[list[Group], list[Unused]]:
         group = Group(row, paths, tuple(numbered[order] for order in sorted(numbered)))
         for other in groups:
             if set(other.targets) & set(paths):
-                raise UserError(_twice(weights, rows, paths[0], other.label, group.label))
+                raise UserError(_describe_duplicate(weights, rows, paths[0], other.label, group.label))
         groups.append(group)
     return groups, unused
 
 
-def _twice(weights: Weights, rows: Rows, path: str, first: str, second: str) -> str:
+def _describe_duplicate(weights: Weights, rows: Rows, path: str, first: str, second: str) -> str:
     return (
         f"transfer.source: '{weights.where}' ({rows.source}) holds {path} twice, as '{first}' and '{second}'; "
         "leave one of them out"
@@ -201,9 +201,9 @@ def _check_types(group: Group, weights: Weights) -> None:
             )
 
 
-def _head_of_another_shape(groups: list[Group], weights: Weights, targets: dict[str, Target]) -> list[Group]:
+def _find_misfit_head(groups: list[Group], weights: Weights, targets: dict[str, Target]) -> list[Group]:
     """The groups of the head, if one of its parameters does not fit: a head is taken whole or not at all."""
-    head = [group for group in groups if is_of_head(group.targets[0])]
+    head = [group for group in groups if is_head(group.targets[0])]
 
     def fits(group: Group) -> bool:
         shape = weights.tensors[group.names[0]].shape
@@ -214,7 +214,7 @@ def _head_of_another_shape(groups: list[Group], weights: Weights, targets: dict[
     return [] if all(map(fits, head)) else head
 
 
-def _missing(
+def _find_fresh(
     groups: list[Group],
     targets: dict[str, Target],
     allow: Sequence[str],
@@ -223,7 +223,7 @@ def _missing(
     why_head: str,
 ) -> list[Fresh]:
     """What stays fresh, after checking that it may."""
-    patterns = [_compiled(each) for each in allow]
+    patterns = [_compile(each) for each in allow]
     for each in patterns:
         if not any(each.search(path) for path in targets):
             raise UserError(f"transfer.allow: '{each.pattern}' is found in no parameter; leave it out, or mend it")
@@ -232,7 +232,7 @@ def _missing(
     for path, target in targets.items():
         if path in given:
             continue
-        if is_of_head(path):
+        if is_head(path):
             fresh.append(Fresh(path, target.shape, why_head))
         elif any(each.search(path) for each in patterns):
             is_adapter = path.rpartition("/")[2] in lora.NAMES
@@ -241,7 +241,7 @@ def _missing(
             missing.append(path)
     if missing:
         raise UserError(
-            f"transfer.source: '{weights.where}' ({rows.source}) lacks {_some(missing)}; {_SIZES}, or name in "
+            f"transfer.source: '{weights.where}' ({rows.source}) lacks {_list_names(missing)}; {_SIZES}, or name in "
             "transfer.allow what may start fresh"
         )
     return fresh
@@ -258,7 +258,7 @@ def _read(
     if group.row.stacked:
         shape = (len(group.names), *weights.tensors[group.names[0]].shape)
         _check_stack(group, shape, weights, targets)
-        values = _new(shape)
+        values = _allocate(shape)
         # The pages of new memory take longer than the copying, and come faster to several threads.
         with ThreadPoolExecutor(_THREADS) as threads:
             list(threads.map(weights.read_into, group.names, values))
@@ -267,7 +267,7 @@ def _read(
     axis = group.row.axis + (1 if group.row.stacked else 0)
     count = len(group.targets)
     if values.ndim <= axis or values.shape[axis] % count:
-        raise UserError(_does_not_fit(group, values.shape, group.targets[0], targets, weights))
+        raise UserError(_describe_misfit(group, values.shape, group.targets[0], targets, weights))
     for path, part in zip(group.targets, np.split(values, count, axis=axis) if count > 1 else [values], strict=True):
         wanted, resized = targets[path].shape, ""
         if path == POSITIONS and rows.resize and part.ndim >= 2:
@@ -277,11 +277,11 @@ def _read(
                 resized = f"{source[0]}x{source[1]} to {grid[0]}x{grid[1]} patches ({rows.resize})"
         part = group.row.transform(part, wanted)
         if part.shape != wanted:
-            raise UserError(_does_not_fit(group, values.shape, path, targets, weights))
+            raise UserError(_describe_misfit(group, values.shape, path, targets, weights))
         yield path, part, resized
 
 
-def _new(shape: tuple[int, ...]) -> np.ndarray:
+def _allocate(shape: tuple[int, ...]) -> np.ndarray:
     """A float32 array in memory of its own.
 
     For large ones NumPy would ask for huge pages, which took up to a second where memory was in pieces.
@@ -295,17 +295,19 @@ def _check_stack(group: Group, shape: tuple[int, ...], weights: Weights, targets
     """Before a large array is made in vain."""
     wanted = targets[group.targets[0]].shape
     if len(group.row.names) == 1 and (not wanted or wanted[0] != shape[0]):
-        raise UserError(_does_not_fit(group, shape, group.targets[0], targets, weights))
+        raise UserError(_describe_misfit(group, shape, group.targets[0], targets, weights))
 
 
-def _does_not_fit(group: Group, shape: tuple[int, ...], path: str, targets: dict[str, Target], weights: Weights) -> str:
+def _describe_misfit(
+    group: Group, shape: tuple[int, ...], path: str, targets: dict[str, Target], weights: Weights
+) -> str:
     return (
         f"transfer.source: '{group.label}' of '{weights.where}' has the shape {shape}, which cannot become {path} of "
         f"the shape {targets[path].shape}; {_SIZES}"
     )
 
 
-def _compiled(regular_expression: str) -> re.Pattern[str]:
+def _compile(regular_expression: str) -> re.Pattern[str]:
     try:
         return re.compile(regular_expression)
     except re.error as error:
@@ -318,6 +320,6 @@ def _put(tree: dict[Any, Any], keys: tuple[Any, ...], value: np.ndarray) -> None
     tree[keys[-1]] = value
 
 
-def _some(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     more = f" (and {len(names) - _NAMED} more)" if len(names) > _NAMED else ""
     return ", ".join(f"'{name}'" for name in names[:_NAMED]) + more

@@ -89,14 +89,14 @@ def export(like: str, model: Model, arrays: Mapping[str, np.ndarray], about: Abo
     rows = family.mapping(weights, model)
     targets = engine.find_targets(model)
     groups, unused = engine.resolve(rows, weights)
-    new_head = _head_of(rows, groups, targets)
+    new_head = _find_new_head(rows, groups, targets)
     # A head that the library has no place for, as its own reads something else, is left to whoever loads the trunk.
-    others = engine.contradicted(rows.new_head_facts, model) if new_head else []
+    others = engine.find_contradictions(rows.new_head_facts, model) if new_head else []
     reads = " and ".join(f"{field}={value!r}, not {actual!r}" for field, value, actual in others)
     left_out = f", without the head: that of this layout has {reads}" if others else ""
     if left_out:
         about = dataclasses.replace(about, class_names=None)
-        new_head, arrays = {}, {path: array for path, array in arrays.items() if not engine.is_of_head(path)}
+        new_head, arrays = {}, {path: array for path, array in arrays.items() if not engine.is_head(path)}
     tensors = _tensors(rows, weights, model, arrays, targets, groups, unused, new_head)
     with replaced(output) as folder:
         folder.mkdir()
@@ -120,11 +120,11 @@ def _tensors(
         unknown = [path for path in group.targets if path not in targets]
         if unknown:
             raise UserError(f"transfer.source: '{weights.where}' has {unknown[0]}, which the model has not")
-        tensors |= _backwards(group, rows, weights, model, arrays, targets)
+        tensors |= _invert_group(group, rows, weights, model, arrays, targets)
     given = {path for group in groups for path in group.targets}
     for path, array in arrays.items():
         # A bias of a head that is 0 is none.
-        if path not in given and path not in new_head and (not engine.is_of_head(path) or array.any()):
+        if path not in given and path not in new_head and (not engine.is_head(path) or array.any()):
             raise UserError(
                 f"transfer.source: '{weights.where}' has no place for {path}, which the model has; freeze it when you "
                 "train, '^head/bias' say, or name other weights"
@@ -137,19 +137,21 @@ def _tensors(
         tensors = {name if name.startswith(rows.prefix) else rows.prefix + name: each for name, each in tensors.items()}
     for path, row in new_head.items():
         name = rows.prefix + row.names[0] if is_archive else row.names[0]
-        tensors |= _moved(Group(row, (path,), (name,)), _shape_of(row, targets[path].shape), arrays, targets, weights)
+        tensors |= _invert_row(
+            Group(row, (path,), (name,)), _source_shape(row, targets[path].shape), arrays, targets, weights
+        )
     return tensors
 
 
-def _head_of(rows: Rows, groups: list[Group], targets: Mapping[str, Target]) -> dict[str, Row]:
+def _find_new_head(rows: Rows, groups: list[Group], targets: Mapping[str, Target]) -> dict[str, Row]:
     """The rows of a head that the source has none of, by target."""
     given = {path for group in groups for path in group.targets}
     plain = [row for row in rows.rows if len(row.names) == len(row.targets) == 1 and not fields(row.names[0])]
-    found = {row.targets[0]: row for row in plain if engine.is_of_head(row.targets[0])}
+    found = {row.targets[0]: row for row in plain if engine.is_head(row.targets[0])}
     return {path: row for path, row in found.items() if path in targets and path not in given}
 
 
-def _backwards(
+def _invert_group(
     group: Group,
     rows: Rows,
     weights: Weights,
@@ -161,13 +163,13 @@ def _backwards(
     name, path = group.names[0], group.targets[0]
     shape = weights.tensors[name].shape
     if path == engine.POSITIONS and rows.resize and len(shape) >= 2:
-        return {name: _positions(arrays[path], shape, rows, weights, model)}
-    if engine.is_of_head(path) and not group.row.stacked:
-        shape = _shape_of(group.row, targets[path].shape)
-    return _moved(group, shape, arrays, targets, weights)
+        return {name: _invert_positions(arrays[path], shape, rows, weights, model)}
+    if engine.is_head(path) and not group.row.stacked:
+        shape = _source_shape(group.row, targets[path].shape)
+    return _invert_row(group, shape, arrays, targets, weights)
 
 
-def _moved(
+def _invert_row(
     group: Group,
     shape: tuple[int, ...],
     arrays: Mapping[str, np.ndarray],
@@ -200,7 +202,9 @@ def _moved(
     return dict(zip(group.names, values, strict=True)) if stacked else {group.names[0]: values}
 
 
-def _positions(table: np.ndarray, shape: tuple[int, ...], rows: Rows, weights: Weights, model: Model) -> np.ndarray:
+def _invert_positions(
+    table: np.ndarray, shape: tuple[int, ...], rows: Rows, weights: Weights, model: Model
+) -> np.ndarray:
     """Position embeddings (tokens, width) of the model's size, with as many axes as the source's have."""
     prefix, old = model.num_prefix_tokens, math.prod(shape[:-1])
     height, width = model.grid
@@ -220,7 +224,7 @@ def _positions(table: np.ndarray, shape: tuple[int, ...], rows: Rows, weights: W
     return table.reshape(*[1] * (len(shape) - 2), *table.shape)
 
 
-def _shape_of(row: Row, wanted: tuple[int, ...]) -> tuple[int, ...]:
+def _source_shape(row: Row, wanted: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that a row turns into that of its target; of dense layers, which are not split."""
     for shape in (wanted, wanted[::-1]):
         if row.transform(np.empty(shape, np.float32), wanted).shape == wanted:
@@ -260,7 +264,7 @@ def _write(folder: pathlib.Path, tensors: Mapping[str, np.ndarray], weights: Wei
     beside = pathlib.Path(weights.where).parent
     own = about.tokenizer
     # Of another tokenizer than the run's, the files would say how texts become other tokens.
-    if not own or _is_the_same(own, beside / _TOKENIZER):
+    if not own or _has_content(own, beside / _TOKENIZER):
         for name in _BESIDE:
             if (beside / name).is_file():
                 shutil.copy(beside / name, folder / name)
@@ -268,7 +272,7 @@ def _write(folder: pathlib.Path, tensors: Mapping[str, np.ndarray], weights: Wei
         (folder / _TOKENIZER).write_text(own, encoding="utf-8")
 
 
-def _is_the_same(content: str, file: pathlib.Path) -> bool:
+def _has_content(content: str, file: pathlib.Path) -> bool:
     return file.is_file() and file.read_text(encoding="utf-8") == content
 
 

@@ -24,11 +24,11 @@ def recognise(weights: Weights) -> Family:
     if family is None:
         alone = "" if weights.config else ", and there is no config.json beside it to name one"
         says = f"is of the type '{kind}'" if kind else f"has tensors of an unknown architecture{alone}"
-        raise UserError(f"transfer.source: '{weights.where}' {says}; supported: {', '.join(supported())}")
+        raise UserError(f"transfer.source: '{weights.where}' {says}; supported: {', '.join(supported_names())}")
     return family
 
 
-def supported() -> list[str]:
+def supported_names() -> list[str]:
     """The names of all families."""
     known = [*_BY_TYPE.values(), *timm_models.FAMILIES.values(), big_vision.FAMILY, plumbline_runs.FAMILY]
     return [family.name for family in known]

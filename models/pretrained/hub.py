@@ -11,7 +11,7 @@ _PATTERNS = ["*.json", "*.safetensors"]
 _ADDRESS = "https://huggingface.co"
 
 
-def downloaded(source: str) -> pathlib.Path:
+def download(source: str) -> pathlib.Path:
     """The directory that holds the files of `hf:ORG/NAME`, fetched if it is not there yet.
 
     Raises:

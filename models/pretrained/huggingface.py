@@ -6,7 +6,7 @@ from typing import Any
 
 from models.pretrained.family import Family, pooling_fact, transformer_facts
 from models.pretrained.images import image_fields
-from models.pretrained.mapping import Row, Rows, averaged, convolution, patches, reshaped
+from models.pretrained.mapping import Row, Rows, average_heads, convolution, patches, reshape
 from models.pretrained.pytorch import batch_norm, conv, dense, norm
 from models.pretrained.weights import Weights
 from models.resnet import ARCHITECTURES, BasicBlock
@@ -30,10 +30,10 @@ def _deit_fields(weights: Weights) -> dict[str, Any]:
 def _deit_rows(weights: Weights) -> Rows:
     rows = (
         *_vit_block_rows(),
-        Row("embeddings.distillation_token", "distillation_token", reshaped),
+        Row("embeddings.distillation_token", "distillation_token", reshape),
         # The reference answers with the mean of both heads' logits.
-        Row(("cls_classifier.weight", "distillation_classifier.weight"), "head/kernel", averaged),
-        Row(("cls_classifier.bias", "distillation_classifier.bias"), "head/bias", averaged),
+        Row(("cls_classifier.weight", "distillation_classifier.weight"), "head/kernel", average_heads),
+        Row(("cls_classifier.bias", "distillation_classifier.bias"), "head/bias", average_heads),
     )
     return _transformer_rows(weights, "Hugging Face DeiT", "deit.", rows, _deit_fields(weights))
 
@@ -99,7 +99,7 @@ def _transformer_rows(
         source=source,
         prefix=prefix,
         rows=(
-            Row("embeddings.cls_token", "class_token", reshaped),
+            Row("embeddings.cls_token", "class_token", reshape),
             Row("embeddings.position_embeddings", "positions"),
             Row("embeddings.patch_embeddings.projection.weight", "embedding/kernel", patches),
             Row("embeddings.patch_embeddings.projection.bias", "embedding/bias"),

@@ -10,7 +10,7 @@ from models.bert import Bert
 from models.interface import Model
 from models.pretrained.family import Family
 from models.pretrained.huggingface import get
-from models.pretrained.mapping import Row, Rows, transposed
+from models.pretrained.mapping import Row, Rows, transpose
 from models.pretrained.pytorch import dense, norm
 from models.pretrained.weights import Weights
 from plumbline import UserError
@@ -154,9 +154,9 @@ def _encoder_rows(
 ) -> Rows:
     """Rows of the trunk, and of the heads those that the model has; the tensors of others are of no use."""
     kept = {
-        "classifier": not model.answers_each_token,
+        "classifier": not model.predicts_tokens,
         "pooler": getattr(model, "pooler", None) is not None,
-        "tokens": model.answers_each_token,
+        "tokens": model.predicts_tokens,
     }
     facts = {
         "sizes.heads": "model.bert.heads",
@@ -181,8 +181,8 @@ def _encoder_rows(
         tied=tied,
         resize="",
         facts={attribute: (field, fields[field]) for attribute, field in facts.items()},
-        head_facts={} if model.answers_each_token else {n: (f, fields[f]) for n, f in read_by_classifier.items()},
-        new_head_facts={} if model.answers_each_token else new_head_facts,
+        head_facts={} if model.predicts_tokens else {n: (f, fields[f]) for n, f in read_by_classifier.items()},
+        new_head_facts={} if model.predicts_tokens else new_head_facts,
     )
 
 
@@ -218,7 +218,7 @@ def _gpt2_rows(weights: Weights, model: Model) -> Rows:
         "norm.epsilon": "model.gpt.norm_epsilon",
     }
     parts = [f"blocks/attention/{part}" for part in ("query", "key", "value")]
-    score = (Row("score.weight", "head/kernel", transposed),)  # Without a bias.
+    score = (Row("score.weight", "head/kernel", transpose),)  # Without a bias.
     return Rows(
         source="Hugging Face GPT-2",
         prefix="transformer.",
@@ -234,17 +234,17 @@ def _gpt2_rows(weights: Weights, model: Model) -> Rows:
             *_same(f"{block}.mlp.c_fc", "blocks/mlp/hidden"),
             *_same(f"{block}.mlp.c_proj", "blocks/mlp/out"),
             *norm("ln_f", "norm"),
-            *(() if model.answers_each_token else score),
+            *(() if model.predicts_tokens else score),
         ),
         unused=(
             r"h\.\d+\.attn\.(bias|masked_bias)",
-            *(map(_plainly, score) if model.answers_each_token else ()),
+            *(map(_plainly, score) if model.predicts_tokens else ()),
         ),
         tied=(r"lm_head\.weight",),
         resize="",
         facts={attribute: (field, fields[field]) for attribute, field in facts.items()},
         head_facts={"pooling": ("model.gpt.pooling", "last")},
-        new_head_facts={} if model.answers_each_token else {"pooling": ("model.gpt.pooling", "last")},
+        new_head_facts={} if model.predicts_tokens else {"pooling": ("model.gpt.pooling", "last")},
     )
 
 

@@ -25,12 +25,12 @@ def unchanged(values: np.ndarray, shape: Shape) -> np.ndarray:
     return values
 
 
-def transposed(values: np.ndarray, shape: Shape) -> np.ndarray:
+def transpose(values: np.ndarray, shape: Shape) -> np.ndarray:
     """The last two axes swapped: a dense layer (out, in) of PyTorch."""
     return values.swapaxes(-1, -2) if values.ndim >= 2 else values
 
 
-def reshaped(values: np.ndarray, shape: Shape) -> np.ndarray:
+def reshape(values: np.ndarray, shape: Shape) -> np.ndarray:
     """The same numbers in the target's shape, such as (heads, units) as one axis."""
     return values.reshape(shape) if values.size == np.prod(shape, dtype=np.int64) else values
 
@@ -45,8 +45,8 @@ def patches(values: np.ndarray, shape: Shape) -> np.ndarray:
     return convolution(values, shape).reshape(-1, values.shape[0]) if values.ndim == 4 else values
 
 
-def averaged(values: np.ndarray, shape: Shape) -> np.ndarray:
-    """The heads (heads, out, in) of several tokens, whose logits are averaged, as one on the tokens side by side.
+def average_heads(values: np.ndarray, shape: Shape) -> np.ndarray:
+    """The heads (heads, out, in) of several tokens, whose logits are average_heads, as one on the tokens side by side.
 
     Biases (heads, out) likewise.
     """

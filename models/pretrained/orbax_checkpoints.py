@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 
-from models.pretrained.weights import Tensor, Weights, read_json, tokenizer_beside
+from models.pretrained.weights import Tensor, Weights, find_tokenizer, read_json
 from plumbline import UserError
 
 # The file that tells a tree that Orbax has saved.
@@ -25,13 +25,13 @@ class OrbaxWeights(Weights):
         """Reads the names.
 
         Args:
-          path: for which `is_one` holds.
+          path: for which `is_checkpoint` holds.
 
         Raises:
           UserError: the checkpoint cannot be read.
         """
         self.where, self.config, self.preprocessor = str(path), read_json(path / "config.json"), {}
-        self.tokenizer = tokenizer_beside(path)
+        self.tokenizer = find_tokenizer(path)
         self._directory = _tree_directory(path)
         try:
             # Not through a checkpointer, which logs what is wrong and goes on.
@@ -83,7 +83,7 @@ class OrbaxWeights(Weights):
         return found
 
 
-def is_one(path: pathlib.Path) -> bool:
+def is_checkpoint(path: pathlib.Path) -> bool:
     """Whether the directory is a tree that Orbax has saved, holds one, or numbered ones."""
     return (path / _TREE).exists() or any((path / item / _TREE).exists() for item in _ITEMS) or bool(_steps(path))
 

@@ -8,7 +8,7 @@ from plumbline import UserError
 PREFIX = "package:"
 
 
-def installed(source: str) -> pathlib.Path:
+def find_path(source: str) -> pathlib.Path:
     """The directory or file that `package:NAME/PATH` means; the package is found, and nothing of it is run.
 
     Raises:

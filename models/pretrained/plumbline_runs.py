@@ -29,7 +29,7 @@ def _fields(weights: Weights) -> dict[str, Any]:
             "directory, or name the model and its fields instead of model.name='pretrained'"
         )
     name, data = model["name"], weights.config.get("data", {})
-    fields = {f"model.{name}.{field}": _as_given(value) for field, value in model[name].items()}
+    fields = {f"model.{name}.{field}": _to_tuples(value) for field, value in model[name].items()}
     sizes = {f"data.{field}": data[field] for field in _IMAGES if data.get(field)}
     if f"model.{name}.max_length" in fields:
         # Left open, it was that of the texts.
@@ -41,7 +41,7 @@ def _fields(weights: Weights) -> dict[str, Any]:
 def _rows(weights: Weights, model: Model) -> Rows:
     section = weights.config.get("model", {})
     section = section.get(section.get("name"), {}) if isinstance(section, Mapping) else {}
-    unused = _of_another_head(weights, model)
+    unused = _find_other_head(weights, model)
     return Rows(
         source=FAMILY.name,
         rows=tuple(Row(name, name) for name in weights.tensors if name not in unused),
@@ -58,7 +58,7 @@ def _rows(weights: Weights, model: Model) -> Rows:
     )
 
 
-def _of_another_head(weights: Weights, model: Model) -> set[str]:
+def _find_other_head(weights: Weights, model: Model) -> set[str]:
     """What only the source's head reads, if that has other parts: of a text or of each of its tokens."""
     own = {"/".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param))}
     parts = [{name for name in names if name.startswith("head/")} for names in (weights.tensors, own)]
@@ -66,9 +66,9 @@ def _of_another_head(weights: Weights, model: Model) -> set[str]:
     return others | {name for name in weights.tensors if name.startswith("pooler/") and name not in own}
 
 
-def _as_given(value: Any) -> Any:
+def _to_tuples(value: Any) -> Any:
     """JSON has lists where configs have tuples."""
-    return tuple(map(_as_given, value)) if isinstance(value, list) else value
+    return tuple(map(_to_tuples, value)) if isinstance(value, list) else value
 
 
 # What no shape tells, by model and field: the attribute of the model that must have it.

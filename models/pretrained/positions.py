@@ -37,7 +37,7 @@ def fit(
             continue
         positions = table[prefix:]
         if source != grid:
-            positions = resized(positions.reshape(*source, -1), grid, method).reshape(math.prod(grid), -1)
+            positions = resize(positions.reshape(*source, -1), grid, method).reshape(math.prod(grid), -1)
         if prefix == num_prefix:
             return (table if source == grid else np.concatenate([table[:prefix], positions])), source
         return np.concatenate([np.zeros((num_prefix, table.shape[1]), np.float32), positions]), source
@@ -47,7 +47,7 @@ def fit(
     )
 
 
-def resized(table: np.ndarray, grid: tuple[int, int], method: str) -> np.ndarray:
+def resize(table: np.ndarray, grid: tuple[int, int], method: str) -> np.ndarray:
     """A table (rows, columns, width) on another grid.
 
     Args:

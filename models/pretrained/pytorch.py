@@ -1,11 +1,11 @@
 """Rows of the layers that PyTorch's libraries build of."""
 
-from models.pretrained.mapping import Row, convolution, transposed
+from models.pretrained.mapping import Row, convolution, transpose
 
 
 def dense(name: str, target: str) -> tuple[Row, ...]:
     """A dense layer."""
-    return Row(f"{name}.weight", f"{target}/kernel", transposed), Row(f"{name}.bias", f"{target}/bias")
+    return Row(f"{name}.weight", f"{target}/kernel", transpose), Row(f"{name}.bias", f"{target}/bias")
 
 
 def conv(name: str, target: str) -> tuple[Row, ...]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
-from models.pretrained.weights import Tensor, Weights, read_json, tokenizer_beside
+from models.pretrained.weights import Tensor, Weights, find_tokenizer, read_json
 from plumbline import UserError
 
 NAME = "model.safetensors"
@@ -50,7 +50,7 @@ class SafetensorsWeights(Weights):
         self.config = read_json(path.parent / "config.json")
         self.preprocessor = read_json(path.parent / "preprocessor_config.json")
         self.sentence_pooling = read_json(path.parent / "1_Pooling" / "config.json")
-        self.tokenizer = tokenizer_beside(path.parent)
+        self.tokenizer = find_tokenizer(path.parent)
         self._places: dict[str, tuple[pathlib.Path, int, str]] = {}
         tensors: dict[str, Tensor] = {}
         files = [path] if path.suffix == ".safetensors" else _shards(path)

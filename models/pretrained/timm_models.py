@@ -10,7 +10,7 @@ from typing import Any
 
 from models.pretrained.family import Family, pooling_fact, transformer_facts
 from models.pretrained.images import normalization
-from models.pretrained.mapping import Row, Rows, averaged, convolution, patches, reshaped, transposed
+from models.pretrained.mapping import Row, Rows, average_heads, convolution, patches, reshape, transpose
 from models.pretrained.pytorch import batch_norm, conv, dense, norm
 from models.pretrained.weights import Weights
 from models.resnet import ARCHITECTURES, BasicBlock
@@ -80,20 +80,20 @@ def _vit_rows(weights: Weights) -> Rows:
     heads = dense("head", "head")
     if "head_dist.weight" in weights.tensors:
         heads = (
-            Row(("head.weight", "head_dist.weight"), "head/kernel", averaged),
-            Row(("head.bias", "head_dist.bias"), "head/bias", averaged),
+            Row(("head.weight", "head_dist.weight"), "head/kernel", average_heads),
+            Row(("head.bias", "head_dist.bias"), "head/bias", average_heads),
         )
     qkv = "blocks.{block}.attn.qkv"
     return Rows(
         source="timm ViT",
         rows=(
-            Row("cls_token", "class_token", reshaped),
-            Row("dist_token", "distillation_token", reshaped),
+            Row("cls_token", "class_token", reshape),
+            Row("dist_token", "distillation_token", reshape),
             Row("pos_embed", "positions"),
             Row("patch_embed.proj.weight", "embedding/kernel", patches),
             Row("patch_embed.proj.bias", "embedding/bias"),
             *norm("blocks.{block}.norm1", "blocks/norm1"),
-            Row(f"{qkv}.weight", tuple(f"blocks/attention/{part}/kernel" for part in _PARTS), transposed),
+            Row(f"{qkv}.weight", tuple(f"blocks/attention/{part}/kernel" for part in _PARTS), transpose),
             Row(f"{qkv}.bias", tuple(f"blocks/attention/{part}/bias" for part in _PARTS)),
             *dense("blocks.{block}.attn.proj", "blocks/attention/out"),
             Row("blocks.{block}.ls1.gamma", "blocks/layer_scale1/scale"),

@@ -80,9 +80,9 @@ def open_weights(source: str) -> Weights:
     from models.pretrained import hub, npz_files, orbax_checkpoints, packages, safetensors_files
 
     if source.startswith(hub.PREFIX):
-        path = hub.downloaded(source)
+        path = hub.download(source)
     elif source.startswith(packages.PREFIX):
-        path = packages.installed(source)
+        path = packages.find_path(source)
     else:
         path = pathlib.Path(source)
     if not path.exists():
@@ -92,9 +92,9 @@ def open_weights(source: str) -> Weights:
             "package:NAME/PATH"
         )
     if path.suffix in PICKLED and path.is_file():
-        raise UserError(pickled(path))
+        raise UserError(describe_pickle(path))
     if path.is_dir():
-        if orbax_checkpoints.is_one(path):
+        if orbax_checkpoints.is_checkpoint(path):
             return orbax_checkpoints.OrbaxWeights(path)
         files = sorted(each for each in path.iterdir() if each.suffix in (".safetensors", ".npz"))
         index = path / safetensors_files.INDEX
@@ -115,7 +115,7 @@ def open_weights(source: str) -> Weights:
     )
 
 
-def tokenizer_beside(directory: pathlib.Path) -> str:
+def find_tokenizer(directory: pathlib.Path) -> str:
     """The path of the tokenizer.json in a directory; "" without one."""
     path = directory / "tokenizer.json"
     return str(path) if path.is_file() else ""
@@ -138,7 +138,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     return value
 
 
-def pickled(path: pathlib.Path) -> str:
+def describe_pickle(path: pathlib.Path) -> str:
     """What is said of a file that only pickle can read."""
     return (
         f"transfer.source: '{path}' is a pickle, which can run any code when it is read; convert it where PyTorch is "
@@ -153,7 +153,7 @@ def _no_weights(path: pathlib.Path, files: list[pathlib.Path]) -> str:
         return f"transfer.source: '{path}' holds several files of weights ({names}); name one of them"
     for each in sorted(path.iterdir()):
         if each.suffix in PICKLED:
-            return pickled(each)
+            return describe_pickle(each)
     return (
         f"transfer.source: no weights in '{path}'; expected model.safetensors (or model.safetensors.index.json and its "
         "shards), one .npz file, a run directory with checkpoints, or an Orbax checkpoint"

@@ -39,7 +39,7 @@ def test_a_damaged_cache_is_made_anew(damage, image_folder, make_config, caplog)
         if damage != "remove":
             file.write_bytes(content[:-7] if damage == "truncate" else bytes(len(content)))
     np.testing.assert_array_equal(_train_inputs(config), first)
-    assert "damaged and is made anew" in caplog.text
+    assert "damaged and is made again" in caplog.text
 
 
 def test_a_changed_file_is_decoded_anew(image_folder, make_config, decoded_images):
@@ -62,5 +62,5 @@ def test_the_fingerprint_does_not_depend_on_the_place(image_folder, make_config)
 def test_a_cache_folder_that_cannot_be_written_is_an_error(image_folder, make_config):
     (image_folder / "file").touch()
     config = make_config(source=f"folder:{image_folder / 'train'}", cache_dir=str(image_folder / "file"))
-    with pytest.raises(UserError, match=r"data.cache_dir: the cache .* cannot be made"):
+    with pytest.raises(UserError, match=r"data.cache_dir: the cache .* cannot be written"):
         data.load(config, seed=0)

@@ -62,7 +62,7 @@ def _break(image_folder, case):
     ("case", "message"),
     [
         ("empty class", r"data.source: '.*dog' has no images; put"),
-        ("unseen class", r"data.source: '.*yak' is a class that training does not have; its classes are ape, bee, cat"),
+        ("unseen class", r"data.source: '.*yak' is a class without training data; known: ape, bee, cat"),
         ("no train", r"has test, training but no 'train'; expected"),
         ("missing", r"data.source: no such folder '.*images'; expected"),
         ("odd size", r"data.image_size: '.*cat/009.png' has 7x5 pixels, the first image 6x5; set data.image_size"),

@@ -51,8 +51,8 @@ def test_the_seed_deals_other_folds_of_groups():
         ({"count": 6, "kind": "group"}, "--folds: 6 given, but there are 5 groups; give at most 5"),
         ({"kind": "group", "groups": None}, "--groups: the source has no groups"),
         ({"kind": "leave_one_group_out", "groups": None}, "--groups: the source has no groups"),
-        ({"kind": "group", "groups": np.zeros(100, np.int32)}, "--groups: all rows are of one group"),
-        ({"kind": "leave_one_group_out", "groups": np.zeros(100, np.int32)}, "--groups: all rows are of one group"),
+        ({"kind": "group", "groups": np.zeros(100, np.int32)}, "--groups: all rows belong to one group"),
+        ({"kind": "leave_one_group_out", "groups": np.zeros(100, np.int32)}, "--groups: all rows belong to one group"),
         ({"kind": "grouped"}, "folds: unknown name 'grouped'; did you mean 'group'?"),
     ],
 )

@@ -69,7 +69,7 @@ def _after_first(tokens, length):
     ("count", "length", "stride"), [(11, 10, 10), (31, 10, 4), (32, 10, 4), (40, 10, 1), (21, 10, 10)]
 )
 def test_windows_begin_every_stride_and_the_last_one_reaches_the_end(count, length, stride):
-    inputs, labels = language.windows(np.arange(count, dtype=np.int32), length, stride)
+    inputs, labels = language.cut_windows(np.arange(count, dtype=np.int32), length, stride)
     for number, (window, following) in enumerate(zip(inputs, labels, strict=True)):
         expected = np.arange(number * stride, number * stride + length)
         np.testing.assert_array_equal(window, np.where(expected < count, expected, PADDING_TOKEN))
@@ -131,7 +131,7 @@ def test_a_pool_holds_windows_and_their_labels(make_language_config):
     pool = load_pool(make_language_config(), seed=0)
     assert pool.inputs.shape == pool.labels.shape == (len(pool.rows), 10)
     assert pool.texts is None
-    with pytest.raises(UserError, match="--folds: deals out examples at random, but those of one text overlap"):
+    with pytest.raises(UserError, match="--folds: splits examples at random, but windows of one text"):
         pool.require_independent("--folds")
 
 
@@ -162,27 +162,27 @@ def _spoil(text_file, case):
         ("latin", {}, r"data.source: '.*poem.txt' is not encoded as UTF-8 \(.*\); save it as UTF-8"),
         ("empty", {}, r"data.source: '.*poem.txt' is empty; give a text"),
         ("missing", {}, r"data.source: no such file or folder '.*poem.txt'; give a .txt or .txt.gz file, or a folder"),
-        ("broken", {}, r"data.source: '.*poem.txt.gz' cannot be unpacked \(.*\); mend or replace it"),
-        ("no text", {}, r"data.source: '.*poem.md' is no text; give a .txt or .txt.gz file, or a folder of them"),
+        ("broken", {}, r"data.source: '.*poem.txt.gz' cannot be unpacked \(.*\)"),
+        ("no text", {}, r"data.source: '.*poem.md' is not a text file; give a .txt"),
         ("no texts", {}, r"data.source: folder '.*' has no texts; expected .txt or .txt.gz files in it or below it"),
-        ("same test", {}, r"data.test: holds the very text that is trained on; name another file or 'N percent'"),
-        ("", {"test": "none"}, r"data.test: 'none' is not possible; write 'auto', 'N percent' or a path"),
-        ("", {"test": "split:x"}, r"data.test: 'split:x', but a text has no splits of its own; write 'N percent'"),
-        ("", {"validation": "tenth"}, r"data.validation: 'tenth' is not possible; write 'none' or 'N percent'"),
+        ("same test", {}, r"data.test: is the same text as the training data; name another file or 'N percent'"),
+        ("", {"test": "none"}, r"data.test: 'none' is not valid; write 'auto', 'N percent' or a path"),
+        ("", {"test": "split:x"}, r"data.test: 'split:x', but a text has no named splits; write 'N percent'"),
+        ("", {"validation": "tenth"}, r"data.validation: 'tenth' is not valid; write 'none' or 'N percent'"),
         ("", {"text_length": 200}, r"data.text_length: 200, but the validation split has \d+ tokens, too few for one"),
         ("", {"text_stride": 11}, r"data.text_stride: 11 is more than data.text_length, 10, so tokens between"),
         (
             "",
             {"task": "classification"},
-            r"data.task: 'classification' is not possible for text:.*; leave it at 'auto'",
+            r"data.task: 'classification' is not supported for text:.*; leave it at 'auto'",
         ),
-        ("", {"image_size": 4}, r"data.image_size: is for images, but 'text:.*' holds texts; leave it at 0"),
+        ("", {"image_size": 4}, r"data.image_size: needs images, but 'text:.*' holds texts; leave it at 0"),
         (
             "",
             {"class_weights": "balanced"},
             r"data.class_weights: 'balanced' is for classification; choose 'none' for l",
         ),
-        ("", {"tokenizer": ""}, r"data.tokenizer: is not given, and texts need one"),
+        ("", {"tokenizer": ""}, r"data.tokenizer: not set"),
     ],
 )
 def test_what_is_wrong_with_a_text_is_told_in_one_line(make_language_config, text_file, case, fields, message):

@@ -17,7 +17,7 @@ def test_appended_rows_are_copies_with_labels_of_their_own_in_no_split(source):
     pool = make(source)
     chosen = np.array([5, 3, 5])
     labels = pool.labels[[8, 9, 10]]
-    longer, copies = pool.appended(chosen, labels)
+    longer, copies = pool.with_copies(chosen, labels)
     assert copies.tolist() == [len(pool.rows) + n for n in range(3)]
     np.testing.assert_array_equal(longer.inputs[copies], pool.inputs[chosen])
     np.testing.assert_array_equal(longer.labels[copies], labels)
@@ -35,9 +35,9 @@ def test_appended_rows_are_copies_with_labels_of_their_own_in_no_split(source):
 
 def test_what_is_appended_goes_into_the_fingerprint_and_weights_may_be_given():
     pool = make("sklearn:wine")
-    one, copies = pool.appended(np.array([0, 1]), np.array([1, 2]), np.array([0.5, 0.0]))
-    other, _ = pool.appended(np.array([0, 1]), np.array([2, 1]), np.array([0.5, 0.0]))
-    again, _ = pool.appended(np.array([0, 1]), np.array([1, 2]), np.array([0.5, 0.0]))
+    one, copies = pool.with_copies(np.array([0, 1]), np.array([1, 2]), np.array([0.5, 0.0]))
+    other, _ = pool.with_copies(np.array([0, 1]), np.array([2, 1]), np.array([0.5, 0.0]))
+    again, _ = pool.with_copies(np.array([0, 1]), np.array([1, 2]), np.array([0.5, 0.0]))
     assert one.weights[copies].tolist() == [0.5, 0.0]
     assert one.fingerprint == again.fingerprint
     assert len({pool.fingerprint, one.fingerprint, other.fingerprint}) == 3

@@ -68,7 +68,7 @@ def test_what_cannot_be_predicted_is_an_error(image_folder, make_config):
         "broken.png": r"broken.png' is corrupt",
         "empty": r"empty' has no images",
         "nowhere": r"no such file or folder",
-        "a.csv": r"a.csv' is no image; the model was trained on images",
+        "a.csv": r"a.csv' has the wrong type; the model was trained on images",
     }.items():
         with pytest.raises(UserError, match=message):
             _read(dataset, config, image_folder / name)
@@ -111,10 +111,10 @@ def _spoil_texts(folder, case):
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("empty", r"inputs: '.*x.txt' is empty; put a text there, or leave it out"),
+        ("empty", r"inputs: '.*x.txt' is empty"),
         ("latin", r"inputs: '.*x.txt' is not encoded as UTF-8 \(invalid start byte\); save it as UTF-8"),
-        ("lacking", r"inputs: '.*x.csv' lacks the column 'line' of texts; it has text"),
-        ("gap", r"x.csv row 3, column 'line' is missing; fill it or leave the row out"),
+        ("lacking", r"inputs: '.*x.csv' lacks the text column 'line'; it has text"),
+        ("gap", r"x.csv row 3, column 'line' is missing"),
     ],
 )
 def test_texts_that_cannot_be_predicted_are_told(texts, tmp_path, case, message):
@@ -125,7 +125,7 @@ def test_texts_that_cannot_be_predicted_are_told(texts, tmp_path, case, message)
 def test_a_model_of_text_files_takes_no_tables(texts, tmp_path):
     dataset, config = texts
     config.text = ""
-    with pytest.raises(UserError, match=r"inputs: '.*texts.csv' is no text; the model was trained on texts, give .txt"):
+    with pytest.raises(UserError, match=r"inputs: '.*texts.csv' has the wrong type; the model was trained on texts"):
         _read(dataset, config, tmp_path / "texts.csv")
     (tmp_path / "nothing").mkdir()
     with pytest.raises(UserError, match=r"inputs: folder '.*nothing' has no texts; expected .txt files in it or below"):

@@ -94,7 +94,7 @@ def test_a_relabelled_image_is_seen_by_the_next_preparation(image_folder, prepar
         kept = ours.read_bytes()
         ours.write_bytes(other.read_bytes())
         other.write_bytes(kept)
-    with pytest.raises(UserError, match=r"--output: .* was prepared from something else"):
+    with pytest.raises(UserError, match=r"--output: .* was prepared from other data"):
         prepare()
     prepare(overwrite=True)
     same(config, make_config(source=f"folder:{image_folder}"))
@@ -105,7 +105,7 @@ def test_preparing_again_does_nothing(prepare, image_folder, tmp_path):
     before = {file.name: file.stat().st_mtime_ns for file in output.iterdir()}
     prepare()
     assert {file.name: file.stat().st_mtime_ns for file in output.iterdir()} == before
-    with pytest.raises(UserError, match="in other shards; name a new folder, or --overwrite to delete it"):
+    with pytest.raises(UserError, match="with other shards; name a new folder, or --overwrite to delete it"):
         prepare(shards=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "prepared"]
 
@@ -131,9 +131,7 @@ def _dangling(image):
 @pytest.mark.parametrize("damage", [_cut, _empty, _folder, _dangling])
 def test_an_unreadable_image_is_named_and_nothing_is_left(damage, image_folder, prepare, tmp_path):
     damage(image_folder / "train" / "bee" / "004.png")
-    with pytest.raises(
-        UserError, match=r"--source: .*train/bee/004\.png' cannot be (prepared|read) \(.+\); mend or rem"
-    ):
+    with pytest.raises(UserError, match=r"--source: .*train/bee/004\.png' cannot be (prepared|read) \(.+\)"):
         prepare()
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
@@ -142,9 +140,7 @@ def test_unreadable_images_are_counted_and_the_old_set_stays(image_folder, prepa
     output = prepare()
     for name in ("train/ape/002.png", "train/cat/009.png", "test/bee/001.png"):
         _cut(image_folder / name)
-    with pytest.raises(
-        UserError, match=r"test/bee/001\.png' cannot be prepared \(.*\) and 2 more; mend or remove"
-    ) as raised:
+    with pytest.raises(UserError, match=r"test/bee/001\.png' cannot be prepared \(.*\) and 2 more") as raised:
         prepare(overwrite=True)
     assert "\n" not in str(raised.value)
     assert len(data.load(make_config(source=f"prepared:{output}", validation="none"), seed=0).splits["train"]) == 30
@@ -172,7 +168,7 @@ def _make_class(name):
             lambda folder: (folder / "train").rename(folder / "x"),
             r"--source: '.*' has test, x but no 'train'; expected",
         ),
-        (lambda folder: (folder / "test" / "yak").mkdir(), r"--source: '.*yak' is a class that training does not have"),
+        (lambda folder: (folder / "test" / "yak").mkdir(), r"--source: '.*yak' is a class without training data"),
         (shutil.rmtree, r"--source: no such folder '.*images'; expected"),
     ],
 )
@@ -188,15 +184,15 @@ def test_what_is_wrong_with_the_source_is_told(make, message, image_folder, prep
     [
         (
             {"source": "csv:people.csv"},
-            r"--source: 'csv:people.csv' cannot be prepared; image folders can: write folder:PATH",
+            r"--source: 'csv:people.csv' cannot be prepared; only image folders can: write folder:PATH",
         ),
-        ({"source": "folder:gs://bucket/images"}, r"--source: 'gs://bucket/images' is no path; mount it"),
-        ({"output": "gs://bucket/set"}, r"--output: 'gs://bucket/set' is no path; mount it"),
+        ({"source": "folder:gs://bucket/images"}, r"--source: 'gs://bucket/images' is a URL; mount it"),
+        ({"output": "gs://bucket/set"}, r"--output: 'gs://bucket/set' is a URL; mount it"),
         (
             {"output": "IMAGES/prepared"},
-            r"--output: '.*/images/prepared' lies in the source '.*'; name a folder outside",
+            r"--output: '.*/images/prepared' lies inside the source '.*'; name a folder outside",
         ),
-        ({"output": "IMAGES/train/ape/000.png"}, r"--output: '.*' lies in the source"),
+        ({"output": "IMAGES/train/ape/000.png"}, r"--output: '.*' lies inside the source"),
         ({"output": __file__}, r"--output: '.*' is a file; name a folder"),
         (
             {"output": str(pathlib.Path(__file__).parent)},
@@ -204,7 +200,7 @@ def test_what_is_wrong_with_the_source_is_told(make, message, image_folder, prep
         ),
         ({"shards": 13}, r"--shards: 13 is more than the 12 images of the split 'test'; give fewer"),
         ({"runner": "DirctRunner"}, r"--runner: unknown name 'DirctRunner'; did you mean 'DirectRunner'\?"),
-        ({"options": ["--x=1"]}, r"pipeline options: '--x=1' is for Apache Beam, which --runner=none does without"),
+        ({"options": ["--x=1"]}, r"pipeline options: '--x=1' is for Apache Beam, which --runner=none does not use"),
     ],
 )
 def test_wrong_arguments_are_told_in_one_line(arguments, message, image_folder, tmp_path):
@@ -234,16 +230,16 @@ def _shard(folder):
     ("damage", "message"),
     [
         (shutil.rmtree, r"no such folder '.*prepared'; plumbline prepare --output=.*prepared makes one"),
-        (lambda folder: (folder / "prepared.json").unlink(), r"has no prepared.json, so it holds no prepared set"),
+        (lambda folder: (folder / "prepared.json").unlink(), r"has no prepared.json, so it is not a prepared data set"),
         (
             lambda folder: (folder / "prepared.json").write_bytes(b"\xff"),
-            r"prepared.json' cannot be read; prepare the set",
+            r"prepared.json' cannot be read; prepare the data set",
         ),
         (
             _edit(lambda facts: facts.update(format=0)),
             r"was prepared by another version of Plumbline; prepare it again",
         ),
-        (_edit(lambda facts: facts["splits"]["test"].pop("counts")), r"prepared.json' cannot be read; prepare the set"),
+        (_edit(lambda facts: facts["splits"]["test"].pop("counts")), r"prepared.json' cannot be read"),
         (lambda folder: _shard(folder).unlink(), r"train.array_record-00001-of-00002' is missing; copy or prepare"),
         (
             lambda folder: os.truncate(_shard(folder), 100),
@@ -260,5 +256,5 @@ def test_a_damaged_prepared_set_is_told(damage, message, prepare, make_config):
 
 
 def test_a_prepared_set_has_no_other_paths(prepare, make_config, image_folder):
-    with pytest.raises(UserError, match=r"data.test: '.*' is not possible for prepared:.*; write 'split:NAME'"):
+    with pytest.raises(UserError, match=r"data.test: '.*' is not supported for prepared:.*; write 'split:NAME'"):
         data.load(make_config(source=f"prepared:{prepare()}", test=str(image_folder)), seed=0)

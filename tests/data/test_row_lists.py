@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from configs import defaults
-from data import Kept, load
-from data.row_lists import FILE, RowLists, chosen, write
+from data import RunAssets, load
+from data.row_lists import FILE, RowLists, read_chosen, write
 from plumbline import UserError
 
 
@@ -75,7 +75,7 @@ def test_what_a_run_keeps_takes_the_place_of_the_audit(config, audit):
     expected = load(config, seed=0)
     expected.row_lists.save(audit / "kept.npz")
     (audit / FILE).unlink()
-    found = load(config, seed=0, kept=Kept(tokenizer="", row_lists=RowLists.load(audit / "kept.npz")))
+    found = load(config, seed=0, assets=RunAssets(tokenizer="", row_lists=RowLists.load(audit / "kept.npz")))
     assert found.fingerprint == expected.fingerprint
     np.testing.assert_array_equal(found.splits["train"].rows, expected.splits["train"].rows)
     np.testing.assert_array_equal(found.splits["train"].weights, expected.splits["train"].weights)
@@ -84,12 +84,12 @@ def test_what_a_run_keeps_takes_the_place_of_the_audit(config, audit):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"drop": "twice"}, r"data\.drop: 'twice' is not possible; write 'findings:NAME'"),
+        ({"drop": "twice"}, r"data\.drop: 'twice' is not valid; write 'findings:NAME'"),
         ({"drop": "findings:twise"}, r"data\.drop: unknown name 'twise'; did you mean 'twice'\? known: both, twice"),
         ({"weights": "findings:twice"}, r"data\.weights: unknown name 'twice'; known: both, doubtful"),
-        ({"drop": "findings:twice", "findings": ""}, r"data\.drop: takes findings of an audit; .* data\.findings"),
+        ({"drop": "findings:twice", "findings": ""}, r"data\.drop: .* audit; .* data\.findings"),
         ({"drop": "findings:twice", "findings": "nowhere"}, r"data\.findings: no audit in 'nowhere'"),
-        ({"drop": "findings:twice", "source": "sklearn:wine"}, r"is an audit of other data than 'sklearn:wine' holds"),
+        ({"drop": "findings:twice", "source": "sklearn:wine"}, r"is an audit of data other than 'sklearn:wine'"),
     ],
 )
 def test_lists_that_are_not_there_are_refused(config, audit, fields, message):
@@ -107,12 +107,12 @@ def test_a_damaged_audit_is_named(config, audit):
 
 def test_whatever_byte_of_an_audit_is_damaged_it_is_told_in_a_line_or_does_no_harm(config, audit):
     config.drop = "findings:twice"
-    sound, whole, told = (audit / FILE).read_bytes(), chosen(config).digest(), 0
+    sound, whole, told = (audit / FILE).read_bytes(), read_chosen(config).digest(), 0
     for place in range(0, len(sound), 3):
         (audit / FILE).write_bytes(sound[:place] + bytes([sound[place] ^ 0xFF]) + sound[place + 1 :])
         try:
             # Dates in the archive, for example, are not looked at.
-            assert chosen(config).digest() == whole
+            assert read_chosen(config).digest() == whole
         except UserError as error:
             told += f"{FILE}' is missing or damaged" in str(error)
     assert told > len(sound) / 6
@@ -124,11 +124,11 @@ def test_arrays_of_something_else_are_no_lists(config, audit):
         with (audit / FILE).open("wb") as file:
             write_something(file)
         with pytest.raises(UserError, match=rf"data\.findings: '.*{FILE}' is missing or damaged .*; make it again"):
-            chosen(config)
+            read_chosen(config)
 
 
 def test_a_list_that_leaves_nothing_is_refused(config, audit, part):
     write(audit / FILE, {"all": RowLists(drop={part: np.arange(150)})}, [part])
     config.drop = "findings:all"
-    with pytest.raises(UserError, match=r"data\.drop: leaves no row of the train split; name fewer findings"):
+    with pytest.raises(UserError, match=r"data\.drop: leaves no row in the train split"):
         load(config, seed=0)

@@ -67,11 +67,11 @@ def test_classes_of_folders_and_tables_are_kept_as_well(image_folder, make_confi
     ("fields", "message"),
     [
         ({"classes": ("ape", "ct")}, "data.classes: unknown name 'ct'; did you mean 'cat'? known: ape, bee, cat"),
-        ({"classes": ("ape", "ape")}, "data.classes: 'ape' is there twice"),
-        ({"classes": ("ape",)}, "data.classes: 'ape' alone leaves nothing to tell apart"),
+        ({"classes": ("ape", "ape")}, "data.classes: 'ape' is named twice"),
+        ({"classes": ("ape",)}, "data.classes: 'ape' is a single class"),
         ({"examples_per_class": 11}, "data.examples_per_class: 11 given, but class 'ape' has 10 training rows; give"),
-        ({"source": "sklearn:diabetes", "classes": ("1", "2")}, "data.classes: is for classification"),
-        ({"source": "sklearn:diabetes", "examples_per_class": 5}, "data.examples_per_class: is for classification"),
+        ({"source": "sklearn:diabetes", "classes": ("1", "2")}, "data.classes: needs a classification"),
+        ({"source": "sklearn:diabetes", "examples_per_class": 5}, "data.examples_per_class: needs a classification"),
     ],
 )
 def test_what_cannot_be_kept_is_told_in_one_line(image_folder, make_config, fields, message):

@@ -120,11 +120,11 @@ def test_processes_that_prepare_the_digits_at_once_do_not_break_each_other(tmp_p
     ("source", "message"),
     [
         ("digts", r"data.source: unknown name 'digts'; did you mean 'digits'"),
-        ("tfds:", r"data.source: 'tfds:' names nothing"),
-        ("digits:8", r"data.source: 'digits:8' is not possible; write 'digits' alone"),
+        ("tfds:", r"data.source: 'tfds:' has no name"),
+        ("digits:8", r"data.source: 'digits:8' is not valid; write 'digits' alone"),
         ("sklearn:irs", r"data.source: unknown name 'sklearn:irs'; did you mean 'sklearn:iris'"),
         ("tfds:mnist", r"data.source: 'tfds:mnist' is not prepared in .*download_and_prepare\(\)"),
-        ("tfds:mnisst", r"data.source: TFDS has no set 'mnisst'"),
+        ("tfds:mnisst", r"data.source: TFDS has no data set 'mnisst'"),
     ],
 )
 def test_a_source_that_is_not_there_is_told_in_one_line(source, message, tmp_path, make_config):

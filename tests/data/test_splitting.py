@@ -6,7 +6,7 @@ from plumbline import UserError
 
 
 def _held_out(share, strata=None, groups=None, num_rows=100, seed=0, field="data.test"):
-    return splitting.held_out(share, strata, groups, num_rows, seed=seed, field=field)
+    return splitting.hold_out(share, strata, groups, num_rows, seed=seed, field=field)
 
 
 def test_classes_keep_their_shares():
@@ -39,5 +39,5 @@ def test_a_draw_depends_on_seed_and_field_only():
 def test_an_empty_side_is_an_error():
     with pytest.raises(UserError, match=r"data.test: 0.1% of 100 rows leaves one side empty"):
         _held_out(0.001)
-    with pytest.raises(UserError, match=r"data.test: whole groups are held out, and there is only one"):
+    with pytest.raises(UserError, match=r"data.test: whole groups are held out, but there is only one"):
         _held_out(0.1, groups=np.zeros(100, np.int32))

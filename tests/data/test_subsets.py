@@ -14,12 +14,12 @@ from plumbline import UserError
     ],
 )
 def test_sizes_shrink_by_a_factor_from_all_rows(rows, count, classes, expected):
-    assert subsets.sizes(rows, count, classes) == expected
+    assert subsets.choose_sizes(rows, count, classes) == expected
 
 
 @pytest.mark.parametrize(("rows", "count"), [(50_000, 8), (1280, 8), (150, 8), (311, 5), (4000, 12)])
 def test_the_half_is_among_the_sizes(rows, count):
-    found = subsets.sizes(rows, count, 3)
+    found = subsets.choose_sizes(rows, count, 3)
     assert round(rows / 2) in found
     assert sorted(set(found)) == found
     assert len(found) == count
@@ -27,10 +27,10 @@ def test_the_half_is_among_the_sizes(rows, count):
 
 
 def test_too_few_rows_are_told():
-    with pytest.raises(UserError, match=r"--sizes: 8 given, but of 40 training rows .* at least 32 rows each"):
-        subsets.sizes(40, 8)
+    with pytest.raises(UserError, match=r"--sizes: 8 given, but 40 training rows .* at least 32 rows each"):
+        subsets.choose_sizes(40, 8)
     with pytest.raises(UserError, match="at least 200 rows each"):
-        subsets.sizes(300, 8, 100)
+        subsets.choose_sizes(300, 8, 100)
 
 
 def test_the_beginnings_of_an_order_keep_the_shares_of_classes():

@@ -142,10 +142,10 @@ def test_the_features_of_a_run_stand_in_for_the_tokenizer_file(write_table, make
     file.unlink()
     features = Features.from_json(before.features.to_json())
     assert features == before.features
-    again = data.load(config, seed=0, kept=data.Kept(tokenizer=features.tokenizer, row_lists=RowLists()))
+    again = data.load(config, seed=0, assets=data.RunAssets(tokenizer=features.tokenizer, row_lists=RowLists()))
     assert again.fingerprint == before.fingerprint
     np.testing.assert_array_equal(read_all(again.splits["test"]), read_all(before.splits["test"]))
-    file.write_text(tokenizer.of_characters([POEM]).content)
+    file.write_text(tokenizer.make_character_tokenizer([POEM]).content)
     assert data.load(config, seed=0).fingerprint != before.fingerprint
 
 
@@ -174,14 +174,14 @@ def test_tokens_of_a_large_set_are_kept_and_made_anew_for_another_tokenizer(writ
     [
         ({}, {"text": "lime"}, r"data.text: unknown name 'lime'; did you mean 'line'\?"),
         ({}, {"text": "verdict"}, "data.text: 'verdict' is data.target as well; name another column"),
-        ({}, {"ignore": ("line",)}, "data.ignore: 'line' is data.text; take it out of data.ignore"),
-        ({}, {"tokenizer": ""}, "data.tokenizer: is not given, and texts need one"),
-        ({}, {"image_size": 8}, r"data.image_size: is for images, but 'csv:.*' holds texts; leave it at 0"),
-        ({}, {"channels": 3}, "data.channels: is for images"),
+        ({}, {"ignore": ("line",)}, "data.ignore: 'line' is data.text; remove it from data.ignore"),
+        ({}, {"tokenizer": ""}, "data.tokenizer: not set"),
+        ({}, {"image_size": 8}, r"data.image_size: needs images, but 'csv:.*' holds texts; leave it at 0"),
+        ({}, {"channels": 3}, "data.channels: needs images"),
         ({}, {"normalize": "imagenet"}, "data.normalize: 'imagenet' is for images; choose .* for a text"),
         ({}, {"text_length": 0}, "data.text_length: 0 given; it must be at least 1"),
-        ({}, {"text_stride": 4}, r"data.text_stride: is for language modelling \(text:PATH\), but the source is 'csv:"),
-        ({"texts": [*TEXTS[:30], " ", *TEXTS[:3]]}, {}, "poems.csv row 32, column 'line' is missing; fill it or leave"),
+        ({}, {"text_stride": 4}, r"data.text_stride: needs language modelling \(text:PATH\), but the source is 'csv:"),
+        ({"texts": [*TEXTS[:30], " ", *TEXTS[:3]]}, {}, "poems.csv row 32, column 'line' is missing"),
         (
             {"name": "poems.parquet", "texts": list(range(60))},
             {},
@@ -215,7 +215,7 @@ def _spoil(folder, case):
             "latin",
             r"data.source: '.*train/bad/07.txt' is not encoded as UTF-8 \(invalid start byte\); save it as UTF-8",
         ),
-        ("empty", r"data.source: '.*test/good/01.txt' is empty; put a text there, or leave it out"),
+        ("empty", r"data.source: '.*test/good/01.txt' is empty"),
         ("empty class", r"data.source: '.*ugly' has no texts; put .txt files into it, or remove it"),
         ("no train", r"has learn, test but no 'train'; expected .*/train/<class>/\*.txt"),
     ],
@@ -235,13 +235,13 @@ def test_a_text_of_which_the_tokenizer_leaves_nothing_is_told(write_table, make_
     letters.normalizer = tokenizers.normalizers.Replace(tokenizers.Regex("[0-9]"), "")
     letters.save(str(tmp_path / "letters.json"))
     config = make_config(**write_table([*TEXTS[:20], "2024"]), tokenizer=str(tmp_path / "letters.json"))
-    with pytest.raises(UserError, match=r"the tokenizer leaves nothing of .*poems.csv row 22, column 'line'; mend"):
+    with pytest.raises(UserError, match=r"the tokenizer gives no tokens for .*poems.csv row 22, column 'line'"):
         data.load(config, seed=0)
 
 
 def test_a_text_column_is_of_tables_alone(image_folder, make_config):
     for source in (f"folder:{image_folder}", "digits", f"text:{image_folder}"):
-        with pytest.raises(UserError, match=f"data.text: names a column, and '{source}' has none; leave it empty"):
+        with pytest.raises(UserError, match=f"data.text: names a column, but '{source}' is not a table"):
             data.load(make_config(source=source, text="line"), seed=0)
 
 

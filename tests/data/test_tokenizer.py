@@ -68,7 +68,7 @@ def test_a_long_text_has_the_ids_that_the_library_gives_for_the_whole(byte_pairs
 
 
 def test_characters_are_tokens_in_the_order_of_unicode_and_others_are_unknown():
-    ours = tokenizer.of_characters(["ba\n", "é b"])
+    ours = tokenizer.make_character_tokenizer(["ba\n", "é b"])
     library = tokenizers.Tokenizer.from_str(ours.content)
     assert library.get_vocab() == {"\ufffd": 0, "\n": 1, " ": 2, "a": 3, "b": 4, "é": 5}
     assert ours.tokens("aéx\n").tolist() == [3, 5, 0, 1]
@@ -81,14 +81,14 @@ def test_characters_are_tokens_in_the_order_of_unicode_and_others_are_unknown():
 def test_the_same_characters_give_the_same_content():
     contents = set()
     for _ in range(5):
-        contents.add(tokenizer.of_characters([POEM]).content)
+        contents.add(tokenizer.make_character_tokenizer([POEM]).content)
         gc.collect()
     assert len(contents) == 1
 
 
 def test_the_mask_token_is_found_by_its_usual_names(words_tokenizer):
     assert tokenizer.read(str(words_tokenizer)).mask_token == 4
-    assert tokenizer.of_characters(["[MASK]"]).mask_token is None
+    assert tokenizer.make_character_tokenizer(["[MASK]"]).mask_token is None
 
 
 def test_text_of_padding_and_special_tokens_is_empty(words_tokenizer):
@@ -98,7 +98,7 @@ def test_text_of_padding_and_special_tokens_is_empty(words_tokenizer):
 
 def test_a_length_without_room_for_text_is_told(words_tokenizer):
     ours = tokenizer.read(str(words_tokenizer))
-    with pytest.raises(UserError, match=r"data.text_length: 2 leaves no room .* the 2 tokens .*; give at least 3"):
+    with pytest.raises(UserError, match=r"data.text_length: 2 has no room .* the 2 special tokens .*; give at least 3"):
         ours.encode(LINES, 2)
     assert ours.encode(LINES, 3).shape == (len(LINES), 3)
 
@@ -118,11 +118,11 @@ def _spoil(folder, case):
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("none", "data.tokenizer: is not given, and texts need one; give a tokenizer.json"),
-        ("missing", "data.tokenizer: no such file '.*no.json'; give a tokenizer.json, a directory that has one, or"),
+        ("none", "data.tokenizer: not set"),
+        ("missing", "data.tokenizer: no such file '.*no.json'; give a tokenizer.json, a directory with one, or"),
         ("folder without", "data.tokenizer: '.*' has no tokenizer.json; save"),
-        ("broken", r"data.tokenizer: '.*json' is no tokenizer that the library `tokenizers` reads \(EOF"),
-        ("unknown", r"data.tokenizer: '.*json' is no tokenizer that the library `tokenizers` reads \("),
+        ("broken", r"data.tokenizer: '.*json' is not a tokenizer for the library `tokenizers` \(EOF"),
+        ("unknown", r"data.tokenizer: '.*json' is not a tokenizer for the library `tokenizers` \("),
         ("bytes", "data.tokenizer: '.*json' cannot be read"),
     ],
 )
@@ -134,7 +134,7 @@ def test_a_tokenizer_that_cannot_be_used_is_told_in_one_line(tmp_path, case, mes
 
 
 def test_a_tokenizer_without_tokens_is_told():
-    empty = json.loads(tokenizer.of_characters(["a"]).content)
+    empty = json.loads(tokenizer.make_character_tokenizer(["a"]).content)
     empty["model"]["vocab"] = {}
     with pytest.raises(UserError, match=r"data.tokenizer: 'tokenizer.json' has no tokens"):
         Tokenizer(json.dumps(empty))

@@ -226,11 +226,11 @@ def test_a_table_without_an_input_column_is_told(command, fails, table, tmp_path
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"data.tokenizer": ""}, "data.tokenizer: is not given, and texts need one"),
+        ({"data.tokenizer": ""}, "data.tokenizer: not set"),
         ({"data.tokenizer": "/no/such.json"}, "data.tokenizer: no such file '/no/such.json'"),
         ({"objective.name": "masked_token"}, "objective.name: 'masked_token' needs a tokenizer with a token [MASK]"),
         ({"data.text_length": 900}, "data.text_length: 900, but the train split has"),
-        ({"data.text": "line"}, "data.text: names a column, and 'text:"),
+        ({"data.text": "line"}, "data.text: names a column, but 'text:"),
         ({"augment.flip": True}, "augment.flip: is for images, but 'text:"),
         (
             {"objective.label_smoothing": 0.1},
@@ -264,7 +264,7 @@ def test_windows_of_one_text_are_not_dealt_into_folds(fails, tmp_path, name, wor
         "def sweep():\n    return {'optimizer.learning_rate': [1e-3, 3e-3]}\n"
     )
     line = fails(name, f"--config={tmp_path / 'config.py'}", *words, f"--workdir={tmp_path / 'run'}")
-    assert line.startswith(f"{who}: deals out examples at random, but those of one text overlap")
+    assert line.startswith(f"{who}: splits examples at random, but windows of one text are not independent")
 
 
 def test_samples_are_not_written_over_files(fails, tmp_path):

@@ -61,7 +61,7 @@ def test_one_seed_has_no_interval_of_chance_and_says_so(command, tmp_path):
     ("words", "message"),
     [
         ([MLP, "--sizes=3"], "--sizes: 3 given; it must be at least 4"),
-        ([MLP, "--sizes=2000"], "--sizes: 2000 given, but of 1276 training rows"),
+        ([MLP, "--sizes=2000"], "--sizes: 2000 given, but 1276 training rows"),
         ([MLP, "--seeds=0"], "--seeds: 0 given; it must be at least 1"),
         ([MLP, "--accuracy=95"], "--accuracy: 95.0 given; it must lie between 0 and 1"),
         ([MLP, "--target=1"], "--target: is for a regression; give --accuracy=SHARE"),

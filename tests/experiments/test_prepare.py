@@ -116,7 +116,7 @@ def test_beam_names_an_unreadable_image_and_leaves_nothing(digits, tmp_path):
     finished = beam("prepare", *words, code=2)
     (line,) = lines(finished.stderr)
     assert line.startswith(f"error: --source: '{broken}' cannot be prepared (")
-    assert line.endswith("; mend or remove, and run it again")
+    assert line.endswith("; fix or remove, and run it again")
     assert [path.name for path in tmp_path.iterdir()] == ["digits"]
 
 
@@ -132,7 +132,7 @@ def test_beam_names_an_unreadable_image_and_leaves_nothing(digits, tmp_path):
         ),
         (["--", "--direct_num_worker=2"], "Beam has no '--direct_num_worker'; did you mean '--direct_num_workers'?"),
         (["--", "--direct_num_workers=x"], "pipeline options: argument --direct_num_workers: invalid int value: 'x'"),
-        (["--", "--direct_num_workers", "2"], "pipeline options: '2' is none; write --name=value"),
+        (["--", "--direct_num_workers", "2"], "pipeline options: '2' is not an option; write --name=value"),
         (
             ["--runner=PortableRunner", "--", "--job_endpoint=localhost:1", "--job_server_timeout=1"],
             "error: --runner: the pipeline failed (",
@@ -277,5 +277,5 @@ def test_a_folder_of_texts_is_not_prepared(fails, tmp_path):
         (tmp_path / "poems" / name).mkdir(parents=True)
         (tmp_path / "poems" / name / "0.txt").write_text("Tyger")
     line = fails("prepare", f"--source=folder:{tmp_path / 'poems'}", f"--output={tmp_path / 'out'}", "--runner=none")
-    assert line.startswith(f"--source: 'folder:{tmp_path / 'poems'}' holds texts, and images are prepared")
+    assert line.startswith(f"--source: 'folder:{tmp_path / 'poems'}' holds texts; only images are prepared")
     assert not (tmp_path / "out").exists()

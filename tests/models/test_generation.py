@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from models import pretrained
-from models.generation import continued, draw_token
+from models.generation import draw_token, generate_tokens
 
 FIXTURE = pathlib.Path(__file__).parent.parent / "references" / "fixtures" / "hf_gpt2"
 VOCABULARY, LENGTH = 40, 12
@@ -36,7 +36,7 @@ def logits_of(make_model):
 
 def write(logits_of, prompt, num_tokens, *, length=LENGTH, temperature=0.0, top_k=0, seed=0):
     options = {"length": length, "num_tokens": num_tokens, "temperature": temperature, "top_k": top_k}
-    return np.asarray(continued(logits_of, jnp.asarray(prompt, jnp.int32), key=jax.random.key(seed), **options))
+    return np.asarray(generate_tokens(logits_of, jnp.asarray(prompt, jnp.int32), key=jax.random.key(seed), **options))
 
 
 def test_greedy_texts_equal_those_of_the_reference(logits_of, answers):

@@ -47,9 +47,9 @@ def test_gradient_at_rate_1_is_zero_and_no_nan(regularizer):
 def test_adding_a_regularizer_leaves_the_randomness_of_the_other_alone():
     values = jnp.ones((64, 16))
     rates = {"dropout": 0.5, "stochastic_depth": 0.5}
-    both = Regularization.of_call(training=True, key=KEY, **rates)
-    only_dropout = Regularization.of_call(training=True, key=KEY, dropout=0.5)
-    only_depth = Regularization.of_call(training=True, key=KEY, stochastic_depth=0.5)
+    both = Regularization.from_arguments(training=True, key=KEY, **rates)
+    only_dropout = Regularization.from_arguments(training=True, key=KEY, dropout=0.5)
+    only_depth = Regularization.from_arguments(training=True, key=KEY, stochastic_depth=0.5)
     np.testing.assert_array_equal(both.drop_units(values, 3), only_dropout.drop_units(values, 3))
     np.testing.assert_array_equal(both.drop_branch(values, 3, 1.0), only_depth.drop_branch(values, 3, 1.0))
     assert only_depth.drop_units(values, 3) is values
@@ -58,7 +58,7 @@ def test_adding_a_regularizer_leaves_the_randomness_of_the_other_alone():
 
 def test_layers_draw_differently_and_a_traced_layer_like_a_fixed_one():
     values = jnp.ones((64, 16))
-    regularization = Regularization.of_call(training=True, key=KEY, dropout=0.5)
+    regularization = Regularization.from_arguments(training=True, key=KEY, dropout=0.5)
     traced = jax.jit(lambda layer: regularization.drop_units(values, layer))
     np.testing.assert_array_equal(traced(2), regularization.drop_units(values, 2))
     assert not np.array_equal(traced(1), traced(2))
@@ -70,11 +70,11 @@ def test_stochastic_depth_grows_linearly_to_the_full_rate():
 
 def test_nothing_is_dropped_outside_training():
     values = jnp.ones((8, 4))
-    regularization = Regularization.of_call(training=False, key=KEY, dropout=0.5, stochastic_depth=0.5)
+    regularization = Regularization.from_arguments(training=False, key=KEY, dropout=0.5, stochastic_depth=0.5)
     assert regularization.drop_units(values, 0) is values
     assert regularization.drop_branch(values, 0, 1.0) is values
 
 
 def test_a_rate_without_a_key_is_refused():
     with pytest.raises(ValueError, match="need a key in training"):
-        Regularization.of_call(training=True, key=None, dropout=0.1)
+        Regularization.from_arguments(training=True, key=None, dropout=0.1)

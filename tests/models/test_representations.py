@@ -13,7 +13,7 @@ from models.regularization import Regularization
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 0}
 VIT = {"width": 16, "heads": 4, "mlp_size": 24, "patch_size": 2, "depth": 3}
 CONVNEXT = {"patch_size": 2, "depths": (1, 1, 2, 1), "widths": (8, 10, 12, 16)}
-NO_REGULARIZATION = Regularization.of_call(training=False, key=None)
+NO_REGULARIZATION = Regularization.from_arguments(training=False, key=None)
 
 
 def representations(model, inputs):

@@ -87,7 +87,7 @@ def test_an_empty_pooling_goes_by_what_an_answer_is(make_text_model):
     for name in ("bert", "gpt"):
         model = make_text_model(name, num_outputs=VOCABULARY)
         assert model.pooling == "tokens"
-        assert model.answers_each_token
+        assert model.predicts_tokens
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from plumbline import UserError
 SIZES = {"width": 16, "heads": 4, "mlp_size": 24, "patch_size": 2}
 # These programs run once: compiling them well takes longer than running them badly.
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 0}
-NO_REGULARIZATION = Regularization.of_call(training=False, key=None)
+NO_REGULARIZATION = Regularization.from_arguments(training=False, key=None)
 
 
 def dense(weights, values):

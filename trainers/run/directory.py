@@ -27,7 +27,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from data import Dataset, Features, Kept
+from data import Dataset, Features, RunAssets
 from data.row_lists import RowLists
 from plumbline import UserError, provenance
 from plumbline.files import replaced, write_text
@@ -198,11 +198,11 @@ class RunDirectory:
         """What an example of the run is."""
         return Features.from_json(self._read("features.json"))
 
-    def kept(self) -> Kept:
+    def assets(self) -> RunAssets:
         """What the run keeps of its data, so that it needs no other files beside them."""
         chosen = self.config().data
         lists = RowLists.load(self.path / "rows.npz") if chosen.drop or chosen.weights else RowLists()
-        return Kept(tokenizer=self.features().tokenizer, row_lists=lists)
+        return RunAssets(tokenizer=self.features().tokenizer, row_lists=lists)
 
     def fitted(self) -> dict[str, np.ndarray]:
         """The arrays fitted on the training rows."""

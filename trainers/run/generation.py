@@ -45,8 +45,8 @@ def written(
     outputs = make_outputs(run.program)
 
     @functools.partial(jax.jit, static_argnames="count")
-    def continued(state, tokens, key, count):
-        return generation.continued(
+    def generate_tokens(state, tokens, key, count):
+        return generation.generate_tokens(
             functools.partial(outputs, state),
             tokens,
             length=features.shape[0],
@@ -56,7 +56,7 @@ def written(
             key=key,
         )
 
-    new = continued(run.state, jnp.asarray(tokens[-features.shape[0] :]), jax.random.key(seed), num_tokens)
+    new = generate_tokens(run.state, jnp.asarray(tokens[-features.shape[0] :]), jax.random.key(seed), num_tokens)
     whole = tokenizer.decode(np.concatenate([tokens, np.asarray(new)]))
     # A tokenizer may not give the prompt back as it was.
     return prompt + whole[len(tokenizer.decode(tokens)) :]

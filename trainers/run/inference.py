@@ -103,7 +103,7 @@ class FinishedRun:
         self._mesh = _mesh_for(self.config)
         restored = restore(directory, self._mesh, checkpoint)
         self.program, self.step, self.state = restored.program, restored.step, restored.state
-        self._shardings, self._fingerprint, self._kept = restored.shardings, restored.fingerprint, directory.kept()
+        self._shardings, self._fingerprint, self._assets = restored.shardings, restored.fingerprint, directory.assets()
         # The last batch is filled up anyway: any number of devices will do.
         parts = num_batch_shards(self._mesh)
         self._batch_size = -(-evaluation_batch_size(self.config) // parts) * parts
@@ -210,7 +210,7 @@ class FinishedRun:
         }
 
     def _split(self, name: str) -> data.Split:
-        dataset = data.load(self.config.data, seed=self.config.seed, kept=self._kept)
+        dataset = data.load(self.config.data, seed=self.config.seed, assets=self._assets)
         if dataset.fingerprint != self._fingerprint:
             raise UserError(
                 f"data.source: '{self.config.data.source}' holds other data than the run was trained on; "

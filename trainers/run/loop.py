@@ -102,7 +102,7 @@ def _prepare(
     coordination.agree({"devices of each process": jax.local_device_count()})
     mesh = training_mesh(config, devices)
     # A run that is resumed needs neither the file of its tokenizer, nor that of an audit, nor its transfer source.
-    dataset = data.load(config.data, seed=config.seed, kept=None if begins else directory.kept())
+    dataset = data.load(config.data, seed=config.seed, assets=None if begins else directory.assets())
     num_examples = len(dataset.splits["train"])
     training = build_training(config, dataset.features, fitted_arrays(dataset), num_examples=num_examples, mesh=mesh)
     if config.transfer.cache_features:

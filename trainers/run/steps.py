@@ -132,7 +132,7 @@ def _make_dispatcher(run: Run, programs: StepPrograms, at: RunState) -> Dispatch
         batch_size=training.config.train.batch_size,
         seed=training.config.seed,
         rows=local_rows(training.mesh, training.config.train.batch_size),
-        passed_over=(at.rollback["step"], at.rollback["batches"]) if at.rollback else (0, 0),
+        skipped=(at.rollback["step"], at.rollback["batches"]) if at.rollback else (0, 0),
         workers=training.config.data.workers,
     )
     return Dispatcher(

@@ -21,7 +21,7 @@ from data import Features
 from data.tokenizer import Tokenizer
 from models import lora, pretrained
 from models.interface import Model
-from models.pretrained.weights import ArrayWeights, tokenizer_beside
+from models.pretrained.weights import ArrayWeights, find_tokenizer
 from plumbline import UserError
 from trainers import settings
 from trainers.devices.mesh import data_mesh
@@ -96,7 +96,7 @@ def begin_from(config: ml_collections.ConfigDict, program: Program) -> tuple[Sta
 def _architecture(source: str) -> dict[str, object]:
     if not is_run(source):
         return pretrained.architecture(source)
-    tokenizer = tokenizer_beside(pathlib.Path(source))
+    tokenizer = find_tokenizer(pathlib.Path(source))
     return pretrained.architecture(ArrayWeights(source, RunDirectory(source).config().to_dict(), {}, tokenizer))
 
 
@@ -164,7 +164,7 @@ def _run_weights(source: str, features: Features) -> ArrayWeights:
     arrays = run.arrays
     # A head that answers something else begins fresh, as one of another shape does.
     if _answers(run.features) != _answers(features):
-        arrays = {path: array for path, array in arrays.items() if not pretrained.is_of_head(path)}
+        arrays = {path: array for path, array in arrays.items() if not pretrained.is_head(path)}
     return ArrayWeights(f"{source}, step {run.step}", run.config.to_dict(), arrays)
 
 

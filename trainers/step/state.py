@@ -179,13 +179,13 @@ def make_program(
         return model
 
     model = nnx.eval_shape(build, jax.random.key(0))
-    if model.answers_each_token and features.task != "language":
+    if model.predicts_tokens and features.task != "language":
         raise UserError(
             f"model.{config.model.name}.pooling: left empty, and as there are as many classes as tokens it means "
             f"'tokens', which is no {features.task}; name another"
         )
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-    trained_part = freezing.partition(model, params, config.transfer.freeze, also=lora.kernels(params))
+    trained_part = freezing.partition(model, params, config.transfer.freeze, also=lora.find_kernels(params))
     model.freeze(trained_part.frozen)
     graphdef, _, model_state = nnx.split(model, nnx.Param, nnx.BatchStat)
 

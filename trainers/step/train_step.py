@@ -95,7 +95,7 @@ def make_outputs(program: Program) -> Callable[[InferenceState, jax.Array], jax.
     def outputs(state: InferenceState, inputs: jax.Array) -> jax.Array:
         model = program.model(state.params, state.model_state)
         if program.reads_features:
-            return model.answers(inputs)
+            return model.apply_head(inputs)
         return model(preprocessing.apply(state.preprocessing, program.features, inputs))
 
     return outputs
@@ -171,7 +171,7 @@ def _weighted_loss(
 
     model = program.model(program.partition.merged(state.params, trained), model_state)
     if program.reads_features:
-        outputs = model.answers(inputs)
+        outputs = model.apply_head(inputs)
     else:
         rates = {name: rate(name) for name in ("dropout", "stochastic_depth")}
         outputs = model(inputs, training=True, key=model_key, **rates)

@@ -186,7 +186,7 @@ def test_classes_that_the_training_does_not_know_count_as_a_difference(tmp_path)
         ("years,height,city,label", "csv:{}", r"--reference: .*other\.csv: lacks the input column 'age'; it has years"),
         ("age,height,city,label", "csv:{}.gone", r"--reference: no such file or folder '.*gone'; check the path"),
         ("age,height,city,label", "tfds:{}", r"--reference: 'tfds:.*' is not possible; give csv:PATH, "),
-        ("age,height,city,label", "folder:{}/..", r"--reference: .* is no table; the model was trained on a table"),
+        ("age,height,city,label", "folder:{}/..", r"--reference: .* is not a table; the model was trained on a table"),
     ],
 )
 def test_a_reference_that_does_not_fit_is_refused_in_one_line(tmp_path, header, text, message):

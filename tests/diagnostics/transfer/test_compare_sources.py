@@ -275,7 +275,7 @@ def test_a_source_for_images_is_no_source_for_texts(texts):
     source = str(FIXTURES / "hf_vit")
     with pytest.raises(UserError) as error:
         compare(config_of(texts, data__target="", data__tokenizer="characters"), [source])
-    assert str(error.value).startswith(f"--source: '{source}' reads images, and data.image_size: is for images, but")
+    assert str(error.value).startswith(f"--source: '{source}' reads images, and data.image_size: needs images, but")
     assert str(error.value).endswith("holds texts; choose another source")
 
 

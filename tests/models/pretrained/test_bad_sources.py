@@ -239,7 +239,7 @@ def test_a_name_on_the_hub_without_its_package(refused, monkeypatch):
 
 
 def test_a_name_on_the_hub_without_a_network(tmp_path):
-    code = "from models.pretrained import hub; hub.downloaded('hf:google/vit-base-patch16-224')"
+    code = "from models.pretrained import hub; hub.download('hf:google/vit-base-patch16-224')"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     assert "UserError: transfer.source: could not fetch 'hf:google/vit-base-patch16-224' (" in done.stderr

@@ -23,21 +23,21 @@ def test_resizing_equals_that_of_jax(grid, method, jax_method, antialias):
     expected = jax.image.resize(table(rows, columns), (*new, 4), jax_method, antialias=antialias)
     # Inside only: at the edges JAX leaves out what lies outside, PyTorch's bilinear repeats the edge.
     inside = np.s_[1:-1, 1:-1] if jax_method == "linear" else np.s_[:, :]
-    actual = positions.resized(table(rows, columns), tuple(new), method)
+    actual = positions.resize(table(rows, columns), tuple(new), method)
     np.testing.assert_allclose(actual[inside], expected[inside], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", positions.METHODS)
 def test_what_is_constant_stays_so_and_the_own_grid_changes_nothing(method):
     constant = np.full((3, 4, 2), 0.7, np.float32)
-    np.testing.assert_allclose(positions.resized(constant, (6, 5), method), 0.7, rtol=1e-6)
-    np.testing.assert_allclose(positions.resized(table(3, 4), (3, 4), method), table(3, 4), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(positions.resize(constant, (6, 5), method), 0.7, rtol=1e-6)
+    np.testing.assert_allclose(positions.resize(table(3, 4), (3, 4), method), table(3, 4), rtol=1e-6, atol=1e-7)
 
 
 def test_bicubic_weights_are_those_of_keys_with_a_of_three_quarters():
     # From 4 to 8 points the first new one that has all its taps lies 0.25 to the right of point 1.
     impulses = np.eye(4, dtype=np.float32)[:, None, :]
-    weights = positions.resized(impulses, (8, 1), "bicubic")[3, 0]
+    weights = positions.resize(impulses, (8, 1), "bicubic")[3, 0]
     a, t = -0.75, 0.25
     expected = [
         a * (t + 1) ** 3 - 5 * a * (t + 1) ** 2 + 8 * a * (t + 1) - 4 * a,
@@ -54,7 +54,7 @@ def test_tokens_before_the_patches_keep_their_positions():
     assert grid == (3, 3)
     assert fitted.shape == (17, 4)
     np.testing.assert_array_equal(fitted[0], source[0])
-    expected = positions.resized(source[1:].reshape(3, 3, 4), (4, 4), "bicubic").reshape(16, 4)
+    expected = positions.resize(source[1:].reshape(3, 3, 4), (4, 4), "bicubic").reshape(16, 4)
     np.testing.assert_array_equal(fitted[1:], expected)
 
 

@@ -61,6 +61,6 @@ def test_what_a_run_embeds_is_what_its_head_reads(quick_run):
     run = FinishedRun(quick_run)
     split = data.load(run.config.data, seed=run.config.seed).splits["test"]
     model = run.program.model(run.state.params, run.state.model_state)
-    probabilities = jax.nn.softmax(model.answers(jnp.asarray(run.embed(split))))
+    probabilities = jax.nn.softmax(model.apply_head(jnp.asarray(run.embed(split))))
     answers = [list(answer["probabilities"].values()) for answer in run.predict_split("test")]
     np.testing.assert_allclose(probabilities, answers, atol=1e-5)

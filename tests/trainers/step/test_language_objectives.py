@@ -134,7 +134,7 @@ def test_what_is_shown_of_an_example_goes_by_its_key_alone(features):
 
 
 def test_a_tokenizer_without_a_mask_token_is_an_error():
-    chosen = tokenizer.of_characters([POEM])
+    chosen = tokenizer.make_character_tokenizer([POEM])
     features = Features(
         kind="text", shape=(8,), dtype="int32", task="language", tokenizer=chosen.content, vocabulary=chosen.vocabulary
     )
