@@ -26,8 +26,15 @@ from tests.fork_server import ForkServer
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Most of the suite's time is compilation: a program is compiled once for all tests and runs of the suite.
+jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(os.environ["PLUMBLINE_CACHE"]) / "programs"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
+
+# For programs that run once and are compared within tolerances: compiling them well takes longer than they do.
+COMPILER_OPTIONS = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 # A training of seconds: a multilayer perceptron on the digits.
 QUICK = (

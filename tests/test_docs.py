@@ -77,7 +77,9 @@ def test_pages_name_commands_and_configs_that_exist(page):
 
 def test_measured_figures_of_the_readme_stand_in_the_headers_of_their_configs():
     readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `(\w+\.py)` \| \S+ \| ([\d.]+) \| ([\d.]+) to ([\d.]+) \| ([^|]+) \|$", readme, re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+\.py)` \| \S+ \| ([\d.]+) \| ([\d.]+) to ([\d.]+) \| ([^|]+) \|$", readme, re.MULTILINE
+    )
     assert len(rows) == 7
     for name, *figures, time in rows:
         header = (CHECKOUT / "configs" / name).read_text(encoding="utf-8").split('"""')[1]

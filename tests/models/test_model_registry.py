@@ -13,9 +13,7 @@ from flax import nnx
 from configs.defaults import get_config
 from models import REGISTRY, as_function, build
 from plumbline import UserError
-
-# These programs run once: compiling them well takes longer than running them badly.
-COMPILER_OPTIONS = {"xla_backend_optimization_level": 0}
+from tests.conftest import COMPILER_OPTIONS
 
 BATCH_SIZE = 6
 NUM_OUTPUTS = 3

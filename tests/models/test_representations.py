@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from models.regularization import Regularization
+from tests.conftest import COMPILER_OPTIONS
 
-COMPILER_OPTIONS = {"xla_backend_optimization_level": 0}
 VIT = {"width": 16, "heads": 4, "mlp_size": 24, "patch_size": 2, "depth": 3}
 CONVNEXT = {"patch_size": 2, "depths": (1, 1, 2, 1), "widths": (8, 10, 12, 16)}
 NO_REGULARIZATION = Regularization.from_arguments(training=False, key=None)

@@ -11,9 +11,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from models.resnet import BasicBlock, Bottleneck, ConvolutionAndNorm, num_groups
 from plumbline import UserError
+from tests.conftest import COMPILER_OPTIONS
 
-# These programs run once: compiling them well takes longer than running them badly.
-COMPILER_OPTIONS = {"xla_backend_optimization_level": 0}
 STRIDED_STAGES = (1, 2, 3)
 
 

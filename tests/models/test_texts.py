@@ -7,10 +7,10 @@ import pytest
 from flax import nnx
 
 from plumbline import UserError
+from tests.conftest import COMPILER_OPTIONS
 
 SIZES = {"width": 16, "depth": 2, "heads": 2, "mlp_size": 24}
 VOCABULARY = 11
-COMPILER_OPTIONS = {"xla_backend_optimization_level": 0}
 TEXTS = jnp.asarray([[3, 1, 4, 1, 5, 9], [2, 6, 5, -1, -1, -1]], jnp.int32)
 
 

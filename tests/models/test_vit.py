@@ -17,10 +17,9 @@ from models.remat import REMAT
 from models.transformer import Block, Sizes
 from models.vit import sincos2d
 from plumbline import UserError
+from tests.conftest import COMPILER_OPTIONS
 
 SIZES = {"width": 16, "heads": 4, "mlp_size": 24, "patch_size": 2}
-# These programs run once: compiling them well takes longer than running them badly.
-COMPILER_OPTIONS = {"xla_backend_optimization_level": 0}
 NO_REGULARIZATION = Regularization.from_arguments(training=False, key=None)
 
 

@@ -10,9 +10,7 @@ from safetensors.numpy import save_file
 
 from configs.defaults import get_config
 from models import build, pretrained
-
-# These programs run once: compiling them well takes longer than running them badly.
-COMPILER_OPTIONS = {"xla_backend_optimization_level": 0}
+from tests.conftest import COMPILER_OPTIONS
 
 
 def laid_over(fresh, start):
