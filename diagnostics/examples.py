@@ -1,4 +1,4 @@
-"""All examples of a set, in whatever split they are, read block by block."""
+"""All examples of a set, whatever split they are in, read block by block."""
 
 import dataclasses
 import functools
@@ -23,9 +23,9 @@ class Examples:
     Attributes:
       features: what one example is.
       splits: "train", "test" and, if the config asks for one, "validation"; in the order of the positions.
-      parts: of each split, the fingerprint of the part of the source that its rows are of.
-      fingerprint: of all files and sets that were used.
-      row_lists: which rows of them were left out, or count less.
+      parts: for each split, the fingerprint of the part of the source that holds its rows.
+      fingerprint: of all files and sets that were read.
+      row_lists: rows that were left out or have a smaller weight.
     """
 
     features: Features
@@ -55,53 +55,60 @@ class Examples:
 
     @functools.cached_property
     def split(self) -> np.ndarray:
-        """(N,) of the name of the split that each is in."""
+        """(N,) the name of the split of each example."""
         return np.concatenate([np.full(len(split), name, "<U10") for name, split in self.splits.items()])
 
+    @functools.cached_property
+    def decodable(self) -> np.ndarray:
+        """(N,) bool, which images can be decoded; True for examples that are not images."""
+        starts = range(0, len(self), _BLOCK)
+        parts = [self.sound(np.arange(start, min(start + _BLOCK, len(self)))) for start in starts]
+        return np.concatenate(parts or [np.ones(0, bool)])
+
     def positions(self, name: str) -> np.ndarray:
-        """(n,) int64 of the examples of a split; none where there is no such split."""
+        """Returns the positions (n,) int64 of a split; none if there is no such split."""
         return np.flatnonzero(self.split == name)
 
     def read(self, positions: np.ndarray) -> np.ndarray:
-        """Raw inputs (n, *features.shape) at `positions` (n,), in any order; images that are corrupt are zeros."""
+        """Reads raw inputs (n, *features.shape) at `positions` (n,), in any order; corrupt images are zeros."""
         inputs = np.zeros((len(positions), *self.features.shape), self.features.dtype)
         for split, chosen, own in self._by_split(positions):
             inputs[chosen] = split.reader.read(own)[0]
         return inputs
 
     def sound(self, positions: np.ndarray) -> np.ndarray:
-        """Which of the images at `positions` (n,) could be decoded (n,) bool; all that are no images."""
+        """Returns which images at `positions` (n,) can be decoded (n,) bool; True for examples that are not images."""
         sound = np.ones(len(positions), bool)
         if self.features.kind == "image":
             for split, chosen, own in self._by_split(positions):
-                # A cache has zeros for them, and its split the weight 0.
+                # A cache holds zeros for corrupt images, and its split gives them weight 0.
                 sound[chosen] = (split.weights[own] > 0) if split.in_memory else split.reader.read(own)[1]
         return sound
 
     def blocks(self, positions: np.ndarray, size: int = _BLOCK) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The examples at `positions` (n,) in parts of `size`: their positions, and their raw inputs."""
+        """Reads the examples at `positions` (n,) in blocks of `size`: positions and raw inputs."""
         for start in range(0, len(positions), size):
             own = positions[start : start + size]
             yield own, self.read(own)
 
     def text(self, position: int) -> str:
-        """The text of an example that is one."""
+        """Returns the text of an example of texts."""
         (split, _, own) = next(self._by_split(np.array([position])))
         return split.reader.text(int(own[0]))
 
     def encoded(self, position: int) -> bytes | None:
-        """The image file of an example, before it is brought to the set's size; None where it is not at hand."""
+        """Returns the image file of an example, before resizing; None if it is not available."""
         (split, _, own) = next(self._by_split(np.array([position])))
         encoded = getattr(split.reader, "encoded", None)
         return encoded(int(own[0])) if encoded else None
 
     def name(self, position: int) -> str:
-        """What the user knows an example by: its split, and its file or row there."""
+        """Returns what the user knows an example by: its split, and its file or row there."""
         (split, _, own) = next(self._by_split(np.array([position])))
         return f"{self.split[position]}: {split.reader.name(int(own[0]))}"
 
     def _by_split(self, positions: np.ndarray) -> Iterator[tuple[Split, np.ndarray, np.ndarray]]:
-        """For each split that has some: which of the positions (n,) bool, and where in the split they are."""
+        """For each split among them: which of the positions (n,) bool, and where in the split they are."""
         start = 0
         for split in self.splits.values():
             chosen = (positions >= start) & (positions < start + len(split))
@@ -111,7 +118,7 @@ class Examples:
 
 
 def open_examples(config: ml_collections.ConfigDict, *, seed: int, assets: RunAssets | None = None) -> Examples:
-    """Opens a set; nothing is read before it is asked for, unless it fits in memory.
+    """Opens a set. Nothing is read before it is needed, unless the set fits in memory.
 
     Args:
       config: `config.data`.
@@ -119,7 +126,7 @@ def open_examples(config: ml_collections.ConfigDict, *, seed: int, assets: RunAs
       assets: files stored by a run on the same data, used in place of those that the config names.
 
     Raises:
-      UserError: as `data.dataset.load`, or the set is one text.
+      UserError: as in `data.dataset.load`, or the set is one text for language modelling.
     """
     dataset = load(config, seed=seed, assets=assets)
     if dataset.features.task == "language":

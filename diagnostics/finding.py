@@ -1,4 +1,4 @@
-"""What a diagnostic finds: how grave it is, how much of it there is, where it shows, and what can be done about it."""
+"""What a diagnostic reports: how severe it is, the figures, the evidence, and what can be done about it."""
 
 import dataclasses
 import math
@@ -7,22 +7,32 @@ from typing import Any
 
 import numpy as np
 
+from diagnostics.severity import SEVERITIES, Severity
 from diagnostics.statistics import Interval
 
-CHALLENGES = ("data quality", "data quantity", "fit", "remedies")
-SEVERITIES = ("high", "medium", "low", "none", "unknown")
-"""From what spoils the training or its evaluation, over what costs some of it and what is good to know, to what was
-looked for and not found; "unknown" is said by a diagnostic that cannot judge."""
+CHALLENGES = (
+    "data quality",
+    "data quantity",
+    "fit",
+    "tuning",
+    "cost",
+    "interpretability",
+    "fairness",
+    "transfer",
+    "deployment",
+    "remedies",
+)
+"""The subjects of findings, in the order in which a report shows them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measure:
-    """A figure, with its interval where it has one.
+    """A figure, with its interval if it has one.
 
     Attributes:
       name: what is measured, such as "training rows with an exact copy".
-      value: of it.
-      low: lower bound of the 95 % interval; nan where there is none.
+      value: the estimate.
+      low: lower bound of the 95 % interval; nan without an interval.
       high: upper bound, likewise.
       kind: "count", "share" (0 to 1), "p-value" or "number".
     """
@@ -35,20 +45,20 @@ class Measure:
 
     @classmethod
     def of(cls, name: str, interval: Interval, kind: str = "number") -> "Measure":
-        """The figure of an interval of `diagnostics.statistics`."""
+        """Makes a figure of an interval of `diagnostics.statistics`."""
         value, low, high = map(float, interval)
         return cls(name=name, value=value, low=low, high=high, kind=kind)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Rows:
-    """Examples that show it, the worst first.
+    """Examples as evidence, the worst first.
 
     Attributes:
       title: what they are.
-      clusters: positions in the `Examples`; those of one entry belong together, as the copies of one row do.
+      clusters: positions in the `Examples`; those of one entry belong together, such as the copies of one row.
       notes: a few words on each cluster, such as the distance of a pair; () for none.
-      total: clusters that were found; these may be the first of many.
+      total: number of clusters found, of which these are the first.
     """
 
     title: str
@@ -64,7 +74,7 @@ class Table:
     Attributes:
       title: what they are.
       header: names of the columns.
-      rows: of as many cells: texts or numbers.
+      rows: a text or number for each column.
     """
 
     title: str
@@ -74,13 +84,13 @@ class Table:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Histogram:
-    """How values are spread.
+    """A histogram of one or several sets of values.
 
     Attributes:
-      title: what they are.
+      title: what the values are.
       label: of the axis, with the unit.
-      values: by the name of what they are of, such as a split: (n,) each.
-      marks: thresholds, by name.
+      values: (n,) for each name, such as that of a split.
+      marks: positions of vertical lines, such as thresholds, by name.
     """
 
     title: str
@@ -113,11 +123,11 @@ Evidence = Rows | Table | Histogram | Curves
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Remedy:
-    """What can be done, so that it can be tried and measured.
+    """A change that may help, in a form that can be applied and measured.
 
     Attributes:
-      text: in words.
-      overrides: of the config, by the path of the field; empty where it takes more than a config.
+      text: the change in words.
+      overrides: config fields and their new values; empty if no config can make the change.
     """
 
     text: str
@@ -126,26 +136,25 @@ class Remedy:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Finding:
-    """What a diagnostic has to say on one question.
+    """The answer of a diagnostic to one question.
 
     Attributes:
-      name: of the question, such as "exact_duplicates"; one finding of each name in an audit.
+      name: of the question, such as "exact_duplicates"; an audit has one finding of each name.
       challenge: one of `CHALLENGES`.
       severity: one of `SEVERITIES`.
       message: the answer in a sentence or two, with the figures that matter.
-      measures: the figures; the first is the one that the severity hangs on.
-      evidence: where it shows.
-      remedies: what can be done; the likeliest first.
-      drop: positions in the `Examples`, sorted, which a training is better off without; `data.drop` takes them by the
-        finding's name.
-      weights: (N,) float32 of each of the N examples, from 0 to 1, which `data.weights` takes by the finding's name;
-        None for none.
-      spoiled: positions of test rows that say nothing any more, as there are copies that are trained on; None for none.
+      measures: the figures; the severity depends on the first.
+      evidence: examples, tables and curves that support the answer.
+      remedies: what can be done, the most promising first.
+      drop: sorted positions in the `Examples` that a training may be better off without, or None; `data.drop` takes
+        them by the finding's name.
+      weights: (N,) float32 for the N examples, from 0 to 1, or None; `data.weights` takes them by the finding's name.
+      spoiled: positions of test rows that measure nothing any more, such as copies of training rows; or None.
     """
 
     name: str
     challenge: str
-    severity: str
+    severity: Severity
     message: str
     measures: tuple[Measure, ...] = ()
     evidence: tuple[Evidence, ...] = ()
@@ -155,21 +164,65 @@ class Finding:
     spoiled: np.ndarray | None = None
 
     def __post_init__(self):
-        if self.challenge not in CHALLENGES or self.severity not in SEVERITIES:
-            raise ValueError(f"{self.name}: '{self.challenge}', '{self.severity}'")
+        if self.challenge not in CHALLENGES:
+            raise ValueError(f"{self.name}: unknown challenge '{self.challenge}'; known: {', '.join(CHALLENGES)}")
+        if self.severity not in SEVERITIES:
+            raise ValueError(f"{self.name}: unknown severity '{self.severity}'; known: {', '.join(SEVERITIES)}")
 
 
-def cannot_judge(name: str, challenge: str, reason: str) -> Finding:
-    """The finding of a diagnostic that cannot judge.
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A question that a diagnostic answers with one finding.
+
+    Attributes:
+      name: of the finding; unique in an audit.
+      challenge: one of `CHALLENGES`.
+    """
+
+    name: str
+    challenge: str
+
+    def none(self, message: str, **fields: Any) -> Finding:
+        """Reports that nothing was found.
+
+        Args:
+          message: what was looked at, in a sentence.
+          **fields: further fields of the finding, such as measures.
+        """
+        return Finding(name=self.name, challenge=self.challenge, severity="none", message=message, **fields)
+
+    def found(self, severity: Severity, message: str, **fields: Any) -> Finding:
+        """Reports what was found.
+
+        Args:
+          severity: one of `SEVERITIES`.
+          message: what was found, in a sentence or two.
+          **fields: further fields of the finding, such as measures and evidence.
+        """
+        return Finding(name=self.name, challenge=self.challenge, severity=severity, message=message, **fields)
+
+    def cannot_tell(self, reason: str, **fields: Any) -> Finding:
+        """Reports that the question cannot be answered.
+
+        Args:
+          reason: why not, as a clause: "the set has no groups".
+          **fields: further fields of the finding.
+        """
+        message = f"Cannot tell: {reason.rstrip('.')}."
+        return Finding(name=self.name, challenge=self.challenge, severity="unknown", message=message, **fields)
+
+
+def drop_remedy(finding: str, drop: np.ndarray, text: str) -> tuple[Remedy, ...]:
+    """Returns the remedy that leaves out the rows a finding names, or () if it names none.
 
     Args:
-      name: of the question.
-      challenge: one of `CHALLENGES`.
-      reason: why not, as a clause: "the set has no groups".
+      finding: its name.
+      drop: (n,) positions.
+      text: the remedy in words.
     """
-    return Finding(name=name, challenge=challenge, severity="unknown", message=f"Cannot judge: {reason}.")
+    return (Remedy(text=text, overrides={"data.drop": f"findings:{finding}"}),) if len(drop) else ()
 
 
 def worst_first(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings by severity; of those alike in the order given."""
+    """Sorts findings by severity; those of one severity keep their order."""
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))

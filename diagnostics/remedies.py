@@ -1,4 +1,4 @@
-"""Remedies that are tried: trainings with each against trainings without, on the same seeds and the same test rows."""
+"""Tries remedies: trainings with each of them against trainings without, on the same seeds and test rows."""
 
 import dataclasses
 import json
@@ -9,32 +9,33 @@ import ml_collections
 import numpy as np
 
 from data.pool import Pool
-from diagnostics import ablation
+from diagnostics import ablation, phrases
 from diagnostics.ablation import BASELINE
-from diagnostics.finding import Finding, Measure, Remedy, Table
+from diagnostics.finding import Finding, Measure, Question, Remedy, Table
+from diagnostics.statistics import bonferroni
 from plumbline import UserError, counted
 from trainers.populations.members import Member, Outcome, check_shared
 from trainers.settings import FIELDS, override
 
-NAME = "tried_remedies"
-"""Of the finding that says what became of them."""
+QUESTION = Question("tried_remedies", "remedies")
+"""Which remedies help."""
 
-# Findings of these were looked for and not found, or cannot be judged: there is nothing to mend.
+# Severities of findings that need no remedy.
 _NOT_FOUND = ("none", "unknown")
 _ROWS = ("data.drop", "data.weights")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Trial:
-    """A remedy that is tried.
+    """A remedy to try.
 
     Attributes:
-      name: of its overrides, as text; unique.
-      findings: names of those that propose it.
-      remedy: itself.
-      overrides: of its trainings, without those of data.
-      data: overrides that other inputs come of, such as columns that are left out.
-      drop: positions that it does not train on.
+      name: its overrides as text; unique.
+      findings: names of the findings that propose it.
+      remedy: the remedy.
+      overrides: of its trainings, without those that change the inputs.
+      data: overrides that change the inputs, such as columns that are left out.
+      drop: positions that are not trained on.
       weights: (N,) factors on the weights of rows; None for none.
     """
 
@@ -49,13 +50,13 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """The trainings of some trials, which share a pool; the baseline is among those of the first plan.
+    """The trainings of trials that share a pool. The first plan has those of the baseline as well.
 
     Attributes:
-      key: `pool_key` of their overrides of data.
+      key: `pool_key` of the trials.
       config: of the population.
       pool: of the population.
-      members: of it.
+      members: of the population.
     """
 
     key: str
@@ -67,7 +68,7 @@ class Plan:
 def choose(
     findings: Sequence[Finding], config: ml_collections.ConfigDict, names: Collection[str] = ()
 ) -> tuple[list[Trial], dict[str, str]]:
-    """The remedies that can be tried, each once, and why the others cannot.
+    """Chooses the remedies that can be tried.
 
     Args:
       findings: of an audit.
@@ -75,7 +76,7 @@ def choose(
       names: of the findings whose remedies are tried; () for all.
 
     Returns:
-      The trials, and by the text of the overrides of each remedy that cannot be tried why not.
+      The trials, each remedy once; and for each remedy that cannot be tried, by the text of its overrides, the reason.
     """
     found: dict[str, Trial] = {}
     refused: dict[str, str] = {}
@@ -98,7 +99,7 @@ def choose(
 
 
 def clean_rows(pool: Pool, findings: Sequence[Finding]) -> np.ndarray:
-    """Positions (m,) of the test rows that no finding says are spoiled, as by a copy in the training rows.
+    """Returns positions (m,) of the test rows that are not spoiled, such as by a copy in the training rows.
 
     Raises:
       UserError: none is left.
@@ -106,25 +107,25 @@ def clean_rows(pool: Pool, findings: Sequence[Finding]) -> np.ndarray:
     spoiled = [finding.spoiled for finding in findings if finding.spoiled is not None]
     rows = np.setdiff1d(pool.splits["test"], np.concatenate([np.zeros(0, np.int64), *spoiled]))
     if not len(rows):
-        raise UserError("no test row is without a copy in the training rows, so there is nothing to judge by")
+        raise UserError("all test rows have a copy in the training rows, so there is nothing to judge by")
     return rows
 
 
-def plans(
+def make_plans(
     config: ml_collections.ConfigDict,
     pools: Mapping[str, Pool],
     trials: Sequence[Trial],
     seeds: Sequence[int],
     held_out: np.ndarray,
 ) -> list[Plan]:
-    """All trainings: of the baseline and of each trial, a training for each seed; none where nothing is tried.
+    """Plans a training of the baseline and of each trial for each seed; none if there are no trials.
 
     Args:
       config: of the trainings without remedy.
-      pools: by `pool_key` of their overrides of data; that without any is under `pool_key({})`.
-      trials: that are tried.
+      pools: by the `pool_key` of their overrides; `pool_key({})` is the one without any.
+      trials: to make.
       seeds: of each.
-      held_out: (m,) positions that they are judged on.
+      held_out: (m,) positions to judge on.
     """
     found = []
     for key, pool in pools.items() if trials else ():
@@ -139,11 +140,11 @@ def plans(
 
 
 def pool_key(data: Mapping[str, Any]) -> str:
-    """The same for trials that share their inputs."""
+    """Returns the same key for trials that share their inputs."""
     return json.dumps(sorted(data.items()))
 
 
-def finding(
+def report(
     trials: Sequence[Trial],
     refused: Mapping[str, str],
     seeds: Sequence[int],
@@ -153,85 +154,77 @@ def finding(
     higher_is_better: bool,
     num_rows: int,
 ) -> Finding:
-    """What became of the trials.
+    """Reports which remedies help.
 
-    Each is kept or rejected by a t-interval of the differences from the baseline, seed by seed. The intervals are
-    widened so that of useless remedies, however many are tried, one is kept in at most one audit of twenty
-    (Bonferroni).
+    A remedy is kept or rejected by a t-interval of the differences from the baseline, seed by seed. The intervals are
+    widened (Bonferroni), so that at most one audit of twenty keeps a useless remedy, however many are tried.
 
     Args:
-      trials: that were tried.
-      refused: what could not be tried, and why.
-      seeds: of each.
+      trials: that were made.
+      refused: remedies that could not be tried, and the reasons.
+      seeds: of each trial.
       outcomes: of all members of the plans.
-      metric: that they are judged by.
+      metric: to judge by.
       higher_is_better: its direction.
-      num_rows: that they were judged on.
+      num_rows: number of rows they were judged on.
     """
-    untried = Table(title="Not tried", header=("remedy", "why"), rows=tuple(refused.items()))
+    untried = (Table(title="Not tried", header=("remedy", "why"), rows=tuple(refused.items())),) if refused else ()
     if not trials:
-        evidence = (untried,) if refused else ()
-        return Finding(
-            name=NAME, challenge="remedies", severity="none", message="No remedy can be tried.", evidence=evidence
-        )
+        return QUESTION.none("No remedy can be tried.", evidence=untried)
     variants = {BASELINE: {}} | {trial.name: dict(trial.remedy.overrides) for trial in trials}
-    confidence = 1 - 0.05 / len(trials)
+    confidence = bonferroni(len(trials))
     rows = ablation.rows(variants, seeds, outcomes, metric, higher_is_better=higher_is_better, confidence=confidence)
     kept = [trial for trial, row in zip(trials, rows[1:], strict=True) if row.verdict == "better"]
     worse = sum(row.verdict == "worse" for row in rows[1:])
     proposed_by = {trial.name: ", ".join(trial.findings) for trial in trials}
     table = Table(
-        title=f"Remedies on {counted(len(seeds), 'seed')}, judged on {counted(num_rows, 'test row')}; of differences "
-        f"the {100 * confidence:.3g} % interval",
+        title=f"Remedies on {counted(len(seeds), 'seed')}, judged on {counted(num_rows, 'test row')}, with "
+        f"{100 * confidence:.3g} % intervals of the differences",
         header=("remedy", "proposed by", metric, "difference", "from", "to", "verdict"),
         rows=tuple(_cells(row, proposed_by.get(row.name, "")) for row in rows),
     )
-    # Without bounds, which are of another width than those of all other measures; the table has them.
+    # Without bounds, as measures have 95 % intervals; the table has the bounds.
     gains = [
         Measure(name=f"{row.changes}: change of {metric}", value=row.difference[0] if row.difference else np.nan)
         for row in rows[1:]
     ]
-    better = f", as {metric} is better with {'it' if len(kept) == 1 else 'them'}," if kept else ""
-    message = (
-        f"{len(trials)} remed{'y' if len(trials) == 1 else 'ies'} tried: {len(kept)} kept{better} and "
-        f"{len(trials) - len(kept)} rejected{f', {worse} of which did harm' if worse else ''}."
-    )
-    return Finding(
-        name=NAME,
-        challenge="remedies",
-        severity="medium" if kept else "none",
-        message=message,
+    better = f", as {metric} is better with {phrases.choose(len(kept), 'it', 'them')}," if kept else ""
+    harmful = f", {worse} of which did harm" if worse else ""
+    return QUESTION.found(
+        "medium" if kept else "none",
+        f"{len(trials)} {phrases.choose(len(trials), 'remedy', 'remedies')} tried: {len(kept)} kept{better} and "
+        f"{len(trials) - len(kept)} rejected{harmful}.",
         measures=(Measure(name="remedies kept", value=len(kept), kind="count"), *gains),
-        evidence=(table, untried) if refused else (table,),
+        evidence=(table, *untried),
         remedies=tuple(Remedy(text=trial.remedy.text, overrides=trial.remedy.overrides) for trial in kept),
     )
 
 
 def with_verdicts(findings: Sequence[Finding], tried: Finding) -> list[Finding]:
-    """The findings, whose remedies say what became of them where they were tried.
+    """Adds the verdicts to the remedies that were tried.
 
     Args:
       findings: that propose them.
-      tried: what `finding` gave.
+      tried: result of `report`.
     """
     verdicts = {row[0]: row[-1] for evidence in tried.evidence for row in evidence.rows if len(row) > 2}
 
-    def told(remedy: Remedy) -> Remedy:
+    def add_verdict(remedy: Remedy) -> Remedy:
         verdict = verdicts.get(ablation.changes(remedy.overrides))
         return dataclasses.replace(remedy, text=f"{remedy.text} Tried: {verdict}.") if verdict else remedy
 
-    return [dataclasses.replace(each, remedies=tuple(map(told, each.remedies))) for each in findings]
+    return [dataclasses.replace(each, remedies=tuple(map(add_verdict, each.remedies))) for each in findings]
 
 
 def _trial(name: str, finding: Finding, remedy: Remedy, config: ml_collections.ConfigDict) -> Trial:
-    """Raises `UserError` where it cannot be tried."""
+    """Raises `UserError` if it cannot be tried."""
     for path in remedy.overrides:
         if path in FIELDS and FIELDS[path].defines_test:
-            raise UserError(f"{path} changes what is judged; compare by eye")
+            raise UserError(f"{path} changes the test or the task; compare the two yourself")
         if path == "data.examples_per_class":
-            raise UserError("it makes trials of other changes faster, not the model better")
+            raise UserError("it makes trials of changes faster, not the model better")
     if finding.spoiled is not None and "data.drop" in remedy.overrides:
-        raise UserError("it makes the test honest, which no score of the test can show; take it")
+        raise UserError("it makes the test valid, which no test score can show; apply it")
     data = {path: value for path, value in remedy.overrides.items() if path.startswith("data.") and path not in _ROWS}
     data.pop("data.class_weights", None)
     rest = {path: value for path, value in remedy.overrides.items() if path not in {*data, *_ROWS}}
@@ -249,7 +242,7 @@ def _trial(name: str, finding: Finding, remedy: Remedy, config: ml_collections.C
 
 
 def _with_rows(pool: Pool, trial: Trial) -> tuple[Pool, Mapping[str, np.ndarray]]:
-    """The pool, with copies of the rows that count less at its end, and the splits with which the trial is trained."""
+    """Appends copies of the rows with smaller weights to the pool, and returns it with the splits of the trial."""
     splits = {name: np.setdiff1d(rows, trial.drop) for name, rows in pool.splits.items()}
     if trial.weights is None:
         return pool, splits

@@ -26,14 +26,14 @@ def apply(
     count: int,
     directory: pathlib.Path,
 ) -> Finding:
-    """What became of the remedies.
+    """Tries remedies and reports which of them help.
 
     Args:
       config: of the trainings without remedy.
       findings: of the audit.
-      names: of those whose remedies are tried; () for all.
-      count: trainings with each.
-      directory: of the audit, in which trainings that are stopped are kept to go on with.
+      names: of the findings whose remedies are tried; () for all.
+      count: trainings with each remedy.
+      directory: of the audit, in which interrupted trainings are kept.
 
     Raises:
       UserError: there is nothing to judge by, or the set cannot be trained on.
@@ -47,7 +47,7 @@ def apply(
             try:
                 pools[key] = load_pool(override(config, trial.data).data, seed=config.seed)
             except UserError as error:
-                # Such as one that leaves no column.
+                # Such as a remedy that leaves no column.
                 refused[trial.name] = str(error)
                 trials.remove(trial)
     pool = pools[remedies.pool_key({})]
@@ -55,15 +55,15 @@ def apply(
     seeds = range(config.seed, config.seed + count)
     held_out = remedies.clean_rows(pool, findings)
     outcomes = {}
-    for plan in remedies.plans(config, pools, trials, seeds, held_out):
-        # What earlier calls tried, on other rows or inputs, stays there.
+    for plan in remedies.make_plans(config, pools, trials, seeds, held_out):
+        # Trials of earlier calls, on other rows or inputs, stay there.
         name = hashlib.sha256(f"{plan.key} {plan.pool.fingerprint}".encode()).hexdigest()[:16]
         population = Population(plan.config, plan.pool, directory=directory / _FOLDER / name)
         outcomes |= population.train(plan.members)
     objective = objectives.build(
         config.objective.name, pool.features, calibration_bins=config.evaluation.calibration_bins
     )
-    return remedies.finding(
+    return remedies.report(
         trials,
         refused,
         seeds,
@@ -74,6 +74,6 @@ def apply(
     )
 
 
-def forget(directory: pathlib.Path) -> None:
-    """Deletes the trainings of an earlier audit."""
+def delete(directory: pathlib.Path) -> None:
+    """Deletes the trials of an earlier audit."""
     shutil.rmtree(directory / _FOLDER, ignore_errors=True)

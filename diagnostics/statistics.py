@@ -1,6 +1,6 @@
-"""Intervals of measured figures: means over seeds or folds, paired differences, shares, and means over clusters.
+"""Intervals and corrections: means over seeds or folds, differences, shares, clusters, AUC, and many p-values.
 
-Every function returns (estimate, low, high). Bounds that cannot be had, as of a single value, are nan.
+Every interval is (estimate, low, high). Bounds that cannot be computed, as for a single value, are nan.
 """
 
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ import numpy as np
 from scipy import stats
 
 Interval = tuple[float, float, float]
-"""The estimate, and the bounds that contain the true value in `confidence` of cases."""
+"""The estimate, and the bounds that contain the true value in a share `confidence` of cases."""
 Values = Sequence[float] | np.ndarray
 
 
 def mean_interval(values: Values, confidence: float = 0.95, *, overlap: float = 0.0) -> Interval:
-    """The mean of independent values with Student's t-interval; or of folds, whose training rows overlap.
+    """Computes a mean with Student's t-interval, of independent values or of folds whose training rows overlap.
 
-    Models of different folds are trained on rows they share, so their figures are alike and the plain interval is too
-    narrow. `overlap` widens it as Nadeau & Bengio 2003, section 3 (for repeated folds: Bouckaert & Frank 2004), do:
-    the variance of the mean is `s**2 * (1/n + overlap)`.
+    Models of different folds share training rows, so their figures are correlated and the plain interval is too narrow.
+    `overlap` widens it: the variance of the mean is `s**2 * (1/n + overlap)` (Nadeau & Bengio 2003, section 3; for
+    repeated folds Bouckaert & Frank 2004).
 
     Args:
       values: (n,).
@@ -26,7 +26,7 @@ def mean_interval(values: Values, confidence: float = 0.95, *, overlap: float = 
       overlap: held-out rows over training rows of a fold, 1 / (K - 1) for K folds; 0 for independent values.
 
     Returns:
-      Mean, low, high; nan bounds for a single value, all nan for none.
+      Mean, low, high. The bounds are nan for a single value; all three are nan for none.
     """
     values = np.asarray(values, np.float64)
     if not len(values):
@@ -39,16 +39,16 @@ def mean_interval(values: Values, confidence: float = 0.95, *, overlap: float = 
 
 
 def paired_difference(values: Values, baseline: Values, confidence: float = 0.95, *, overlap: float = 0.0) -> Interval:
-    """The mean of `values - baseline` with its t-interval; what the pairs have in common cancels out.
+    """Computes the mean of `values - baseline` with its t-interval; effects that pairs share cancel out.
 
     Args:
       values: (n,), one for each seed or fold.
-      baseline: (n,), of the same seeds or folds in the same order.
+      baseline: (n,), for the same seeds or folds in the same order.
       confidence: of the interval.
       overlap: as in `mean_interval`.
 
     Raises:
-      ValueError: there are more of one than of the other.
+      ValueError: the lengths differ.
     """
     if len(values) != len(baseline):
         raise ValueError(f"{len(values)} values cannot be paired with {len(baseline)}")
@@ -56,11 +56,11 @@ def paired_difference(values: Values, baseline: Values, confidence: float = 0.95
 
 
 def wilson_interval(successes: float, count: int, confidence: float = 0.95) -> Interval:
-    """A share of independent rows with its score interval (Wilson 1927), which holds near 0 and 1 as well.
+    """Computes a share of independent rows with its score interval (Wilson 1927), which also holds near 0 and 1.
 
     Args:
-      successes: rows that are right; a fraction where it is a mean over seeds.
-      count: rows.
+      successes: number of successes; a fraction if it is a mean over seeds.
+      count: number of rows.
       confidence: of the interval.
 
     Returns:
@@ -69,17 +69,17 @@ def wilson_interval(successes: float, count: int, confidence: float = 0.95) -> I
     if not count:
         return (np.nan, np.nan, np.nan)
     share, z = successes / count, stats.norm.ppf((1 + confidence) / 2)
-    spread = 1 + z**2 / count
-    centre = (share + z**2 / (2 * count)) / spread
-    half = z / spread * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    scale = 1 + z**2 / count
+    centre = (share + z**2 / (2 * count)) / scale
+    half = z / scale * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
     return (share, float(max(0.0, centre - half)), float(min(1.0, centre + half)))
 
 
 def clustered_interval(values: Values, clusters: np.ndarray, weights: Values, confidence: float = 0.95) -> Interval:
-    """The weighted mean over rows that come in clusters, with an interval by the spread between clusters.
+    """Computes a weighted mean of rows in clusters, with an interval from the variance between clusters.
 
-    Rows of one writer, patient or site are alike: what counts is how many of those there are, not how many rows
-    (Liang & Zeger 1986; with as many degrees of freedom as there are clusters, less one).
+    Rows of one writer, patient or site are correlated, so the number of clusters counts, not the number of rows
+    (Liang & Zeger 1986, with one degree of freedom fewer than there are clusters).
 
     Args:
       values: (n,).
@@ -104,10 +104,10 @@ def clustered_interval(values: Values, clusters: np.ndarray, weights: Values, co
 
 
 def difference_interval(value: Interval, other: Interval) -> Interval:
-    """`value - other` of two independent estimates, from their intervals.
+    """Computes `value - other` of two independent estimates from their intervals.
 
-    The bounds are those of Newcombe 1998, method 10 ("Interval estimation for the difference between independent
-    proportions"): each side is as far off as the two bounds that it hangs on, squared and added.
+    Uses method 10 of Newcombe 1998, "Interval estimation for the difference between independent proportions": the
+    distances of the two bounds that matter for each side are added in squares.
     """
     difference = value[0] - other[0]
     below = np.hypot(value[0] - value[1], other[2] - other[0])
@@ -115,12 +115,58 @@ def difference_interval(value: Interval, other: Interval) -> Interval:
     return (float(difference), float(difference - below), float(difference + above))
 
 
-def within(interval: Interval, low: float, high: float) -> Interval:
-    """An interval that goes no further than the values there can be, as of a share, 0 and 1.
+def negate(interval: Interval) -> Interval:
+    """Negates an interval: the estimate, and both bounds, which change places."""
+    return (-interval[0], -interval[2], -interval[1])
 
-    Student's t knows of no such ends; cut off there, the interval holds the true value as often as before.
+
+def nearest_to_zero(interval: Interval) -> float:
+    """Returns the bound that is nearer to zero, or 0 if the interval contains it: the effect that is certain."""
+    _, low, high = interval
+    return 0.0 if low <= 0 <= high else low if low > 0 else high
+
+
+def within(interval: Interval, low: float, high: float) -> Interval:
+    """Clips an interval to the values that are possible, such as 0 to 1 for a share.
+
+    Student's t knows no such limits; the clipped interval contains the true value as often as before.
     """
     return tuple(float(np.clip(value, low, high)) for value in interval)
+
+
+def auc_interval(scores: np.ndarray, positive: np.ndarray, confidence: float = 0.95) -> Interval:
+    """Computes the area under the ROC curve with the interval of DeLong, DeLong & Clarke-Pearson 1988.
+
+    Args:
+      scores: (n,) of independent rows.
+      positive: (n,) bool; there is at least one row of each kind.
+      confidence: of the interval.
+    """
+    ranks = stats.rankdata(scores)
+    sizes = np.count_nonzero(positive), np.count_nonzero(~positive)
+    # For each row the share of the other kind that it is ranked correctly against; ties count half.
+    placements = (
+        (ranks[positive] - stats.rankdata(scores[positive])) / sizes[1],
+        1 - (ranks[~positive] - stats.rankdata(scores[~positive])) / sizes[0],
+    )
+    auc = float(placements[0].mean())
+    error = np.sqrt(sum(each.var(ddof=1) / len(each) for each in placements)) if min(sizes) > 1 else np.nan
+    half = float(stats.norm.ppf((1 + confidence) / 2) * error)
+    return within((auc, auc - half, auc + half), 0, 1)
+
+
+def holm(p_values: Values) -> np.ndarray:
+    """Corrects p-values (k,) for their number (Holm 1979): the chance of any false alarm below a is at most a."""
+    p_values = np.asarray(p_values, np.float64)
+    order = np.argsort(p_values, kind="stable")
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
+    return np.minimum(corrected, 1.0)
+
+
+def bonferroni(count: int, level: float = 0.05) -> float:
+    """Returns the confidence of each of several intervals, so that any of them fails in at most a share `level`."""
+    return 1 - level / max(1, count)
 
 
 def _around(mean: float, error: float, degrees: int, confidence: float) -> Interval:

@@ -1,4 +1,4 @@
-"""All that an audit trains, in one population: folds, growing parts of the training rows, and labels at random."""
+"""The trainings of an audit, in one population: folds, growing subsets of the training rows, and random labels."""
 
 import dataclasses
 import functools
@@ -12,26 +12,26 @@ from data import subsets
 from data.pool import Pool
 from data.random_streams import Stream, generator
 from diagnostics import cross_validation, learning_curve
-from diagnostics.cross_validation import Deal, OutOfFold
+from diagnostics.cross_validation import OutOfFold, Splits
 from diagnostics.learning_curve import LEAST_SIZES, LearningCurve
 from diagnostics.scores import Score, by_row
 from plumbline import UserError
 from trainers.building import make_clock
 from trainers.populations.members import Member, Outcome
 
-# More rows with random labels tell no more, and each is a copy in memory.
+# More rows with random labels add nothing, and each is a copy in memory.
 _MOST_CONTROL_ROWS = 10_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Control:
-    """Trainings on labels dealt at random, which the inputs cannot tell.
+    """Trainings on random labels, which the inputs cannot predict.
 
     Attributes:
-      labels: (S, n) the labels that they were trained on.
-      own: (S, n, outputs) predictions for the rows they were trained on; nan where one diverged.
-      rows: (m,) positions that took no part in training, with their true labels.
-      predictions: (S, m, outputs) for these.
+      labels: (S, n) the random labels.
+      own: (S, n, outputs) predictions for the rows they were trained on; nan if the training diverged.
+      rows: (m,) held-out positions, which have their true labels.
+      predictions: (S, m, outputs) for the held-out rows.
     """
 
     labels: np.ndarray
@@ -41,23 +41,23 @@ class Control:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Trained:
-    """What became of the trainings of an audit.
+class Trainings:
+    """The results of the trainings of an audit.
 
     Attributes:
       config: of them all.
       seeds: of each kind of training.
-      out_of_fold: predictions for training and validation rows out of shuffled folds.
-      grouped: the same out of folds of whole groups; None where the source has none.
-      points: (n, 2) examples and error on the test split of trainings on growing parts of the training rows.
-      why_no_curve: why there are too few sizes for a learning curve; "" otherwise.
-      predictions: (S, N, outputs) for all rows of the pool by the trainings on the whole training split, a seed each;
-        nan where one diverged.
-      histories: overall metrics on the validation split at each evaluation, and the `step`, of each of those; empty
-        without a validation split.
-      training_history: the same on the training rows, of one training.
-      control: trainings on labels at random.
-      diverged: names of the trainings that did.
+      out_of_fold: predictions for training and validation rows, by shuffled folds.
+      grouped: the same by folds of whole groups; None if the source has no groups.
+      points: (n, 2) examples, and error on the test split, of trainings on growing subsets of the training rows.
+      why_no_curve: why there are too few sizes for a learning curve; "" if there are enough.
+      predictions: (S, N, outputs) for all rows of the pool, by trainings on the whole training split, one for each
+        seed; nan if a training diverged.
+      histories: for each of those, overall metrics on the validation split and `step` at each evaluation; empty without
+        a validation split.
+      training_history: the same of one training, on its training rows.
+      control: trainings on random labels.
+      diverged: names of the trainings that diverged.
     """
 
     config: ml_collections.ConfigDict
@@ -74,12 +74,12 @@ class Trained:
 
     @functools.cached_property
     def curve(self) -> LearningCurve | None:
-        """The learning curve; None where there are too few sizes."""
+        """The learning curve; None if there are too few sizes."""
         return None if self.why_no_curve else learning_curve.fit(self.points[:, 0], self.points[:, 1])
 
     @property
     def finished(self) -> np.ndarray:
-        """(s, N, outputs) of `predictions` those of the trainings that did not diverge."""
+        """(s, N, outputs) the `predictions` of the trainings that did not diverge."""
         return self.predictions[np.isfinite(self.predictions).all(axis=(1, 2))]
 
 
@@ -88,39 +88,39 @@ class Plan:
     """The members of an audit's population.
 
     Attributes:
-      pool: that they are trained on: the one given, and rows with labels at random.
+      pool: the pool given, and rows with random labels.
       members: all of them.
-      config: of them all.
+      config: of all members.
       seeds: of each kind of training.
-      deals: the members of each deal into folds.
-      growing: the members on growing parts, by their size and seed.
-      watched: the member whose history is that of its training rows.
-      controls: the members on labels at random.
-      why_no_curve: as in `Trained`.
+      folds: the members of each cross-validation.
+      growing: the members on growing subsets, by size and seed.
+      monitored: the member that is evaluated on its training rows.
+      controls: the members on random labels.
+      why_no_curve: as in `Trainings`.
     """
 
     pool: Pool
     members: list[Member]
     config: ml_collections.ConfigDict
     seeds: tuple[int, ...]
-    deals: dict[Deal, list[Member]]
+    folds: dict[Splits, list[Member]]
     growing: dict[tuple[int, int], Member]
-    watched: Member
+    monitored: Member
     controls: list[Member]
     why_no_curve: str
 
-    def gather(self, outcomes: Mapping[str, Outcome]) -> Trained:
-        """What became of the members.
+    def gather(self, outcomes: Mapping[str, Outcome]) -> Trainings:
+        """Gathers the results of the members.
 
         Args:
           outcomes: of all of them, with predictions.
         """
-        found = [cross_validation.gather(self.pool, deal, own, outcomes) for deal, own in self.deals.items()]
+        found = [cross_validation.gather(self.pool, splits, own, outcomes) for splits, own in self.folds.items()]
         points = curve_points(self.pool, self.growing, outcomes)
         largest = max(size for size, _ in self.growing)
         whole = [self.growing[largest, seed] for seed in self.seeds]
         few = len(np.unique(points[:, 0])) < LEAST_SIZES
-        return Trained(
+        return Trainings(
             config=self.config,
             seeds=self.seeds,
             out_of_fold=found[0],
@@ -129,7 +129,7 @@ class Plan:
             why_no_curve=self.why_no_curve or ("too many trainings diverged" if few else ""),
             predictions=np.stack([self._predictions(member, outcomes) for member in whole]),
             histories=[outcomes[member.name].history for member in whole if len(member.validation)],
-            training_history=outcomes[self.watched.name].history,
+            training_history=outcomes[self.monitored.name].history,
             control=self._control(outcomes),
             diverged=[member.name for member in self.members if outcomes[member.name].status == "diverged"],
         )
@@ -160,47 +160,43 @@ def plan(
     sizes: int = 6,
     groups: bool = True,
 ) -> Plan:
-    """What an audit trains: all of it is members of one population of `config` on the plan's pool.
+    """Plans the trainings of an audit as members of one population of `config` on the plan's pool.
 
-    Out of folds, shuffled and of whole groups; on growing parts of the training rows; on all of them once more, watched
-    on just these; and on labels dealt at random among at most 10,000 training rows, without validation rows, as these
-    would choose a step by true labels. Each takes as many steps as a training on all rows.
+    There are trainings on shuffled folds and folds of whole groups; on growing subsets of the training rows; on all of
+    them once more, evaluated on these rows; and on random labels of at most 10,000 training rows, without validation
+    rows, as these would choose a step by true labels. Each takes as many steps as a training on all rows.
 
     Args:
       config: the whole config.
       pool: of its data.
-      folds: of each deal; of whole groups there are no more than groups.
+      folds: of each cross-validation; there are at most as many folds of whole groups as groups.
       seeds: repetitions of each kind.
-      sizes: of the growing parts; fewer where there are not the rows for as many.
-      groups: deal whole groups too, where the source has several.
+      sizes: number of growing subsets; fewer if there are not enough rows.
+      groups: also split by whole groups, if the source has several.
 
     Raises:
-      UserError: the rows cannot be dealt into so many folds, or are windows of one text.
+      UserError: the rows cannot be split into that many folds, or are windows of one text.
     """
     pool.require_independent("audit")
     numbers = tuple(range(config.seed, config.seed + seeds))
-    kinds = {"stratified" if pool.features.task == "classification" else "shuffled": folds}
-    if groups and pool.groups is not None:
-        present = len(np.unique(pool.groups[cross_validation.rows_of(pool)]))
-        kinds |= {"group": min(folds, present)} if present > 1 else {}
-    dealt = [Deal(kind=kind, count=count, seeds=numbers) for kind, count in kinds.items()]
     train = pool.splits["train"]
     counts, why_no_curve = _sizes(pool, sizes)
     overrides = in_steps(config, len(train))
-    # As many steps as on all rows, or a gap would tell of a shorter training as well.
-    deals = {
-        deal: [
+    # As many steps as on all rows, or a gap would also be due to a shorter training.
+    members = {
+        splits: [
             dataclasses.replace(member, overrides=overrides)
-            for member in cross_validation.make_members(pool, config, deal)
+            for member in cross_validation.make_members(pool, config, splits)
         ]
-        for deal in dealt
+        for splits in _splits(pool, folds, numbers, groups)
     }
     growing = growing_members(pool, counts, numbers, overrides)
     everything = np.arange(len(pool.rows))
     for seed in numbers:
         whole = growing[len(train), seed]
         growing[len(train), seed] = dataclasses.replace(whole, held_out=everything)
-    watched = Member(
+    monitored = Member(
+        # The name stays: it decides which trainings of an earlier audit are reused.
         name=f"watched on its training rows, seed {numbers[0]}",
         overrides={**overrides, "train.patience": ""},
         seed=numbers[0],
@@ -209,25 +205,24 @@ def plan(
         validation=train,
     )
     extended, controls = _controls(pool, numbers, {**overrides, "train.patience": ""})
-    members = [member for own in deals.values() for member in own]
     return Plan(
         pool=extended,
-        members=[*members, *growing.values(), watched, *controls],
+        members=[*(each for own in members.values() for each in own), *growing.values(), monitored, *controls],
         config=config,
         seeds=numbers,
-        deals=deals,
+        folds=members,
         growing=growing,
-        watched=watched,
+        monitored=monitored,
         controls=controls,
         why_no_curve=why_no_curve,
     )
 
 
 def in_steps(config: ml_collections.ConfigDict, num_rows: int) -> dict[str, Any]:
-    """Overrides that give all durations in steps, as they are for so many rows: the same for each part of them.
+    """Returns overrides that give all durations in steps, as for `num_rows` rows, so that subsets take as many steps.
 
     Raises:
-      UserError: a duration is none.
+      UserError: a duration is invalid.
     """
     clock = make_clock(config, num_rows)
     overrides: dict[str, Any] = {"train.duration": f"{clock.total_steps} steps"}
@@ -255,13 +250,13 @@ def in_steps(config: ml_collections.ConfigDict, num_rows: int) -> dict[str, Any]
 def growing_members(
     pool: Pool, sizes: Sequence[int], seeds: Sequence[int], overrides: Mapping[str, Any]
 ) -> dict[tuple[int, int], Member]:
-    """A training for each size and seed, on nested parts of the training rows, judged on the test split.
+    """Makes a training for each size and seed, on nested subsets of the training rows, evaluated on the test split.
 
     Args:
       pool: of the rows.
-      sizes: of the parts.
-      seeds: each with parts of its own.
-      overrides: of all of them.
+      sizes: of the subsets.
+      seeds: each has its own subsets.
+      overrides: of all members.
     """
     train = pool.splits["train"]
     members = {}
@@ -280,7 +275,7 @@ def growing_members(
 
 
 def curve_points(pool: Pool, members: Mapping[tuple[int, int], Member], outcomes: Mapping[str, Outcome]) -> np.ndarray:
-    """(n, 2) size and error on the test split of each training that did not diverge."""
+    """Returns (n, 2) size and test error of each training that did not diverge."""
     score, test, points = Score(pool.features.task), pool.splits["test"], []
     for (size, _), member in members.items():
         outcome = outcomes[member.name]
@@ -288,7 +283,7 @@ def curve_points(pool: Pool, members: Mapping[tuple[int, int], Member], outcomes
             continue
         if len(member.held_out) == len(test):
             value = outcome.metrics[score.name]
-        else:  # Judged on all rows, of which those of the test split count here.
+        else:  # Evaluated on all rows, of which those of the test split count here.
             found = outcome.predictions[np.isin(member.held_out, test)]
             rows = np.sort(test)
             value = np.average(by_row(found, pool.labels[rows], pool.features.task), weights=pool.weights[rows])
@@ -296,19 +291,28 @@ def curve_points(pool: Pool, members: Mapping[tuple[int, int], Member], outcomes
     return np.array(points).reshape(-1, 2)
 
 
+def _splits(pool: Pool, count: int, seeds: tuple[int, ...], groups: bool) -> list[Splits]:
+    """Shuffled folds, and folds of whole groups if there are several groups."""
+    kinds = {"stratified" if pool.features.task == "classification" else "shuffled": count}
+    if groups and pool.groups is not None:
+        present = len(np.unique(pool.groups[cross_validation.select_rows(pool)]))
+        kinds |= {"group": min(count, present)} if present > 1 else {}
+    return [Splits(kind=kind, count=number, seeds=seeds) for kind, number in kinds.items()]
+
+
 def _sizes(pool: Pool, most: int) -> tuple[list[int], str]:
-    """As many sizes as there are rows for, and why they are too few for a curve, if they are: then all rows alone."""
-    train, reason = pool.splits["train"], f"--sizes: {most} given, but a power law takes {LEAST_SIZES}"
+    """Chooses as many sizes as there are rows for; all rows alone, and the reason, if these are too few for a curve."""
+    train, reason = pool.splits["train"], f"--sizes: {most} given, but a power law needs {LEAST_SIZES}"
     for count in range(most, LEAST_SIZES - 1, -1):
         try:
             return subsets.choose_sizes(len(train), count, len(pool.features.class_names)), ""
         except UserError:
-            reason = f"of {len(train)} training rows no {LEAST_SIZES} subsets can be made that are large enough"
+            reason = f"{len(train)} training rows are too few for {LEAST_SIZES} subsets of sufficient size"
     return [len(train)], reason
 
 
 def _controls(pool: Pool, seeds: Sequence[int], overrides: Mapping[str, Any]) -> tuple[Pool, list[Member]]:
-    """The pool with rows whose labels are dealt at random, and a training on them for each seed."""
+    """Adds rows with random labels to a pool, and makes a training on them for each seed."""
     train, held_out = (
         pool.splits["train"],
         [pool.splits[name] for name in ("validation", "test") if name in pool.splits],

@@ -56,9 +56,9 @@ from reporting import audit_files, terminal
 if TYPE_CHECKING:
     import ml_collections
 
-    from diagnostics.audit import Material
     from diagnostics.examples import Examples
     from diagnostics.finding import Finding
+    from diagnostics.material import Material
     from diagnostics.quality.reference import Reference
     from reporting.audit_report import Report
 
@@ -104,14 +104,15 @@ def main(words: list[str]) -> None:
 
 
 def _audit() -> None:
-    from diagnostics import audit
     from diagnostics.examples import open_examples
+    from diagnostics.material import Material
+    from diagnostics.registry import DIAGNOSTICS
     from reporting.audit_report import Report
     from trainers.devices import compilation
     from trainers.run import transfer
     from trainers.run.directory import RunDirectory
 
-    names = {name for each in audit.DIAGNOSTICS for name in (*each.names, *each.with_reference)}
+    names = {name for each in DIAGNOSTICS for name in each.names}
     for name in _REMEDIES.value:
         if name not in names:
             raise unknown_name("--remedies", name, names)
@@ -129,9 +130,7 @@ def _audit() -> None:
         reference, fingerprint = _read_reference(config, examples)
         _check_unchanged(output.path, {"data": examples.fingerprint, "reference": fingerprint})
         compilation.keep_programs(config.execution.compilation_cache, config.data.cache_dir)
-        material = audit.Material(
-            config=config, examples=examples, reference=reference, wanted=_WANTED.value, run=_RUN.value
-        )
+        material = Material(config=config, examples=examples, reference=reference, wanted=_WANTED.value, run=_RUN.value)
         if _DATA_ONLY.value or run:
             _claim(output)
             trainings = None
@@ -230,13 +229,14 @@ def _train(material: "Material", output: output_directory.OutputDirectory) -> "t
     _claim(output)
     population = Population(config, plan.pool, directory=output.path)
     outcomes = population.train(plan.members, predict=True)
-    trained = plan.gather(outcomes)
-    return dataclasses.replace(material, pool=pool, trained=trained), dict(population.summary)
+    results = plan.gather(outcomes)
+    return dataclasses.replace(material, pool=pool, trainings=results), dict(population.summary)
 
 
 def _ask(material: "Material", path: pathlib.Path) -> "tuple[list[Finding], dict[str, float]]":
     """All findings, and the seconds that each diagnostic took; the trials of remedies are one more."""
     from diagnostics import audit, remedies, remedy_trials
+    from diagnostics.diagnostic import Diagnostic
 
     seconds: dict[str, float] = {}
 
@@ -247,10 +247,9 @@ def _ask(material: "Material", path: pathlib.Path) -> "tuple[list[Finding], dict
     shutil.rmtree(path / "tracebacks", ignore_errors=True)
     findings = audit.run(material, path, show=show)
     if _APPLY.value:
-        tried = audit.Diagnostic(
+        tried = Diagnostic(
             title="remedies",
-            challenge="remedies",
-            names=(remedies.NAME,),
+            questions=(remedies.QUESTION,),
             find=lambda material: [
                 remedy_trials.apply(
                     material.config, findings, _REMEDIES.value, count=_REMEDY_SEEDS.value, directory=path
@@ -267,7 +266,7 @@ def _claim(output: output_directory.OutputDirectory) -> None:
 
     output.claim()
     if _OVERWRITE.value:
-        remedy_trials.forget(output.path)
+        remedy_trials.delete(output.path)
 
 
 def _write(report: "Report", path: pathlib.Path) -> None:

@@ -91,16 +91,16 @@ def _cross_validate(config: "ml_collections.ConfigDict") -> int:
             # Against one fold for each group stand as many shuffled ones, if each class has the rows for it.
             count = len(next(iter(members.values()))) // len(seeds) if members else _FOLDS.value
             if members and kind == "stratified":
-                labels = pool.labels[cross_validation.rows_of(pool)]
+                labels = pool.labels[cross_validation.select_rows(pool)]
                 count = min(count, int(np.unique(labels, return_counts=True)[1].min()))
-            deal = cross_validation.Deal(kind=kind, count=count, seeds=seeds)
-            members[deal] = cross_validation.make_members(pool, config, deal)
-        if remark := cross_validation.remark(config):
+            splits = cross_validation.Splits(kind=kind, count=count, seeds=seeds)
+            members[splits] = cross_validation.make_members(pool, config, splits)
+        if remark := cross_validation.describe_validation(config):
             print(remark, file=sys.stderr, flush=True)
         output.claim()
         population = Population(config, pool, directory=output.path)
         outcomes = population.train([member for each in members.values() for member in each], predict=True)
-        found = [cross_validation.gather(pool, deal, each, outcomes) for deal, each in members.items()]
+        found = [cross_validation.gather(pool, splits, each, outcomes) for splits, each in members.items()]
         output.record_request()
         _write_predictions(output.path / _PREDICTIONS, pool, found[0])
         summary = _summary(pool, found) | {"population": population.summary}
@@ -130,7 +130,7 @@ def _write_predictions(path: pathlib.Path, pool: "Pool", found: "OutOfFold") -> 
         "prediction": found.predictions.mean(axis=0),
         "predictions": found.predictions,
         "fold": found.fold,
-        "seed": np.array(found.deal.seeds),
+        "seed": np.array(found.splits.seeds),
         "class_names": np.array(pool.features.class_names, dtype=str),
     }
     if pool.groups is not None:
@@ -146,8 +146,8 @@ def _summary(pool: "Pool", found: list["OutOfFold"]) -> dict[str, Any]:
     summary = {
         "rows": len(found[0].rows),
         "test_rows_untouched": len(pool.splits["test"]),
-        "seeds": list(found[0].deal.seeds),
-        "folds": {each.deal.kind: _figures(pool, each) for each in found},
+        "seeds": list(found[0].splits.seeds),
+        "folds": {each.splits.kind: _figures(pool, each) for each in found},
         "diverged": [name for each in found for name in each.diverged],
     }
     if len(found) > 1:
@@ -158,7 +158,7 @@ def _summary(pool: "Pool", found: list["OutOfFold"]) -> dict[str, Any]:
             "groups": groups,
             "difference": difference,
             "leaks": bool(difference[1] > 0),
-            "warning": cross_validation.warning(difference, pool.features.task, groups),
+            "warning": cross_validation.describe_optimism(difference, pool.features.task, groups),
         }
     return summary
 

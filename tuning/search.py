@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 
 from data.pool import Pool
-from diagnostics.cross_validation import Deal, make_members
+from diagnostics.cross_validation import Splits, make_members
 from plumbline import UserError, counted
 from trainers.building import make_clock
 from trainers.populations.members import Member, Outcome, program_key
@@ -80,7 +80,7 @@ def judgements(pool: Pool, config: ml_collections.ConfigDict, *, folds: int, gro
         validation = pool.splits["validation"]
         return [Judgement(train=pool.splits["train"], held_out=validation, validation=validation)]
     kind = "group" if grouped else "stratified" if pool.features.task == "classification" else "shuffled"
-    members = make_members(pool, config, Deal(kind=kind, count=folds, seeds=(config.seed,)))
+    members = make_members(pool, config, Splits(kind=kind, count=folds, seeds=(config.seed,)))
     return [Judgement(train=each.train, held_out=each.held_out, validation=each.validation) for each in members]
 
 

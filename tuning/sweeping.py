@@ -91,7 +91,7 @@ def sweep(
     pool = load_grouped_pool(config, options.groups)
     _check_values(checked, config, pool)
     metrics = _metrics(options, config, pool)
-    if options.folds and (remark := cross_validation.remark(config)):
+    if options.folds and (remark := cross_validation.describe_validation(config)):
         print(remark, file=sys.stderr)
     judged_by = judgements(pool, config, folds=options.folds, grouped=bool(options.groups))
     settings = _settings(options, config, pool, metrics)

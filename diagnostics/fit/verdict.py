@@ -1,37 +1,33 @@
-"""The verdict on a fit, from figures alone: underfits, overfits, sound, or cannot tell; and why."""
+"""The verdict on a fit, from figures alone: underfits, overfits, sound, or cannot tell."""
 
 import dataclasses
 
 import numpy as np
 
+from diagnostics.severity import Severity
 from diagnostics.statistics import Interval, difference_interval
+from diagnostics.thresholds import THRESHOLDS
 
 KINDS = ("underfits", "overfits", "sound", "cannot tell")
-# Scores are accuracies, or shares of the label's variance that are explained. Of those a little noise moves more.
-_MARGINS = {"accuracy": 0.05, "R2": 0.10}
-# A difference that is not worth a word.
-_POINT = 0.01
-# So well told are labels at random that the model could have learned its training rows by heart.
-_BY_HEART = 0.9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What a verdict goes by. Intervals are of 95 %; more is better.
+    """The figures that a verdict depends on. Intervals are of 95 %; more is better.
 
     Attributes:
       score: "accuracy" or "R2".
       train: score on the training rows.
       held_out: score on rows that took no part in training.
-      held_out_name: what these are, such as "out of fold".
-      other_groups: whether these are of other groups than the training rows, which cost something by themselves.
-      chance: score without looking at the inputs.
-      baseline: name of the baseline that does best on rows held out; "" where none was fitted.
+      held_out_name: how messages call these rows, such as "out of fold".
+      other_groups: whether these rows are of other groups than the training rows, which lowers the score by itself.
+      chance: score of a model that ignores the inputs.
+      baseline: name of the best baseline on held-out rows; "" if none was fitted.
       baseline_score: its score there.
-      behind: how much better than the model it does on the same rows.
-      by_heart: score that the model reaches on training rows with labels at random; None where that was not tried.
-      gain: what twice the data would add to the score; None where nobody knows.
-      turned: by which share of its least value the validation loss has risen at the end; None where nobody knows.
+      behind: how much better than the model it is on the same rows.
+      memorised: score of the model on training rows with random labels; None if that was not tried.
+      gain: what twice the data would add to the score; None if unknown.
+      risen: share of its minimum by which the validation loss has risen at the end; None if unknown.
     """
 
     score: str
@@ -43,19 +39,19 @@ class Figures:
     baseline: str = ""
     baseline_score: Interval = (np.nan, np.nan, np.nan)
     behind: Interval = (np.nan, np.nan, np.nan)
-    by_heart: float | None = None
+    memorised: float | None = None
     gain: Interval | None = None
-    turned: float | None = None
+    risen: float | None = None
 
     @property
     def gap(self) -> Interval:
-        """Training score less the one held out."""
+        """The training score minus the held-out score."""
         return difference_interval(self.train, self.held_out)
 
     @property
     def margin(self) -> float:
-        """A gap up to which nobody minds."""
-        return _MARGINS[self.score]
+        """The largest acceptable gap."""
+        return THRESHOLDS.margin_accuracy if self.score == "accuracy" else THRESHOLDS.margin_r2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,40 +60,40 @@ class Verdict:
 
     Attributes:
       kind: one of `KINDS`.
-      why: in a few sentences, with the figures that decided it.
-      severity: as that of a finding.
+      why: the reasons in a few sentences, with figures.
+      severity: as of a finding.
     """
 
     kind: str
     why: str
-    severity: str
+    severity: Severity
 
 
 def judge(figures: Figures) -> Verdict:
-    """The verdict.
+    """Judges a fit.
 
-    - Underfits: a baseline does better on rows it has not seen than the model does on those it was trained on, by
-      more than a point and beyond both intervals.
-    - Overfits: the gap is more than 5 points of accuracy (10 of R2), and its whole interval more than half of that, or
-      of rows of other groups all of it; or the gap is above a point, and a baseline does better than the model on the
-      same rows held out, both with the whole interval.
-    - Sound: neither, the gap is within that margin, and its interval within twice the margin.
-    - Cannot tell: otherwise; or where nothing was learned that a baseline could have learned either.
+    - Underfits: a baseline is better on unseen rows than the model on its training rows, by more than a point and
+      beyond both intervals.
+    - Overfits: the gap is larger than a margin of 5 points of accuracy (10 of R2), with its whole interval above half
+      of that, or for rows of other groups above all of it; or the gap is above a point, and a baseline is better than
+      the model on the same held-out rows, both with the whole interval.
+    - Sound: neither, with the gap within the margin and its interval within twice the margin.
+    - Cannot tell: otherwise; or if neither the model nor a baseline learned anything.
     """
     gap, held_out = figures.gap, _percent(figures, figures.held_out)
     if not np.isfinite([*figures.train, *figures.held_out]).all():
         return _cannot_tell(
-            f"there is no interval for the score {figures.held_out_name}, as there are too few rows, or all are of one "
+            f"there is no interval for the score {figures.held_out_name}, as there are too few rows or all are of one "
             "group"
         )
     train = _percent(figures, figures.train)
     both = f"{figures.score} {train} on training rows, {held_out} {figures.held_out_name}"
     known = figures.baseline and np.isfinite(figures.baseline_score).all()
-    if known and figures.baseline_score[1] > figures.train[2] + _POINT:
+    if known and figures.baseline_score[1] > figures.train[2] + THRESHOLDS.point:
         lead = figures.baseline_score[0] - figures.train[0]
         why = (
-            f"{both}: it does not even fit the rows it was trained on, while a {figures.baseline} has "
-            f"{_percent(figures, figures.baseline_score)} on rows it has not seen."
+            f"{both}: it does not fit its training rows as well as a {figures.baseline} does unseen rows, "
+            f"{_percent(figures, figures.baseline_score)}."
         )
         return Verdict(kind="underfits", why=why, severity="high" if lead > 2 * figures.margin else "medium")
     if gap[0] > figures.margin and gap[1] > figures.margin * (1.0 if figures.other_groups else 0.5):
@@ -106,44 +102,48 @@ def judge(figures: Figures) -> Verdict:
             why=f"{both}: a gap of {_percent(figures, gap)}.{_reasons(figures)}",
             severity="high" if gap[1] > 3 * figures.margin else "medium",
         )
-    if known and figures.behind[1] > _POINT and gap[1] > _POINT:
+    if known and figures.behind[1] > THRESHOLDS.point and gap[1] > THRESHOLDS.point:
         why = (
-            f"{both}: a gap of {_percent(figures, gap)}, and a {figures.baseline} does better on the same rows by "
+            f"{both}: a gap of {_percent(figures, gap)}, and a {figures.baseline} is better on the same rows by "
             f"{_percent(figures, figures.behind)}.{_reasons(figures)}"
         )
         return Verdict(kind="overfits", why=why, severity="medium")
-    if figures.train[1] <= figures.chance + _POINT:
+    if figures.train[1] <= figures.chance + THRESHOLDS.point:
         return _cannot_tell(
-            f"{both}, where {figures.chance:.1%} take no looking at the inputs: it has learned nothing, and so has no "
-            "baseline; either there is nothing to learn, or all of them fail at it"
+            f"{both}, where a model that ignores the inputs has {figures.chance:.1%}: neither the model nor a baseline "
+            "has learned anything; either there is nothing to learn, or all of them fail"
         )
     if not known and figures.train[2] < 1 - figures.margin:
-        return _cannot_tell(f"{both}, and no baseline says whether better is possible")
+        return _cannot_tell(f"{both}, and no baseline shows whether better is possible")
     if gap[0] > figures.margin or gap[2] > 2 * figures.margin:
-        reason = "there are too few rows held out"
+        reason = "there are too few held-out rows"
         if figures.other_groups:
-            reason = "the rows held out are of a few other groups, and part of it may be what these cost: an audit "
-            reason += "tells these apart"
-        return _cannot_tell(f"{both}: a gap of {_percent(figures, gap)}, an interval too wide for a verdict; {reason}")
+            reason = (
+                "the held-out rows are of a few other groups, which may explain part of the gap; an audit separates "
+            )
+            reason += "the two"
+        return _cannot_tell(
+            f"{both}: a gap of {_percent(figures, gap)}, with an interval too wide for a verdict; {reason}"
+        )
     why = f"{both}: a gap of {_percent(figures, gap)}, within {figures.margin:.0%}"
     if known:
-        why += f"; no baseline does clearly better (the best, a {figures.baseline}, "
+        why += f"; no baseline is clearly better (the best, a {figures.baseline}, "
         why += f"{_percent(figures, figures.baseline_score)})"
     return Verdict(kind="sound", why=f"{why}.", severity="none")
 
 
 def _reasons(figures: Figures) -> str:
-    """What else speaks for it, each a sentence."""
-    said = ""
-    if figures.held_out[1] <= figures.chance + _POINT:
-        said += f" It memorises: held out, it is no better than chance, {figures.chance:.1%}."
-    elif figures.by_heart is not None and figures.by_heart >= _BY_HEART:
-        said += f" It can learn labels at random by heart ({figures.by_heart:.1%} of them), so nothing holds it back."
-    if figures.turned is not None and figures.turned > 0.1:
-        said += f" At the end, its validation loss was {figures.turned:.0%} above its best."
-    if figures.gain is not None and figures.gain[1] > _POINT:
-        said += f" Twice the data would add {_percent(figures, figures.gain)}."
-    return said
+    """Further evidence of overfitting, in sentences."""
+    text = ""
+    if figures.held_out[1] <= figures.chance + THRESHOLDS.point:
+        text += f" It memorises: on held-out rows it is no better than chance, {figures.chance:.1%}."
+    elif figures.memorised is not None and figures.memorised >= THRESHOLDS.memorised:
+        text += f" It can memorise random labels ({figures.memorised:.1%} of them), so nothing limits it."
+    if figures.risen is not None and figures.risen > THRESHOLDS.risen_loss:
+        text += f" At the end, the validation loss was {figures.risen:.0%} above its minimum."
+    if figures.gain is not None and figures.gain[1] > THRESHOLDS.point:
+        text += f" Twice the data would add {_percent(figures, figures.gain)}."
+    return text
 
 
 def _cannot_tell(reason: str) -> Verdict:

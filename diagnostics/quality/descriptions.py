@@ -1,4 +1,4 @@
-"""What examples look like to anyone who has not seen a label: vectors for distances, and columns that have a name."""
+"""Descriptions of examples without their labels: vectors for distances, and named columns."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -12,19 +12,18 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from data.features import PADDING_TOKEN, Features
 from data.tokenizer import Tokenizer
 
-# Images are taken at so many pixels a side at most, tables by so many of the commonest values of a column, texts by so
-# many of the commonest tokens, of which some are columns.
+# Pixels a side of images, most frequent values of a column, and most frequent tokens, of which some are columns.
 _SIDE, _MOST_VALUES, _MOST_TOKENS, _TOKEN_COLUMNS = 32, 100, 2000, 200
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Column:
-    """Something that all examples have.
+    """A property of all examples.
 
     Attributes:
-      name: of a table's column; "brightness" and the like of images; a token of texts.
+      name: a column of a table, a property such as "brightness" of images, or a token of texts.
       values: (n,) numbers, NaN where one is missing; or codes of categories.
-      categorical: which of the two.
+      categorical: whether the values are codes.
     """
 
     name: str
@@ -32,25 +31,25 @@ class Column:
     categorical: bool = False
 
 
-def described(features: Features, blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, list[Column]]:
-    """Vectors (n, d) float32 of examples, and their columns.
+def describe(features: Features, blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, list[Column]]:
+    """Describes examples by vectors (n, d) float32 and named columns.
 
-    Images as pixels, averaged down; tables as standardised numbers and one-hot codes; texts as TF-IDF of the tokens
-    that a model reads. What is fitted for that, such as a mean, is fitted on all of them alike: of samples that are to
-    be compared, give all at once, so that it tells nothing of which is which.
+    Images become pixels, averaged down; tables standardised numbers and one-hot codes; texts TF-IDF of the tokens that
+    a model reads. Means and the like are fitted on all examples: pass both samples of a comparison at once, so that the
+    description does not separate them.
 
     Args:
       features: of one example.
       blocks: raw inputs (b, *features.shape), one after the other.
     """
     if features.kind == "image":
-        return _of_images(blocks)
+        return _describe_images(blocks)
     inputs = np.concatenate(list(blocks))
-    return _of_table(features, inputs) if features.kind == "table" else _of_texts(features, inputs)
+    return _describe_table(features, inputs) if features.kind == "table" else _describe_texts(features, inputs)
 
 
-def _of_images(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, list[Column]]:
-    """Pixels, averaged down; and brightness, contrast, sharpness and colours."""
+def _describe_images(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, list[Column]]:
+    """Describes images by pixels, averaged down, and by brightness, contrast, sharpness and colours."""
     vectors, figures = [], []
     for block in blocks:
         images = block.astype(np.float32)
@@ -73,8 +72,8 @@ def _of_images(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, list[Column]]:
     return np.concatenate(vectors), [Column(name=names[n], values=found[:, n]) for n in range(found.shape[1])]
 
 
-def _of_table(features: Features, inputs: np.ndarray) -> tuple[np.ndarray, list[Column]]:
-    """Numbers, standardised, and whether they are missing; categories as one-hot codes."""
+def _describe_table(features: Features, inputs: np.ndarray) -> tuple[np.ndarray, list[Column]]:
+    """Describes rows by standardised numbers, indicators of missing values, and one-hot codes of categories."""
     count = len(features.numeric_columns)
     numbers, parts = inputs[:, :count].astype(np.float64), []
     for column in range(count):
@@ -85,8 +84,8 @@ def _of_table(features: Features, inputs: np.ndarray) -> tuple[np.ndarray, list[
             parts.append(missing)
     for codes in inputs[:, count:].T:
         values, rows = np.unique(codes, return_counts=True)
-        commonest = values[np.argsort(-rows, kind="stable")][:_MOST_VALUES]
-        parts.extend(codes == value for value in commonest)
+        frequent = values[np.argsort(-rows, kind="stable")][:_MOST_VALUES]
+        parts.extend(codes == value for value in frequent)
     columns = [
         Column(name=column.name, values=values, categorical=column.kind == "categorical")
         for column, values in zip(features.columns, inputs.T, strict=True)
@@ -94,23 +93,23 @@ def _of_table(features: Features, inputs: np.ndarray) -> tuple[np.ndarray, list[
     return np.column_stack(parts).astype(np.float32), columns
 
 
-def _of_texts(features: Features, inputs: np.ndarray) -> tuple[np.ndarray, list[Column]]:
-    """TF-IDF of the tokens that a model reads; and how many there are, and whether the commonest of them are."""
+def _describe_texts(features: Features, inputs: np.ndarray) -> tuple[np.ndarray, list[Column]]:
+    """Describes texts by TF-IDF of their tokens, and by their length and the presence of the most frequent tokens."""
     there = inputs != PADDING_TOKEN
     rows = np.repeat(np.arange(len(inputs)), there.sum(axis=1))
     ones = np.ones(len(rows), np.float32)
     counts = sparse.csr_array((ones, (rows, inputs[there])), shape=(len(inputs), features.vocabulary))
     counts.sum_duplicates()
     texts_with = np.bincount(counts.indices, minlength=features.vocabulary)
-    # A token that all texts have, or one alone, tells nothing of a difference.
-    telling = np.flatnonzero((texts_with > 1) & (texts_with < len(inputs)))
-    commonest = telling[np.argsort(-texts_with[telling], kind="stable")][:_MOST_TOKENS]
+    # A token of all texts, or of a single one, cannot show a difference.
+    informative = np.flatnonzero((texts_with > 1) & (texts_with < len(inputs)))
+    frequent = informative[np.argsort(-texts_with[informative], kind="stable")][:_MOST_TOKENS]
     columns = [Column(name="tokens", values=there.sum(axis=1))]
-    if not len(commonest):
+    if not len(frequent):
         return columns[0].values[:, None].astype(np.float32), columns
     chosen = Tokenizer(features.tokenizer)
-    dense = counts[:, commonest]
-    for place, token in enumerate(commonest[:_TOKEN_COLUMNS]):
+    dense = counts[:, frequent]
+    for place, token in enumerate(frequent[:_TOKEN_COLUMNS]):
         values = dense[:, [place]].toarray()[:, 0] > 0
         columns.append(
             Column(name=chosen.decode([int(token)]).strip() or f"token {token}", values=values, categorical=True)

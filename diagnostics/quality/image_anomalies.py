@@ -1,4 +1,4 @@
-"""Images that are blank, much too dark or bright, or of an odd size."""
+"""Images that are blank, much too dark or bright, or of an unusual size."""
 
 import io
 
@@ -6,79 +6,93 @@ import numpy as np
 
 from data.random_streams import Stream, generator
 from diagnostics.examples import Examples
-from diagnostics.finding import Finding, Histogram, Measure, Remedy, cannot_judge
-from diagnostics.quality import single_anomalies
+from diagnostics.finding import Finding, Histogram, Measure, Question, Remedy, drop_remedy
+from diagnostics.quality.anomaly_evidence import describe, robust_deviations, show
+from diagnostics.severity import Severity
 from diagnostics.statistics import wilson_interval
+from diagnostics.thresholds import THRESHOLDS
 
-_CHALLENGE = "data quality"
-# Images. Levels of 0 to 255 between the darkest and the brightest value of one that is blank, and their deviation in
-# one that nearly is; mean levels of one that is much too dark or bright.
-_BLANK_RANGE, _FLAT_DEVIATION, _DARK, _BRIGHT = 3, 4.0, 25.0, 230.0
-# Robust deviations from the other images, which it must be off as well: a set of night skies is not odd.
-_OFF = 3.0
-# Times that a side is shorter or longer than the usual, or an image is wider or higher in proportion.
-_ODD_SIDE, _ODD_ASPECT = 4.0, 2.0
-# Files whose sizes are looked at; the headers are all that is decoded.
+# Files whose sizes are read; only their headers are decoded.
 _MOST_FILES = 100_000
 
 
-def find(examples: Examples, sound: np.ndarray) -> Finding:
-    """The finding `odd_examples` of images.
+def judge(question: Question, examples: Examples) -> Finding:
+    """Looks for images that are anomalous by themselves.
 
     Args:
-      examples: the images.
-      sound: (N,) bool, which of them can be decoded.
+      question: that is answered.
+      examples: of images.
     """
+    sound = examples.decodable
     positions = np.flatnonzero(sound)
     if not len(positions):
-        return cannot_judge("odd_examples", _CHALLENGE, "no image can be decoded")
-    means, deviations, ranges = (np.zeros(len(examples)) for _ in range(3))
-    for own, inputs in examples.blocks(positions):
-        flat = inputs.reshape(len(inputs), -1).astype(np.float32)
-        means[own] = flat.mean(axis=1)
-        deviations[own], ranges[own] = flat.std(axis=1), np.ptp(flat, axis=1)
-    off_mean, off_deviation = single_anomalies.robust(means, sound), single_anomalies.robust(deviations, sound)
-    blank = sound & (ranges <= _BLANK_RANGE)
-    flat = sound & ~blank & (deviations < _FLAT_DEVIATION) & (off_deviation < -_OFF)
+        return question.cannot_tell("no image can be decoded")
+    means, blank, flat = _measure(examples, positions)
     plain = blank | flat
     found = {
         "blank": blank,
         "nearly constant": flat,
-        "much darker than the others": sound & ~plain & (means < _DARK) & (off_mean < -_OFF),
-        "much brighter than the others": sound & ~plain & (means > _BRIGHT) & (off_mean > _OFF),
-        **_odd_sizes(examples, positions),
+        **_unusual_brightness(means, sound, plain),
+        **_unusual_sizes(examples, positions),
     }
-    bad = np.flatnonzero(plain)
-    share = wilson_interval(len(bad), len(positions))
-    any_odd = np.any(list(found.values()), axis=0)
+    useless = np.flatnonzero(plain)
+    share = wilson_interval(len(useless), len(positions))
+    anomalous = np.any(list(found.values()), axis=0)
     drop = np.flatnonzero(blank & (examples.split == "train"))
-    histogram = Histogram(
-        title="Brightness of images",
-        label="mean level (0 to 255)",
-        values={name: means[(examples.split == name) & sound] for name in examples.splits},
+    severity: Severity = "low" if anomalous.any() else "none"
+    if len(useless):
+        severity = THRESHOLDS.affected.grade(share[0])
+    remedies = (
+        Remedy(text="Look at these images and replace those that are wrong."),
+        *drop_remedy(question.name, drop, "Leave blank images out of training."),
     )
-    remedies = [Remedy(text="Look at them, and replace those that are not what they should be.")]
-    if len(drop):
-        remedies.append(
-            Remedy(text="Leave blank ones out of training.", overrides={"data.drop": "findings:odd_examples"})
-        )
-    return Finding(
-        name="odd_examples",
-        challenge=_CHALLENGE,
-        severity=single_anomalies.severity_by_share(share[0]) if len(bad) else "low" if any_odd.any() else "none",
-        message=single_anomalies.message(examples, found, len(positions), "image"),
+    return question.found(
+        severity,
+        describe(examples, found, len(positions), "image"),
         measures=(
             Measure.of("images that are blank or nearly constant", share, "share"),
-            Measure.of("images that are odd in any way", wilson_interval(int(any_odd.sum()), len(positions)), "share"),
+            Measure.of(
+                "images that are anomalous in any way", wilson_interval(int(anomalous.sum()), len(positions)), "share"
+            ),
         ),
-        evidence=(*single_anomalies.evidence(examples, found), histogram),
-        remedies=tuple(remedies) if any_odd.any() else (),
+        evidence=(
+            *show(found),
+            Histogram(
+                title="Brightness of images",
+                label="mean level (0 to 255)",
+                values={name: means[(examples.split == name) & sound] for name in examples.splits},
+            ),
+        ),
+        remedies=remedies if anomalous.any() else (),
         drop=drop if len(drop) else None,
     )
 
 
-def _odd_sizes(examples: Examples, positions: np.ndarray) -> dict[str, np.ndarray]:
-    """Images whose files are of another size or shape than is usual, where there are files; by what is odd, (N,)."""
+def _measure(examples: Examples, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean levels (N,) of the images, which are blank (N,), and which others are nearly constant (N,)."""
+    means, deviations, ranges = (np.zeros(len(examples)) for _ in range(3))
+    for own, inputs in examples.blocks(positions):
+        values = inputs.reshape(len(inputs), -1).astype(np.float32)
+        means[own] = values.mean(axis=1)
+        deviations[own], ranges[own] = values.std(axis=1), np.ptp(values, axis=1)
+    sound = examples.decodable
+    blank = sound & (ranges <= THRESHOLDS.blank_range)
+    unlike_others = robust_deviations(deviations, sound) < -THRESHOLDS.image_deviations
+    flat = sound & ~blank & (deviations < THRESHOLDS.flat_deviation) & unlike_others
+    return means, blank, flat
+
+
+def _unusual_brightness(means: np.ndarray, sound: np.ndarray, plain: np.ndarray) -> dict[str, np.ndarray]:
+    """Images much darker or brighter than the others; a set of night skies has none."""
+    deviations, limit = robust_deviations(means, sound), THRESHOLDS.image_deviations
+    return {
+        "much darker than the others": sound & ~plain & (means < THRESHOLDS.dark_level) & (deviations < -limit),
+        "much brighter than the others": sound & ~plain & (means > THRESHOLDS.bright_level) & (deviations > limit),
+    }
+
+
+def _unusual_sizes(examples: Examples, positions: np.ndarray) -> dict[str, np.ndarray]:
+    """Images (N,) bool whose files have an unusual size or aspect ratio; {} if there are no files."""
     from PIL import Image
 
     if len(positions) > _MOST_FILES:
@@ -96,7 +110,8 @@ def _odd_sizes(examples: Examples, positions: np.ndarray) -> dict[str, np.ndarra
     usual = np.median(sides[measured], axis=0)
     aspect = sides[:, 0] - sides[:, 1]
     apart = np.abs(sides - usual).max(axis=1)
+    skewed = np.abs(aspect - np.median(aspect[measured]))
     return {
-        "of an odd size": measured & (apart > np.log(_ODD_SIDE)),
-        "of an odd shape": measured & (np.abs(aspect - np.median(aspect[measured])) > np.log(_ODD_ASPECT)),
+        "of an unusual size": measured & (apart > np.log(THRESHOLDS.image_side_times)),
+        "of an unusual shape": measured & (skewed > np.log(THRESHOLDS.image_aspect_times)),
     }

@@ -1,4 +1,4 @@
-"""A reference set that a user names, such as what a model meets in use: examples with the features of the training."""
+"""A reference set that a user names, such as examples met in use, with the features of the training set."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ from data.features import Features
 from plumbline import UserError
 
 FORMS = ("csv:", "parquet:", "folder:")
-"""What may stand before the path; a path alone will do as well."""
+"""Optional prefixes of the path."""
 MOST_ROWS = 2000
-"""Examples that are kept: of more, as many at random."""
+"""Examples that are kept; of a larger set, a random sample."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Reference:
-    """Examples that are compared with those of the training.
+    """Examples to compare with those of the training.
 
     Attributes:
       source: as the user named it.
-      inputs: (n, *features.shape) raw, at most `MOST_ROWS` of them, in their order.
-      names: of each: its file, or "file.csv:17" for the row in that line.
-      labels: (N,) of all that have one: int32 classes, -1 for one that the training does not know, or float32 for
+      inputs: (n, *features.shape) raw, at most `MOST_ROWS`, in their order.
+      names: the file of each, or "file.csv:17" for the row in that line.
+      labels: (N,) of all labelled examples: int32 classes, -1 for a class that training does not know, or float32 for
         regression; None if there are none.
-      total: N, examples that the set has.
+      total: N, the size of the set.
     """
 
     source: str
@@ -37,24 +37,24 @@ class Reference:
 
 
 def read_reference(features: Features, config: ml_collections.ConfigDict, text: str, *, seed: int = 0) -> Reference:
-    """Reads a reference set part by part, by the code that reads what is to be predicted.
+    """Reads a reference set part by part, with the code that reads inputs for prediction.
 
     Args:
       features: of the training set.
       config: `config.data` of the training.
       text: "csv:PATH" or "parquet:PATH", whose target column may be missing; "folder:PATH" of images or texts; or a
         path alone.
-      seed: of the examples that are kept of a large set.
+      seed: of the sample of a large set.
 
     Raises:
-      UserError: there is no such set, it has other columns, or it cannot be read.
+      UserError: there is no such set, its columns differ, or it cannot be read.
     """
     random = np.random.default_rng(seed)
     keys, inputs, names, labels = np.zeros(0), np.zeros((0, *features.shape), features.dtype), [], []
     total, labelled = 0, False
     try:
         for chunk in prediction.read_inputs(features, config, [_path(text)]):
-            # Each gets a random key, and those with the smallest stay: a fair sample of however many there will be.
+            # Reservoir sampling: each example gets a random key, and those with the smallest keys stay.
             keys = np.concatenate([keys, random.random(len(chunk.names))])
             inputs, names = np.concatenate([inputs, chunk.inputs]), names + chunk.names
             kept = np.sort(np.argsort(keys)[:MOST_ROWS])

@@ -1,8 +1,8 @@
-"""Whether two samples come from one distribution: tests that hold for any, and the size of the difference.
+"""Two-sample tests: whether two samples come from one distribution, and how large the difference is.
 
-Their null is by permutation: where both samples are of one distribution, the side that a row is on says nothing, and
-may be dealt anew. P-values are (1 + as extreme among the permuted) / (1 + permuted), which is never below the share of
-false alarms that it promises (Phipson & Smyth 2010).
+The null distributions come from permutations: if both samples have one distribution, the side of each row may be
+reassigned. P-values are (1 + as extreme among the permuted) / (1 + permuted), so that false alarms are no more frequent
+than the p-value says (Phipson & Smyth 2010).
 """
 
 import dataclasses
@@ -14,28 +14,28 @@ from scipy import stats
 from scipy.spatial import distance
 from sklearn.ensemble import RandomForestClassifier
 
-from diagnostics.statistics import Interval, within
+from diagnostics.statistics import Interval, auc_interval
 
 PERMUTATIONS = 999
 
 # Rows whose distances to all others are on the device at once.
 _BLOCK = 512
-# Rows of which the median distance is taken: of more, it is the same.
+# Rows that the median distance is estimated from.
 _ROWS_FOR_MEDIAN = 500
-# Expected counts below which chi-square's distribution is no longer that of the theory (Cochran 1954).
+# Expected counts below which the chi-squared distribution is a poor approximation (Cochran 1954).
 _LEAST_EXPECTED = 5
 _TREES, _LEAST_LEAF = 100, 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Told:
-    """How well a classifier tells two samples apart.
+class ClassifierTest:
+    """The result of a classifier two-sample test.
 
     Attributes:
-      auc: area under its ROC curve on the rows it was not trained on, with DeLong's 95 % interval; 0.5 is chance.
-      p_value: how often rows dealt anew are told apart as well.
-      rows: (h,) those it was not trained on, sorted.
-      scores: (h,) how likely it holds each of them for one of the second sample, 0 to 1.
+      auc: area under the ROC curve on held-out rows, with DeLong's 95 % interval; 0.5 is chance.
+      p_value: share of permutations with an AUC as large.
+      rows: (h,) the held-out rows, sorted.
+      scores: (h,) predicted probability of each of them to be of the second sample.
     """
 
     auc: Interval
@@ -44,17 +44,19 @@ class Told:
     scores: np.ndarray
 
 
-def told_apart(vectors: np.ndarray, second: np.ndarray, *, seed: int = 0, permutations: int = PERMUTATIONS) -> Told:
-    """The classifier two-sample test (Lopez-Paz & Oquab 2017, section 3): can a forest tell the samples apart?
+def classifier_test(
+    vectors: np.ndarray, second: np.ndarray, *, seed: int = 0, permutations: int = PERMUTATIONS
+) -> ClassifierTest:
+    """Runs the classifier two-sample test (Lopez-Paz & Oquab 2017, section 3) with a random forest.
 
-    It is trained on half of each sample and judged on the other. Given the forest, the sides of the other half may be
-    dealt anew, so the null is exact without a forest for each permutation; that of a cross-validation would not be.
+    The forest is trained on half of each sample and judged on the other half. Given the forest, the sides of that half
+    are exchangeable, so the null is exact with one forest. It would not be for a cross-validation.
 
     Args:
       vectors: (n, d).
       second: (n,) bool, whether a row is of the second sample; at least two of each.
       seed: of halves, forest and permutations.
-      permutations: of the null.
+      permutations: number of them.
     """
     random = np.random.default_rng(seed)
     train = np.zeros(len(second), bool)
@@ -67,7 +69,7 @@ def told_apart(vectors: np.ndarray, second: np.ndarray, *, seed: int = 0, permut
     ranks = stats.rankdata(scores)
     permuted = random.permuted(np.tile(held_out, (permutations, 1)), axis=1)
     as_extreme = np.count_nonzero(permuted @ ranks >= held_out @ ranks)
-    return Told(
+    return ClassifierTest(
         auc=auc_interval(scores, held_out),
         p_value=(1 + as_extreme) / (1 + permutations),
         rows=np.flatnonzero(~train),
@@ -75,28 +77,7 @@ def told_apart(vectors: np.ndarray, second: np.ndarray, *, seed: int = 0, permut
     )
 
 
-def auc_interval(scores: np.ndarray, positive: np.ndarray, confidence: float = 0.95) -> Interval:
-    """Area under the ROC curve with the interval of DeLong, DeLong & Clarke-Pearson 1988; independent rows.
-
-    Args:
-      scores: (n,).
-      positive: (n,) bool; both kinds are there.
-      confidence: of the interval.
-    """
-    ranks = stats.rankdata(scores)
-    sizes = np.count_nonzero(positive), np.count_nonzero(~positive)
-    # For each row the share of the other kind that it stands on the right side of; ties count half.
-    placements = (
-        (ranks[positive] - stats.rankdata(scores[positive])) / sizes[1],
-        1 - (ranks[~positive] - stats.rankdata(scores[~positive])) / sizes[0],
-    )
-    auc = float(placements[0].mean())
-    error = np.sqrt(sum(each.var(ddof=1) / len(each) for each in placements)) if min(sizes) > 1 else np.nan
-    half = float(stats.norm.ppf((1 + confidence) / 2) * error)
-    return within((auc, auc - half, auc + half), 0, 1)
-
-
-def discrepancy(
+def mmd_test(
     vectors: np.ndarray,
     second: np.ndarray,
     *,
@@ -104,15 +85,15 @@ def discrepancy(
     seed: int = 0,
     permutations: int = PERMUTATIONS,
 ) -> tuple[float, float]:
-    """Maximum mean discrepancy with a Gaussian kernel (Gretton et al. 2012, eq. 3), and its p-value.
+    """Tests the maximum mean discrepancy with a Gaussian kernel (Gretton et al. 2012, eq. 3).
 
-    Its width is the median distance of rows (section 8 there). The kernel is computed on the device, some rows at a
-    time, for all permutations at once: none of the (n, n) is ever held whole.
+    The kernel's width is the median distance of rows (section 8 there). Blocks of the kernel are computed on the device
+    for all permutations at once, so the (n, n) matrix is never held whole.
 
     Args:
       vectors: (n, d) float32.
       second: (n,) bool, whether a row is of the second sample; at least two of each.
-      groups: (n,) integers of groups that are dealt anew as a whole, each of which is on one side; None for rows.
+      groups: (n,) integers of groups that are permuted as a whole, each of which is on one side; None to permute rows.
       seed: of the permutations.
       permutations: of the null.
 
@@ -120,22 +101,22 @@ def discrepancy(
       The unbiased estimate of the squared discrepancy, and the share of permutations with one as large.
     """
     random = np.random.default_rng(seed)
-    sides = _dealt(second, groups, random, permutations)
+    sides = _permute_sides(second, groups, random, permutations)
     some = random.permutation(len(vectors))[:_ROWS_FOR_MEDIAN]
     distances = distance.pdist(vectors[some].astype(np.float64), "sqeuclidean")
     positive = distances[distances > 0]
     if not len(positive):
         return (0.0, 1.0)
-    # About their mean, single precision is enough for the distances.
+    # After centring, single precision is enough for the distances.
     sums = _kernel_sums((vectors - vectors.mean(axis=0)).astype(np.float32), sides, float(np.median(positive)))
     values = _unbiased(*sums, sides.sum(axis=0), len(second))
     return (float(values[0]), float((1 + np.count_nonzero(values[1:] >= values[0])) / (1 + permutations)))
 
 
-def shares_differ(counts: np.ndarray, *, seed: int = 0, permutations: int = PERMUTATIONS) -> tuple[float, float]:
-    """Whether two samples have the same shares of categories: Pearson's chi-square test.
+def chi_squared_test(counts: np.ndarray, *, seed: int = 0, permutations: int = PERMUTATIONS) -> tuple[float, float]:
+    """Tests whether two samples have the same shares of categories (Pearson's chi-squared test).
 
-    Where counts are small, its null is by permutation (random tables with the same margins).
+    With small counts the null comes from random tables with the same margins.
 
     Args:
       counts: (2, k) rows of each category, in each sample.
@@ -155,15 +136,15 @@ def shares_differ(counts: np.ndarray, *, seed: int = 0, permutations: int = PERM
         return (size, float(stats.chi2_contingency(counts, correction=False).pvalue))
     tables = stats.random_table(rows, columns, seed=seed).rvs(permutations)
     values = (np.square(tables - expected) / expected).sum(axis=(1, 2))
-    # Of tables that are equally far off by hand, some are nearer by rounding.
+    # Tables that are equally extreme may differ by rounding.
     found = (np.square(counts - expected) / expected).sum() * (1 - 1e-9)
     return (size, float((1 + np.count_nonzero(values >= found)) / (1 + permutations)))
 
 
-def values_differ(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Whether two samples of numbers have one distribution: the test of Kolmogorov and Smirnov.
+def ks_test(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Tests whether two samples of numbers have one distribution (Kolmogorov-Smirnov test).
 
-    Missing ones (NaN) count as smaller than all others, so that more of them on one side show as well.
+    Missing values (NaN) count as smaller than all others, so a different share of them shows too.
 
     Args:
       first: (n,).
@@ -177,16 +158,10 @@ def values_differ(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     return (float(found.statistic), float(found.pvalue))
 
 
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """P-values (k,) corrected for there being k of them (Holm 1979): any false alarm below a is as rare as a."""
-    order = np.argsort(p_values)
-    corrected = np.empty(len(p_values))
-    corrected[order] = np.maximum.accumulate(np.sort(p_values) * np.arange(len(p_values), 0, -1))
-    return np.minimum(corrected, 1.0)
-
-
-def _dealt(second: np.ndarray, groups: np.ndarray | None, random: np.random.Generator, permutations: int) -> np.ndarray:
-    """Sides (n, 1 + permutations) float32: 1 for the second sample; the first column is as it is."""
+def _permute_sides(
+    second: np.ndarray, groups: np.ndarray | None, random: np.random.Generator, permutations: int
+) -> np.ndarray:
+    """Returns sides (n, 1 + permutations) float32: 1 for the second sample; the first column is not permuted."""
     if groups is None:
         unit, sides = np.arange(len(second)), second
     else:
@@ -197,8 +172,8 @@ def _dealt(second: np.ndarray, groups: np.ndarray | None, random: np.random.Gene
 
 
 def _kernel_sums(vectors: np.ndarray, sides: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """Sums of the kernel over pairs: both of the second sample, one of it, any; for each of the sides (n, b)."""
-    # Rows of no side fill up the last block, so that one program serves all.
+    """Sums the kernel over pairs: both of the second sample, one of it, any; for each column of sides (n, b)."""
+    # The last block is padded with rows of neither side, so that one program serves all.
     missing = -len(vectors) % _BLOCK
     there = np.pad(np.ones(len(vectors), np.float32), (0, missing))
     padded, sides = np.pad(vectors, ((0, missing), (0, 0))), np.pad(sides, ((0, missing), (0, 0)))
@@ -216,7 +191,7 @@ def _kernel_sums(vectors: np.ndarray, sides: np.ndarray, scale: float) -> tuple[
 
 @jax.jit
 def _kernel_rows(own: jax.Array, vectors: jax.Array, sides: jax.Array, scale: jax.Array) -> jax.Array:
-    """For some rows the sum of the kernel over the rows of each side."""
+    """Sums the kernel of some rows over the rows of each side."""
     highest = jax.lax.Precision.HIGHEST
     squares = jnp.square(own).sum(axis=1)[:, None] + jnp.square(vectors).sum(axis=1)[None, :]
     distances = jnp.maximum(squares - 2 * jnp.dot(own, vectors.T, precision=highest), 0)
@@ -224,12 +199,12 @@ def _kernel_rows(own: jax.Array, vectors: jax.Array, sides: jax.Array, scale: ja
 
 
 def _unbiased(second: np.ndarray, to_second: np.ndarray, total: float, sizes: np.ndarray, count: int) -> np.ndarray:
-    """The squared discrepancies; a row's kernel with itself, which is 1, is left out."""
+    """Computes the squared discrepancies; the kernel of a row with itself, which is 1, is left out."""
     sizes = sizes.astype(np.float64)
     others = count - sizes
     cross = to_second - second
     first = total - second - 2 * cross
-    # Of a single row, as a group dealt anew may be, no pair is left.
+    # A side of a single row, such as a permuted group, has no pairs.
     within_second = (second - sizes) / (sizes * np.maximum(sizes - 1, 1))
     within_first = (first - others) / (others * np.maximum(others - 1, 1))
     return within_first + within_second - 2 * cross / (sizes * others)

@@ -7,9 +7,11 @@ import pytest
 
 from configs import defaults
 from diagnostics import audit
-from diagnostics.audit import Diagnostic, Material
+from diagnostics.diagnostic import Diagnostic
 from diagnostics.examples import open_examples
-from diagnostics.finding import CHALLENGES, Finding, Remedy, Rows, Table, cannot_judge
+from diagnostics.finding import CHALLENGES, Finding, Question, Remedy, Rows, Table
+from diagnostics.material import Material
+from diagnostics.registry import DIAGNOSTICS
 from plumbline import Preempted, UserError
 
 
@@ -24,14 +26,9 @@ def found(name, severity="none", **fields):
     return Finding(name=name, challenge="data quality", severity=severity, message="So it is.", **fields)
 
 
-def diagnostic(title, find, *names, needs_trainings=False):
-    return Diagnostic(
-        title=title,
-        challenge="data quality",
-        names=names or (title,),
-        find=find,
-        needs_trainings=needs_trainings,
-    )
+def diagnostic(title, find, *names, **needs):
+    questions = tuple(Question(name, "data quality") for name in names or (title,))
+    return Diagnostic(title=title, questions=questions, find=find, **needs)
 
 
 def failing(error):
@@ -57,7 +54,7 @@ def test_a_diagnostic_that_fails_stops_none_of_the_others_and_leaves_its_traceba
     ]
     path = tmp_path / "tracebacks" / "broken.txt"
     reason = "the diagnostic failed with ZeroDivisionError (division by zero)"
-    assert findings[2].message == f"Cannot judge: {reason}; its traceback is in '{path}'."
+    assert findings[2].message == f"Cannot tell: {reason}; its traceback is in '{path}'."
     assert "in find\n    raise error\nZeroDivisionError: division by\nzero" in path.read_text()
     assert shown == ["first", "broken", "last"]
 
@@ -66,17 +63,17 @@ def test_a_diagnostic_that_fails_stops_none_of_the_others_and_leaves_its_traceba
     ("error", "reason"),
     [
         (UserError("data.group: there are no groups; name a column"), "data.group: there are no groups; name a column"),
-        (MemoryError("Unable to allocate 9 TiB"), "memory is short (Unable to allocate 9 TiB)"),
+        (MemoryError("Unable to allocate 9 TiB"), "out of memory (Unable to allocate 9 TiB)"),
     ],
 )
-def test_what_the_user_can_mend_and_short_memory_need_no_traceback(error, reason, material, tmp_path):
+def test_user_errors_and_lack_of_memory_need_no_traceback(error, reason, material, tmp_path):
     (finding,) = audit.run(material, tmp_path, diagnostics=[diagnostic("it", failing(error))])
-    assert (finding.severity, finding.message) == ("unknown", f"Cannot judge: {reason}.")
+    assert (finding.severity, finding.message) == ("unknown", f"Cannot tell: {reason}.")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("error", [Preempted("SIGTERM"), KeyboardInterrupt()])
-def test_a_wish_to_stop_does_stop(error, material, tmp_path):
+def test_a_signal_to_stop_does_stop(error, material, tmp_path):
     with pytest.raises(type(error)):
         audit.run(material, tmp_path, diagnostics=[diagnostic("it", failing(error))])
 
@@ -90,11 +87,11 @@ def test_a_traceback_that_cannot_be_written_stops_nothing(material, tmp_path):
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ([], r"findings of \[\] were given; those of \['it'\] were asked for"),
-        ([found("it"), found("it")], r"findings of \['it', 'it'\] were given"),
-        ([found("other")], r"findings of \['other'\] were given"),
+        ([], r"returned findings \[\]; expected \['it'\]"),
+        ([found("it"), found("it")], r"returned findings \['it', 'it'\]"),
+        ([found("other")], r"returned findings \['other'\]"),
         ([found("it", drop=np.array([3, 150]))], "positions from 3 to 150 of 150 examples"),
-        ([found("it", drop=np.array([3, 3]))], "not sorted, or given twice"),
+        ([found("it", drop=np.array([3, 3]))], "not sorted, or repeated"),
         ([found("it", drop=np.array([3, 149]))], "test rows are to be dropped"),
         ([found("it", weights=np.ones(149, np.float32))], "the weights are not 150 numbers from 0 to 1"),
         ([found("it", weights=np.full(150, np.nan))], "the weights are not 150 numbers from 0 to 1"),
@@ -107,7 +104,7 @@ def test_a_finding_that_contradicts_itself_is_not_taken(given, reason, material,
     with pytest.raises(ValueError, match=reason):
         audit.check(given, ["it"], material.examples)
     (finding,) = audit.run(material, tmp_path, diagnostics=[diagnostic("it", lambda material: given)])
-    assert finding.message.startswith("Cannot judge: the diagnostic failed with ValueError")
+    assert finding.message.startswith("Cannot tell: the diagnostic failed with ValueError")
 
 
 def test_sound_findings_are_taken_as_they_are(material, tmp_path):
@@ -118,29 +115,34 @@ def test_sound_findings_are_taken_as_they_are(material, tmp_path):
 
 def test_what_needs_trainings_is_not_asked_without(material, tmp_path):
     asked = [
-        diagnostic("trained", lambda material: [found("trained", "high")], needs_trainings=True),
-        diagnostic("data", lambda material: [cannot_judge("data", "data quality", "it is late")]),
+        diagnostic("trained", lambda material: [found("trained", "high")], needs=("trainings",)),
+        diagnostic("data", lambda material: [found("data", "unknown")]),
     ]
     assert [each.name for each in audit.run(material, tmp_path, diagnostics=asked)] == ["data"]
-    trained = dataclasses.replace(material, trained=object())
+    trained = dataclasses.replace(material, trainings=object())
     assert [each.name for each in audit.run(trained, tmp_path, diagnostics=asked)] == ["trained", "data"]
 
 
-def test_what_concerns_a_reference_is_asked_where_there_is_one(material, tmp_path):
-    def find(material):
-        raise UserError("it is late")
-
-    asked = Diagnostic(title="it", challenge="data quality", names=("test",), with_reference=("reference",), find=find)
-    for reference, names in ((None, ["test"]), (object(), ["test", "reference"])):
-        own = dataclasses.replace(material, reference=reference)
-        assert [each.name for each in audit.run(own, tmp_path, diagnostics=[asked])] == names
+def test_each_need_has_to_be_met_and_one_of_the_alternatives(material, tmp_path):
+    asked = diagnostic("it", lambda material: [found("it")], needs=("reference",), needs_any=("trainings", "run"))
+    parts = {"reference": object(), "trainings": object(), "run": "runs/it"}
+    for names, applies in (
+        ((), False),
+        (("reference",), False),
+        (("run",), False),
+        (("reference", "trainings"), True),
+        (("reference", "run"), True),
+    ):
+        own = dataclasses.replace(material, **{name: parts[name] for name in names})
+        assert asked.applies(own) == applies
+        assert len(audit.run(own, tmp_path, diagnostics=[asked])) == applies
 
 
 def test_each_question_is_asked_once_and_belongs_to_a_challenge():
-    names = [name for each in audit.DIAGNOSTICS for name in (*each.names, *each.with_reference)]
+    names = [name for each in DIAGNOSTICS for name in each.names]
     assert len(set(names)) == len(names) > 10
-    assert len({each.title for each in audit.DIAGNOSTICS}) == len(audit.DIAGNOSTICS)
-    assert {each.challenge for each in audit.DIAGNOSTICS} <= set(CHALLENGES)
+    assert len({each.title for each in DIAGNOSTICS}) == len(DIAGNOSTICS)
+    assert {question.challenge for each in DIAGNOSTICS for question in each.questions} <= set(CHALLENGES)
 
 
 def test_what_is_ignored_already_stays_ignored_with_the_remedy(tmp_path):
@@ -155,8 +157,8 @@ def test_what_is_ignored_already_stays_ignored_with_the_remedy(tmp_path):
 
 def test_a_run_is_asked_for_its_fit_where_nothing_was_trained(material, tmp_path):
     asked = [
-        dataclasses.replace(diagnostic("fit", lambda material: [found("fit")], needs_trainings=True), of_run=True),
-        diagnostic("quantity", lambda material: [found("quantity")], needs_trainings=True),
+        diagnostic("fit", lambda material: [found("fit")], needs_any=("trainings", "run")),
+        diagnostic("quantity", lambda material: [found("quantity")], needs=("trainings",)),
     ]
     of_run = dataclasses.replace(material, run="runs/it")
     assert [each.name for each in audit.run(of_run, tmp_path, diagnostics=asked)] == ["fit"]

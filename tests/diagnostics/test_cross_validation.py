@@ -8,7 +8,7 @@ from sklearn import datasets, linear_model, model_selection, pipeline, preproces
 from configs import defaults
 from data.pool import load_pool
 from diagnostics import cross_validation
-from diagnostics.cross_validation import Deal
+from diagnostics.cross_validation import Splits
 from plumbline import UserError
 from trainers.populations.population import Population
 from trainers.settings import override
@@ -35,10 +35,10 @@ def train(config, pool, members):
     return Population(config, pool, devices=jax.devices()[:2], progress=False).train(members, predict=True)
 
 
-def cross_validated(config, pool, deal, labels_of=None):
-    """Out-of-fold predictions; the trainings may see other labels than those the folds were dealt by."""
-    members = cross_validation.make_members(pool, config, deal)
-    return cross_validation.gather(pool, deal, members, train(config, labels_of or pool, members))
+def cross_validated(config, pool, splits, labels_of=None):
+    """Out-of-fold predictions; the trainings may see other labels than those that stratify the folds."""
+    members = cross_validation.make_members(pool, config, splits)
+    return cross_validation.gather(pool, splits, members, train(config, labels_of or pool, members))
 
 
 @pytest.mark.slow
@@ -46,30 +46,30 @@ def cross_validated(config, pool, deal, labels_of=None):
 def test_predictions_do_not_see_the_labels_that_were_held_out(source):
     config, pool = make(source)
     kind = "stratified" if pool.features.task == "classification" else "shuffled"
-    deal = Deal(kind=kind, count=4, seeds=(0,))
-    honest = cross_validated(config, pool, deal)
-    held_out = honest.rows[honest.fold[0] == 1]
+    splits = Splits(kind=kind, count=4, seeds=(0,))
+    true = cross_validated(config, pool, splits)
+    held_out = true.rows[true.fold[0] == 1]
     labels = pool.labels.copy()
     labels[held_out] = np.random.default_rng(0).permutation(labels[held_out])
-    lied_to = cross_validated(config, pool, deal, dataclasses.replace(pool, labels=labels))
-    same = (honest.predictions == lied_to.predictions).all(axis=-1)[0]
-    assert same[honest.fold[0] == 1].all()
+    misled = cross_validated(config, pool, splits, dataclasses.replace(pool, labels=labels))
+    same = (true.predictions == misled.predictions).all(axis=-1)[0]
+    assert same[true.fold[0] == 1].all()
     # The other folds trained on those labels.
-    assert not same[honest.fold[0] != 1].any()
+    assert not same[true.fold[0] != 1].any()
 
 
 @pytest.mark.slow
 def test_what_is_fitted_on_a_fold_does_not_see_the_inputs_that_were_held_out():
     config, pool = make("sklearn:wine")
-    deal = Deal(kind="stratified", count=4, seeds=(0,))
-    honest = cross_validated(config, pool, deal)
-    held_out = honest.rows[honest.fold[0] == 1]
+    splits = Splits(kind="stratified", count=4, seeds=(0,))
+    true = cross_validated(config, pool, splits)
+    held_out = true.rows[true.fold[0] == 1]
     inputs = pool.inputs.copy()
     inputs[held_out[::2]] *= 100
-    odd = cross_validated(config, pool, deal, dataclasses.replace(pool, inputs=inputs))
-    untouched = np.isin(honest.rows, held_out[1::2])
-    np.testing.assert_array_equal(odd.predictions[0, untouched], honest.predictions[0, untouched])
-    member = cross_validation.make_members(pool, config, deal)[1]
+    odd = cross_validated(config, pool, splits, dataclasses.replace(pool, inputs=inputs))
+    untouched = np.isin(true.rows, held_out[1::2])
+    np.testing.assert_array_equal(odd.predictions[0, untouched], true.predictions[0, untouched])
+    member = cross_validation.make_members(pool, config, splits)[1]
     scaler = preprocessing.StandardScaler().fit(pool.inputs[member.train])
     np.testing.assert_allclose(pool.fit(member.train, config.data)["mean"], scaler.mean_, rtol=1e-5)
 
@@ -90,9 +90,9 @@ def test_logistic_regression_agrees_with_cross_val_predict():
         train__duration="1500 steps",
         train__evaluate_every="1500 steps",
     )
-    deal = Deal(kind="stratified", count=5, seeds=(0,))
-    found = cross_validated(config, pool, deal)
-    rows = cross_validation.rows_of(pool)
+    splits = Splits(kind="stratified", count=5, seeds=(0,))
+    found = cross_validated(config, pool, splits)
+    rows = cross_validation.select_rows(pool)
     assert len(rows) == 160
     inputs, labels = (array[pool.rows[rows]] for array in datasets.load_wine(return_X_y=True))
     model = pipeline.make_pipeline(
@@ -107,9 +107,9 @@ def test_logistic_regression_agrees_with_cross_val_predict():
 @pytest.mark.slow
 def test_each_row_but_the_tests_is_predicted_once_a_seed():
     config, pool = make("digits", data__validation="10 percent")
-    deal = Deal(kind="group", count=3, seeds=(4, 5))
-    members = cross_validation.make_members(pool, config, deal)
-    found = cross_validation.gather(pool, deal, members, train(config, pool, members))
+    splits = Splits(kind="group", count=3, seeds=(4, 5))
+    members = cross_validation.make_members(pool, config, splits)
+    found = cross_validation.gather(pool, splits, members, train(config, pool, members))
     assert not set(found.rows) & set(pool.splits["test"])
     assert len(found.rows) == len(pool.rows) - len(pool.splits["test"])
     assert np.isfinite(found.predictions).all()
@@ -128,9 +128,9 @@ def test_each_row_but_the_tests_is_predicted_once_a_seed():
 def made_up(pool, predictions, kind="stratified", metrics=None):
     """Out-of-fold predictions (S, N, outputs) from nowhere."""
     seeds = tuple(range(len(predictions)))
-    rows = cross_validation.rows_of(pool)
+    rows = cross_validation.select_rows(pool)
     return cross_validation.OutOfFold(
-        deal=Deal(kind=kind, count=2, seeds=seeds),
+        splits=Splits(kind=kind, count=2, seeds=seeds),
         rows=rows,
         fold=np.zeros(predictions.shape[:2], np.int32),
         predictions=predictions,
@@ -141,7 +141,7 @@ def made_up(pool, predictions, kind="stratified", metrics=None):
 
 def test_optimism_is_the_difference_row_by_row_with_an_interval_over_groups():
     _, pool = make("digits")
-    rows = cross_validation.rows_of(pool)
+    rows = cross_validation.select_rows(pool)
     labels, groups = pool.labels[rows], pool.groups[rows]
     right = np.eye(10, dtype=np.float32)[labels][None]
     # Of the rows of every second writer, half are wrong in the grouped folds.
@@ -156,7 +156,7 @@ def test_optimism_is_the_difference_row_by_row_with_an_interval_over_groups():
 
 def test_folds_that_are_the_same_for_all_seeds_count_once():
     _, pool = make("digits")
-    predictions = np.zeros((2, len(cross_validation.rows_of(pool)), 10), np.float32)
+    predictions = np.zeros((2, len(cross_validation.select_rows(pool)), 10), np.float32)
     metrics = [[{"accuracy": 0.8}, {"accuracy": 0.9}, {"accuracy": 0.7}], [{"accuracy": 0.9}] * 3]
     one_group = made_up(pool, predictions, "leave_one_group_out", metrics)
     np.testing.assert_allclose(one_group.values("accuracy"), [0.85, 0.9, 0.8])
@@ -168,7 +168,7 @@ def test_folds_that_are_the_same_for_all_seeds_count_once():
 
 def test_intervals_end_where_the_metric_does_and_two_folds_have_none():
     _, pool = make("digits")
-    predictions = np.zeros((1, len(cross_validation.rows_of(pool)), 10), np.float32)
+    predictions = np.zeros((1, len(cross_validation.select_rows(pool)), 10), np.float32)
     metrics = [[{"accuracy": 0.9, "loss": 0.1}, {"accuracy": 1.0, "loss": 0.9}, {"accuracy": 1.0, "loss": 0.2}]]
     three = made_up(pool, predictions, metrics=metrics).intervals()
     assert three["accuracy"][2] == 1
@@ -181,7 +181,7 @@ def test_intervals_end_where_the_metric_does_and_two_folds_have_none():
 
 def test_groups_predicted_in_one_way_only_have_no_optimism():
     _, pool = make("digits")
-    predictions = np.full((1, len(cross_validation.rows_of(pool)), 10), np.nan, np.float32)
+    predictions = np.full((1, len(cross_validation.select_rows(pool)), 10), np.nan, np.float32)
     difference = cross_validation.optimism(pool, made_up(pool, predictions), made_up(pool, predictions))
     assert np.isnan(difference).all()
 
@@ -196,19 +196,19 @@ def test_groups_predicted_in_one_way_only_have_no_optimism():
         ((np.nan,) * 3, "classification", "Leakage cannot be looked for: no row was predicted by both"),
     ],
 )
-def test_the_warning_says_what_the_interval_does(difference, task, message):
-    told = cross_validation.warning(difference, task, 7)
-    assert message in told
-    assert "nan" not in told
-    assert ("an interval that holds 0" in told) == (difference[1] <= 0 <= difference[2])
+def test_the_description_agrees_with_the_interval(difference, task, message):
+    text = cross_validation.describe_optimism(difference, task, 7)
+    assert message in text
+    assert "nan" not in text
+    assert ("an interval that contains 0" in text) == (difference[1] <= 0 <= difference[2])
 
 
 def test_validation_rows_that_no_fold_can_set_apart_are_told_beforehand():
     config = defaults.get_config()
     config.data.validation = "split:valid"
-    assert "the rows of 'split:valid' are dealt into folds with all others" in cross_validation.remark(config)
+    assert "'split:valid' are split into folds with all others" in cross_validation.describe_validation(config)
     for config.data.validation in ("none", "10 percent"):
-        assert cross_validation.remark(config) is None
+        assert cross_validation.describe_validation(config) is None
 
 
 def test_a_category_that_only_held_out_rows_have_is_unseen_in_the_fold(tmp_path):
@@ -226,18 +226,18 @@ def test_a_category_that_only_held_out_rows_have_is_unseen_in_the_fold(tmp_path)
 
 def test_a_fold_that_diverged_leaves_no_predictions_and_is_named():
     config, pool = make("sklearn:wine", optimizer__learning_rate=1e30, optimizer__name="sgd", train__max_skipped=1)
-    deal = Deal(kind="stratified", count=2, seeds=(0,))
-    found = cross_validated(config, pool, deal)
+    splits = Splits(kind="stratified", count=2, seeds=(0,))
+    found = cross_validated(config, pool, splits)
     assert found.diverged == ["stratified, seed 0, fold 0", "stratified, seed 0, fold 1"]
     assert np.isnan(found.predictions).all()
     assert found.intervals() == {}
     assert found.share(pool) is None
 
 
-def test_folds_that_cannot_be_dealt_are_told():
+def test_folds_that_cannot_be_made_are_an_error():
     config, pool = make("digits")
     with pytest.raises(UserError, match=r"12 given, but there are 11 groups \(and 3 in the test split"):
-        cross_validation.make_members(pool, config, Deal(kind="group", count=12, seeds=(0,)))
+        cross_validation.make_members(pool, config, Splits(kind="group", count=12, seeds=(0,)))
     config, pool = make("sklearn:wine")
     with pytest.raises(UserError, match=r"--folds: 100 given, but class 'class_2' has \d+ row"):
-        cross_validation.make_members(pool, config, Deal(kind="stratified", count=100, seeds=(0,)))
+        cross_validation.make_members(pool, config, Splits(kind="stratified", count=100, seeds=(0,)))

@@ -48,9 +48,9 @@ def test_each_remedy_is_tried_once_and_what_changes_the_test_is_not(config):
     ]
     np.testing.assert_array_equal(trials[2].drop, drop)
     assert {name: why.split(";")[0] for name, why in refused.items()} == {
-        "data.test = '20 percent'": "data.test changes what is judged",
-        "data.examples_per_class = 20": "it makes trials of other changes faster, not the model better",
-        "data.drop = 'findings:leaked_duplicates'": "it makes the test honest, which no score of the test can show",
+        "data.test = '20 percent'": "data.test changes the test or the task",
+        "data.examples_per_class = 20": "it makes trials of changes faster, not the model better",
+        "data.drop = 'findings:leaked_duplicates'": "it makes the test valid, which no test score can show",
     }
     assert [trial.findings for trial in remedies.choose(findings, config, ["calibration"])[0]] == [("calibration",)]
 
@@ -68,7 +68,7 @@ def test_rows_are_left_out_or_weighed_and_judged_where_no_copy_is_trained_on(con
     held_out = remedies.clean_rows(pool, findings)
     np.testing.assert_array_equal(held_out, np.sort(test[3:]))
     trials, _ = remedies.choose(findings, config)
-    (plan,) = remedies.plans(config, {remedies.pool_key({}): pool}, trials, [4, 5], held_out)
+    (plan,) = remedies.make_plans(config, {remedies.pool_key({}): pool}, trials, [4, 5], held_out)
     members = {member.name: member for member in plan.members}
     assert len(members) == 6
     baseline, few, doubtful = (members[f"{name}, seed 4"] for name in ("baseline", *(t.name for t in trials)))
@@ -81,7 +81,7 @@ def test_rows_are_left_out_or_weighed_and_judged_where_no_copy_is_trained_on(con
 
 
 def test_a_test_that_is_known_from_training_judges_nothing(pool):
-    with pytest.raises(UserError, match=r"no test row is without a copy in the training rows"):
+    with pytest.raises(UserError, match=r"all test rows have a copy in the training rows"):
         remedies.clean_rows(pool, [found("leaked", spoiled=pool.splits["test"])])
 
 
@@ -100,30 +100,30 @@ def test_a_remedy_is_kept_where_its_interval_for_all_that_are_tried_is_above_zer
         for name, each in values.items()
         for seed, value in enumerate(each)
     }  # fmt: skip
-    result = remedies.finding(trials, {}, range(5), outcomes, "accuracy", higher_is_better=True, num_rows=30)
+    result = remedies.report(trials, {}, range(5), outcomes, "accuracy", higher_is_better=True, num_rows=30)
     assert [row[-1] for row in result.evidence[0].rows] == [
         "", "kept", "rejected: not shown to help", "rejected: worse",
     ]  # fmt: skip
     assert result.message.startswith("3 remedies tried: 1 kept, as accuracy is better with it, and 2 rejected, 1 of")
-    # The interval of the table is wider than that of a measure is said to be.
+    # The intervals of the table are wider than the 95 % of a measure.
     assert result.measures[1].value == pytest.approx(0.02)
     assert all(np.isnan([each.low, each.high]).all() for each in result.measures)
-    others = remedies.finding(trials[1:], {}, range(5), outcomes, "accuracy", higher_is_better=True, num_rows=30)
+    others = remedies.report(trials[1:], {}, range(5), outcomes, "accuracy", higher_is_better=True, num_rows=30)
     assert others.message == "2 remedies tried: 0 kept and 2 rejected, 1 of which did harm."
     low, high = stats.t.interval(1 - 0.05 / 3, 4, 0.02, stats.sem(1e-3 * noise))
     np.testing.assert_allclose(result.evidence[0].rows[1][3:6], (0.02, low, high))
     assert [dict(remedy.overrides) for remedy in result.remedies] == [{"optimizer.weight_decay": 0.1}]
-    (told,) = remedies.with_verdicts(findings, result)
-    assert [remedy.text for remedy in told.remedies] == [
+    (judged,) = remedies.with_verdicts(findings, result)
+    assert [remedy.text for remedy in judged.remedies] == [
         "Do it. Tried: kept.", "Do it. Tried: rejected: not shown to help.", "Do it. Tried: rejected: worse.",
     ]  # fmt: skip
 
 
 def test_where_nothing_can_be_tried_nothing_is_trained(config, pool):
     trials, refused = remedies.choose([found("shift", {"data.test": "20 percent"})], config)
-    assert remedies.plans(config, {remedies.pool_key({}): pool}, trials, [0], pool.splits["test"]) == []
-    result = remedies.finding(trials, refused, [0], {}, "accuracy", higher_is_better=True, num_rows=30)
+    assert remedies.make_plans(config, {remedies.pool_key({}): pool}, trials, [0], pool.splits["test"]) == []
+    result = remedies.report(trials, refused, [0], {}, "accuracy", higher_is_better=True, num_rows=30)
     assert (result.severity, result.message) == ("none", "No remedy can be tried.")
     assert result.evidence[0].rows == (
-        ("data.test = '20 percent'", "data.test changes what is judged; compare by eye"),
+        ("data.test = '20 percent'", "data.test changes the test or the task; compare the two yourself"),
     )

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn import metrics
 
 from diagnostics import statistics
 
@@ -101,3 +102,31 @@ def test_a_difference_of_shares_has_the_interval_that_newcombe_published():
 def test_a_difference_of_means_has_the_interval_of_the_normal_law():
     found = statistics.difference_interval((3.0, 2.0, 4.0), (1.0, 0.0, 2.0))
     assert found == pytest.approx((2.0, 2 - 2**0.5, 2 + 2**0.5))
+
+
+def test_the_area_is_that_of_scikit_learn_and_its_interval_holds_it():
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(300):
+        positive = np.arange(100) < 40
+        scores = random.normal(size=100) + positive
+        auc, low, high = statistics.auc_interval(scores, positive)
+        assert auc == pytest.approx(metrics.roc_auc_score(positive, scores))
+        # Of two normal distributions one deviation apart.
+        covered += low <= stats.norm.cdf(1 / np.sqrt(2)) <= high
+    assert 0.91 < covered / 300 < 0.985
+
+
+def test_p_values_are_corrected_as_holm_says():
+    # The example of R's p.adjust, method "holm".
+    np.testing.assert_allclose(
+        statistics.holm(np.array([0.01, 0.02, 0.03, 0.04, 0.05])), [0.05, 0.08, 0.09, 0.09, 0.09]
+    )
+    np.testing.assert_allclose(statistics.holm(np.array([0.5, 0.001, 0.9])), [1.0, 0.003, 1.0])
+
+
+def test_the_certain_part_of_an_effect_is_the_bound_nearer_to_zero():
+    assert statistics.nearest_to_zero((0.3, 0.1, 0.5)) == 0.1
+    assert statistics.nearest_to_zero((-0.3, -0.5, -0.1)) == -0.1
+    assert statistics.nearest_to_zero((0.3, -0.1, 0.7)) == 0.0
+    assert statistics.negate((0.3, -0.1, 0.7)) == (-0.3, -0.7, 0.1)

@@ -77,15 +77,16 @@ def test_pruning_and_unfreezing_take_as_many_steps_on_each_part_of_the_rows():
 
 def test_folds_are_those_of_cross_validation_and_trained_as_long_as_all_rows(digits):
     config, pool, plan, outcomes, found, _ = digits
-    for deal, got in zip(plan.deals, (found.out_of_fold, found.grouped), strict=True):
+    for splits, got in zip(plan.folds, (found.out_of_fold, found.grouped), strict=True):
         steps = trainings.in_steps(config, len(pool.splits["train"]))
         members = [
-            dataclasses.replace(member, overrides=steps) for member in cross_validation.make_members(pool, config, deal)
+            dataclasses.replace(member, overrides=steps)
+            for member in cross_validation.make_members(pool, config, splits)
         ]
-        assert [member.digest() for member in members] == [member.digest() for member in plan.deals[deal]]
-        expected = cross_validation.gather(pool, deal, members, outcomes)
+        assert [member.digest() for member in members] == [member.digest() for member in plan.folds[splits]]
+        expected = cross_validation.gather(pool, splits, members, outcomes)
         np.testing.assert_array_equal(got.predictions, expected.predictions)
-    assert [deal.kind for deal in plan.deals] == ["stratified", "group"]
+    assert [splits.kind for splits in plan.folds] == ["stratified", "group"]
     # Rows with labels at random are in no fold.
     assert found.out_of_fold.rows.max() < len(pool.rows)
 
@@ -140,15 +141,15 @@ def test_the_control_learns_permuted_labels_and_is_judged_by_true_ones(digits):
 def test_few_rows_give_no_curve_and_say_so():
     config, pool = make("sklearn:wine", data__test="90 percent", train__duration="5 steps", data__validation="none")
     plan = trainings.plan(config, pool, folds=2, seeds=1, sizes=6)
-    assert plan.why_no_curve == "of 18 training rows no 4 subsets can be made that are large enough"
+    assert plan.why_no_curve == "18 training rows are too few for 4 subsets of sufficient size"
     assert [size for size, _ in plan.growing] == [18]
 
 
 def test_groups_are_left_out_where_there_are_none_or_nobody_asks():
     config, pool = make("sklearn:wine")
-    assert [deal.kind for deal in trainings.plan(config, pool).deals] == ["stratified"]
+    assert [splits.kind for splits in trainings.plan(config, pool).folds] == ["stratified"]
     config, pool = make("digits")
-    assert [deal.kind for deal in trainings.plan(config, pool, groups=False).deals] == ["stratified"]
+    assert [splits.kind for splits in trainings.plan(config, pool, groups=False).folds] == ["stratified"]
 
 
 def test_a_class_with_fewer_rows_than_folds_is_refused(tmp_path):

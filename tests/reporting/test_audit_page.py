@@ -13,7 +13,7 @@ from PIL import Image
 
 from configs import defaults
 from diagnostics.examples import open_examples
-from diagnostics.finding import Curves, Finding, Histogram, Measure, Remedy, Rows, Table, cannot_judge
+from diagnostics.finding import Curves, Finding, Histogram, Measure, Question, Remedy, Rows, Table
 from plumbline import UserError
 from reporting import audit_files, audit_page, audit_plots, terminal
 from reporting.audit_report import Report
@@ -270,7 +270,7 @@ def test_an_image_that_cannot_be_decoded_is_said_to_be_one(tmp_path):
 
 
 def test_headings_go_down_by_one_and_tables_name_their_columns(iris, everything):
-    found = Page(page_of(iris, everything, cannot_judge("fit", "fit", "nothing was trained")))
+    found = Page(page_of(iris, everything, Question("fit", "fit").cannot_tell("nothing was trained")))
     levels = [int(tag[1]) for tag, _ in found.tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
@@ -285,7 +285,7 @@ def test_the_summary_counts_and_each_challenge_has_its_section(iris, everything)
     others = [
         finding(name="columns", severity="none"),
         Finding(name="fit_verdict", challenge="fit", severity="medium", message="Overfits."),
-        cannot_judge("groups", "data quality", "there are none"),
+        Question("groups", "data quality").cannot_tell("there are none"),
     ]
     text = page_of(iris, everything, *others, trainings={"trainings": 42, "total_seconds": 61.4})
     assert re.findall(r"<b>(\d)</b> (\w+):", text) == [
@@ -348,7 +348,7 @@ def test_findings_are_strict_json_with_rows_by_split_and_source(iris, everything
 
 
 def test_a_training_takes_rows_to_drop_and_weights_from_the_lists(iris, everything, tmp_path):
-    found = report(iris, everything, cannot_judge("other", "fit", "it is late"))
+    found = report(iris, everything, Question("other", "fit").cannot_tell("it is late"))
     audit_files.write_lists(tmp_path / "findings.npz", found)
     config = defaults.get_config().data
     config.source, config.findings = "sklearn:iris", str(tmp_path)
@@ -399,11 +399,11 @@ def test_plots_are_written_under_the_names_that_the_figures_give(iris, everythin
 
 
 def test_without_a_terminal_each_finding_is_a_line(iris, everything, capsys):
-    terminal.show(report(iris, everything, cannot_judge("groups", "data quality", "there are none")))
+    terminal.show(report(iris, everything, Question("groups", "data quality").cannot_tell("there are none")))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{SEEN} (108 train, 12 validation, 30 test rows): 1 high, 1 cannot be judged"
     assert lines[2] == f"high     exact_duplicates: {SEEN}"
-    assert lines[3] == "unknown  groups: Cannot judge: there are none."
+    assert lines[3] == "unknown  groups: Cannot tell: there are none."
     assert lines[5:] == [
         "Remedies:",
         f"  exact_duplicates: {SEEN}",

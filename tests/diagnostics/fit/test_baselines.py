@@ -87,7 +87,7 @@ def test_pruning_cuts_a_tree_back_where_labels_are_noisy_and_not_where_they_are_
     asked = random.normal(size=(2000, 5)).astype(np.float32)
     truth = asked[:, 0] > 0
     for labels, least in ((clear, 0.98), (noisy, 0.9)):
-        told = baselines.pruned_tree(inputs, labels, 0, classification=True)(asked)
+        told = baselines.fit_tree(inputs, labels, 0, classification=True)(asked)
         assert (told == truth).mean() > least
     # An unpruned tree learns the noise.
     from sklearn.tree import DecisionTreeClassifier

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from configs import digits_mlp
-from diagnostics.fit import optimisation
-from diagnostics.fit.findings import of_run
-from diagnostics.fit.optimisation import Course
+from diagnostics.fit import from_run
+from diagnostics.fit.course import Course, measure_rise
+from diagnostics.fit.problems import find_problems
 
 STEPS = np.arange(20, 2001, 20.0)
 CHANCE = np.log(10)
@@ -36,7 +36,7 @@ SOUND = 0.1 + 2.2 * np.exp(-STEPS / 200) * np.exp(0.03 * RANDOM.normal(size=100)
 
 
 def seen(given):
-    return {trouble.name: trouble for trouble in optimisation.troubles(given, digits_mlp.get_config())}
+    return {problem.name: problem for problem in find_problems(given, digits_mlp.get_config())}
 
 
 def test_nothing_is_seen_in_a_training_that_went_well():
@@ -50,17 +50,20 @@ def test_nothing_is_seen_in_a_training_that_went_well():
     [
         (course(SOUND, skipped=3), "3 updates had to be skipped"),
         (course(SOUND[:2], diverged=True, rates=np.arange(2.0)), "The training diverged"),
-        (course(5 + RANDOM.normal(size=100)), "above the 2.3 of a model that looks at no inputs"),
+        (course(5 + RANDOM.normal(size=100)), "above the 2.3 of a model that ignores the inputs"),
         (course(np.where(np.arange(100) % 10 == 9, 2.0, SOUND)), "jumped up by half or more 10 times"),
-        (course(np.where(STEPS < 1000, SOUND, 0.1 + (STEPS - 1000) / 1000)), "ended at 1.1, well above the 0.1"),
+        (
+            course(np.where(STEPS < 1000, SOUND, 0.1 + (STEPS - 1000) / 1000)),
+            "well above its minimum of 0.1",
+        ),
     ],
     ids=["skipped", "diverged", "above chance", "jumps", "rises"],
 )
 def test_a_rate_that_is_too_high_is_seen(given, text):
     found = seen(given)
-    trouble = found["learning rate too high"]
-    assert text in trouble.text
-    assert trouble.remedies[0].overrides == {"optimizer.learning_rate": pytest.approx(1e-4)}
+    problem = found["learning rate too high"]
+    assert text in problem.text
+    assert problem.remedies[0].overrides == {"optimizer.learning_rate": pytest.approx(1e-4)}
     assert "stopped too early" not in found
 
 
@@ -85,35 +88,35 @@ def test_a_schedule_that_ends_at_nothing_does_not_hide_that_it_was_too_short():
 
 
 def test_a_loss_that_never_leaves_chance_and_one_that_stands_still_for_long_are_plateaus():
-    trouble = seen(course(CHANCE + 0.01 * RANDOM.normal(size=100)))["plateau"]
-    assert "never left the 2.3 of a model that looks at no inputs" in trouble.text
-    assert trouble.severity == "high"
+    problem = seen(course(CHANCE + 0.01 * RANDOM.normal(size=100)))["plateau"]
+    assert "never fell below the 2.3 of a model that ignores the inputs" in problem.text
+    assert problem.severity == "high"
     values = np.where(STEPS < 400, 2.3 - STEPS / 400, np.where(STEPS < 1200, 1.3, 1.3 - (STEPS - 1200) / 1000))
     values = np.maximum(values, 0.7)
-    trouble = seen(course(values))["plateau"]
-    assert "stood still at 1.3 from step 400 to 1,20" in trouble.text
+    problem = seen(course(values))["plateau"]
+    assert "stood still at 1.3 from step 400 to 1,20" in problem.text
 
 
 def test_spikes_of_the_gradient_are_seen_and_told_from_its_noise():
     norms = np.exp(0.3 * RANDOM.normal(size=100))
     assert seen(course(SOUND, gradient_norm=curve(norms))) == {}
     norms[[40, 70]] = 50, 200
-    trouble = seen(course(SOUND, gradient_norm=curve(norms)))["gradient spikes"]
-    assert "had 2 spikes, the worst at step 1,420: a norm of 200" in trouble.text
-    assert 1 < trouble.remedies[0].overrides["optimizer.clip_norm"] < 4
+    problem = seen(course(SOUND, gradient_norm=curve(norms)))["gradient spikes"]
+    assert "had 2 spikes, the worst at step 1,420: a norm of 200" in problem.text
+    assert 1 < problem.remedies[0].overrides["optimizer.clip_norm"] < 4
 
 
 def test_dead_units_are_told_by_layer():
     found = seen(course(SOUND, dead={"hidden/0": 0.3, "the last hidden layer": 0.1}))
     assert list(found) == ["dead units"]
-    trouble = found["dead units"]
-    assert "30% of hidden/0" in trouble.text
-    assert "last" not in trouble.text
-    assert trouble.severity == "low"
-    assert trouble.remedies[-1].overrides == {"model.mlp.activation": "gelu"}
+    problem = found["dead units"]
+    assert "30% of hidden/0" in problem.text
+    assert "last" not in problem.text
+    assert problem.severity == "low"
+    assert problem.remedies[-1].overrides == {"model.mlp.activation": "gelu"}
     # So many do not die without steps that are too large.
     found = seen(course(SOUND, dead={"hidden/0": 0.6}))
-    assert [(name, trouble.severity) for name, trouble in found.items()] == [
+    assert [(name, problem.severity) for name, problem in found.items()] == [
         ("learning rate too high", "high"),
         ("dead units", "medium"),
     ]
@@ -126,15 +129,15 @@ def test_of_few_points_nothing_is_said():
 
 def test_a_validation_loss_that_turns_is_measured_from_its_least():
     turning = curve(np.where(STEPS < 1000, 2 - STEPS / 1000, STEPS / 1000))
-    assert optimisation.turned(turning) == pytest.approx(0.91, abs=0.01)
-    assert optimisation.turned(curve(np.linspace(2, 1, 100))) == pytest.approx(0, abs=0.1)
-    assert optimisation.turned(turning[:4]) is None
+    assert measure_rise(turning) == pytest.approx(0.91, abs=0.01)
+    assert measure_rise(curve(np.linspace(2, 1, 100))) == pytest.approx(0, abs=0.1)
+    assert measure_rise(turning[:4]) is None
 
 
 def trained(command, directory, *words):
     quick = ("--config=configs/digits_mlp.py", "--config.train.tensorboard=False", f"--workdir={directory}")
     command("train", *quick, *words)
-    return {finding.name: finding for finding in of_run(directory)}
+    return {finding.name: finding for finding in from_run.judge(directory)}
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from configs import defaults
 from data.features import Column, Features
 from data.split import ArrayReader, Split
 from diagnostics.examples import Examples, open_examples
-from diagnostics.quality import duplicates
+from diagnostics.quality.duplicates import copies, diagnostic
 from tests.conftest import POEM
 
 NAMES = ["exact_duplicates", "near_duplicates", "leaked_duplicates", "conflicting_labels"]
@@ -90,7 +90,7 @@ def splits_of(parts, labels):
 
 
 def found(examples, **options):
-    findings = duplicates.find(examples, **options)
+    findings = diagnostic.judge(examples, **options)
     assert [finding.name for finding in findings] == NAMES
     return {finding.name: finding for finding in findings}
 
@@ -106,7 +106,7 @@ def pairs(finding):
 
 @pytest.fixture(autouse=True)
 def all_listed(monkeypatch):
-    monkeypatch.setattr(duplicates, "_LISTED", 10_000)
+    monkeypatch.setattr(copies, "_LISTED", 10_000)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -115,8 +115,8 @@ def test_changed_copies_of_images_are_found_and_hardly_anything_else(images, cha
     inputs, labels = images()
     generator = np.random.default_rng(1)
     chosen = generator.permutation(len(inputs))[: len(inputs) // 8]
-    copies = CHANGES[change](inputs[chosen], generator)
-    whole = {"train": np.concatenate([inputs, copies])}
+    changed = CHANGES[change](inputs[chosen], generator)
+    whole = {"train": np.concatenate([inputs, changed])}
     finding = found(image_set(whole, {"train": np.concatenate([labels, labels[chosen]])}))["near_duplicates"]
     truth = {(int(row), len(inputs) + place) for place, row in enumerate(chosen)}
     got = pairs(finding)
@@ -145,8 +145,8 @@ def test_copies_in_the_test_are_leaks_and_their_training_rows_go(images):
     inputs, labels = images()
     generator = np.random.default_rng(2)
     chosen = generator.permutation(len(inputs))[:60].reshape(4, 15)
-    copies = [change(inputs[own], generator) for change, own in zip(CHANGES.values(), chosen, strict=False)]
-    test = np.concatenate([*copies, inputs[chosen[3]]])
+    changed = [change(inputs[own], generator) for change, own in zip(CHANGES.values(), chosen, strict=False)]
+    test = np.concatenate([*changed, inputs[chosen[3]]])
     examples = image_set({"train": inputs, "test": test}, {"train": labels, "test": labels[chosen.ravel()]})
     finding = found(examples)["leaked_duplicates"]
     truth = {(int(row), len(inputs) + place) for place, row in enumerate(chosen.ravel())}

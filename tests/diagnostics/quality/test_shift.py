@@ -5,7 +5,9 @@ from scipy import stats
 
 from configs import defaults
 from diagnostics.examples import open_examples
-from diagnostics.quality import shift
+from diagnostics.material import Material
+from diagnostics.quality import reference_shift, shift
+from diagnostics.quality.reference import read_reference
 from plumbline import UserError
 from tests.conftest import POEM
 
@@ -35,6 +37,14 @@ def people(folder, *, train_rows=150, **changes):
     return open_examples(config_of(f"csv:{train}", test=str(test), target="label", validation="none"), seed=0)
 
 
+def find(examples, *, reference=None, seed=0):
+    config = defaults.get_config()
+    config.seed = seed
+    material = Material(config=config, examples=examples, reference=reference)
+    asked = [each for each in (shift.DIAGNOSTIC, reference_shift.DIAGNOSTIC) if each.applies(material)]
+    return [finding for each in asked for finding in each.find(material)]
+
+
 def table(finding, title):
     (found,) = [each for each in finding.evidence if each.title.startswith(title)]
     return found.rows
@@ -45,10 +55,10 @@ def measured(finding):
 
 
 def test_samples_that_are_alike_are_said_to_be(tmp_path):
-    (finding,) = shift.find(people(tmp_path))
+    (finding,) = find(people(tmp_path))
     assert (finding.name, finding.severity) == ("train_test_shift", "none")
     assert "The inputs of the test set look like those trained on" in finding.message
-    assert "The labels are spread alike" in finding.message
+    assert "The labels have the same distribution" in finding.message
     assert finding.remedies == ()
 
 
@@ -57,12 +67,12 @@ def test_samples_that_are_alike_are_said_to_be(tmp_path):
     [({"moved": 2.0}, "age"), ({"city": "abb"}, None), ({"city": "cd"}, "city"), ({"missing": 0.6}, "age")],
 )
 def test_the_column_that_is_shifted_is_named(tmp_path, changes, column):
-    (finding,) = shift.find(people(tmp_path, **changes))
+    (finding,) = find(people(tmp_path, **changes))
     if column is None:
         assert finding.severity in ("none", "low")
         return
     assert finding.severity in ("medium", "high")
-    assert "The inputs of the test set differ from those trained on: a classifier has AUC" in finding.message
+    assert "The inputs of the test set differ from those trained on: a two-sample classifier has AUC" in finding.message
     assert f"'{column}' differs most." in finding.message
     most, second = table(finding, "What differs most")[:2]
     assert most[0] == column
@@ -70,23 +80,23 @@ def test_the_column_that_is_shifted_is_named(tmp_path, changes, column):
     assert finding.remedies[0].overrides == {"data.test": "20 percent"}
 
 
-def test_the_size_of_a_difference_and_not_the_rows_alone_make_it_grave(tmp_path):
-    sizes = [shift.find(people(tmp_path, moved=moved, train_rows=1000, rows=1000))[0] for moved in (0.3, 3.0)]
+def test_the_size_of_a_difference_and_not_the_rows_alone_make_it_severe(tmp_path):
+    sizes = [find(people(tmp_path, moved=moved, train_rows=1000, rows=1000))[0] for moved in (0.3, 3.0)]
     assert [finding.severity for finding in sizes] == ["low", "high"]
     areas = [finding.measures[0] for finding in sizes]
     assert areas[0].value < 0.6 < 0.9 < areas[1].value
     assert all(area.low < area.value < area.high for area in areas)
 
 
-def test_labels_that_are_spread_otherwise_are_told(tmp_path):
+def test_labels_of_another_distribution_are_reported(tmp_path):
     train = write_people(tmp_path / "train.csv")
     test = tmp_path / "test.csv"
     lines = write_people(test, seed=1).read_text().splitlines()
     test.write_text("\n".join([lines[0], *(line for line in lines[1:] if "no" in line)]) + "\n")
     config = config_of(f"csv:{train}", test=str(test), target="label", validation="none")
-    (finding,) = shift.find(open_examples(config, seed=0))
+    (finding,) = find(open_examples(config, seed=0))
     assert finding.severity == "high"
-    assert "The labels are spread otherwise: " in finding.message
+    assert "The labels have another distribution: " in finding.message
     labels = open_examples(config, seed=0).labels
     counts = [np.bincount(part, minlength=2) for part in (labels[:150], labels[150:])]
     expected = stats.chi2_contingency(np.stack(counts), correction=False).pvalue
@@ -97,15 +107,15 @@ def test_labels_that_are_spread_otherwise_are_told(tmp_path):
 
 def test_the_writers_of_the_digits_differ_as_writers_do():
     examples = open_examples(config_of("digits"), seed=0)
-    (finding,) = shift.find(examples)
+    (finding,) = find(examples)
     # Rows differ beyond doubt; but so do any three writers from the others.
     assert finding.severity == "low"
-    assert measured(finding)["p-value of the classifier"].value == 0.001
-    assert measured(finding)["p-value of the discrepancy"].value < 0.01
-    assert measured(finding)["p-value with whole groups dealt anew"].value > 0.05
+    assert measured(finding)["p-value of the two-sample classifier"].value == 0.001
+    assert measured(finding)["p-value of the MMD test"].value < 0.01
+    assert measured(finding)["p-value with whole groups permuted"].value > 0.05
     assert "The test set has 3 groups of its own" in finding.message
-    assert "no more than groups do among themselves" in finding.message
-    writers = {row[0] for row in table(finding, "Groups by how like")}
+    assert "no more than groups differ from each other" in finding.message
+    writers = {row[0] for row in table(finding, "Groups by how much")}
     assert {"writer 11", "writer 12", "writer 13"} <= writers
     (rows,) = [each for each in finding.evidence if each.title.startswith("Rows of the test set")]
     assert all(examples.split[position] == "test" for cluster in rows.clusters for position in cluster)
@@ -126,9 +136,9 @@ def test_digits_of_the_same_writers_are_alike():
             reader=type(train.reader)(train.read(np.arange(len(train))), kept),
         )
     examples.splits.pop("validation")
-    (finding,) = shift.find(examples)
+    (finding,) = find(examples)
     assert finding.severity == "none"
-    assert "The rows come in groups (10), and p-values take them for independent" in finding.message
+    assert "Rows come in groups (10); the p-values assume independent rows" in finding.message
 
 
 def test_too_few_groups_cannot_be_judged_by_groups(tmp_path):
@@ -138,14 +148,14 @@ def test_too_few_groups_cannot_be_judged_by_groups(tmp_path):
     config = config_of(
         f"csv:{tmp_path}/train.csv", test=f"{tmp_path}/test.csv", target="label", group="site", validation="none"
     )
-    (finding,) = shift.find(open_examples(config, seed=0))
+    (finding,) = find(open_examples(config, seed=0))
     assert finding.severity != "high"
     if finding.severity != "none":
         assert "there are too few to tell" in finding.message
 
 
 def test_a_side_with_a_handful_of_rows_is_not_judged(tmp_path):
-    (finding,) = shift.find(people(tmp_path, rows=8))
+    (finding,) = find(people(tmp_path, rows=8))
     assert finding.severity == "unknown"
     assert "the test set has 8 sound rows; at least 20 are needed" in finding.message
 
@@ -154,15 +164,15 @@ def test_a_reference_is_compared_with_the_training_rows(tmp_path):
     train = write_people(tmp_path / "train.csv", rows=400)
     config = config_of(f"csv:{train}", target="label")
     examples = open_examples(config, seed=0)
-    alike = shift.read_reference(examples.features, config, f"csv:{write_people(tmp_path / 'same.csv', seed=2)}")
+    alike = read_reference(examples.features, config, f"csv:{write_people(tmp_path / 'same.csv', seed=2)}")
     shifted = write_people(tmp_path / "other.csv", seed=3, moved=2.0, header="age,height,city,answer")
-    unlabelled = shift.read_reference(examples.features, config, str(shifted))
+    unlabelled = read_reference(examples.features, config, str(shifted))
     assert alike.total == 150
     assert alike.names[0] == f"{tmp_path}/same.csv:2"
     assert set(alike.labels) == {0, 1}
     assert unlabelled.labels is None
-    assert [finding.severity for finding in shift.find(examples, reference=alike)] == ["none", "none"]
-    found = shift.find(examples, reference=unlabelled)
+    assert [finding.severity for finding in find(examples, reference=alike)] == ["none", "none"]
+    found = find(examples, reference=unlabelled)
     assert [finding.name for finding in found] == ["train_test_shift", "reference_shift"]
     assert [finding.severity for finding in found] == ["none", "high"]
     assert "'age' differs most." in found[1].message
@@ -174,9 +184,9 @@ def test_classes_that_the_training_does_not_know_count_as_a_difference(tmp_path)
     examples = open_examples(config, seed=0)
     other = write_people(tmp_path / "other.csv", seed=2)
     other.write_text(other.read_text().replace(",yes", ",perhaps"))
-    reference = shift.read_reference(examples.features, config, f"csv:{other}")
+    reference = read_reference(examples.features, config, f"csv:{other}")
     assert set(reference.labels) == {-1, 0}
-    finding = shift.find(examples, reference=reference)[1]
+    finding = find(examples, reference=reference)[1]
     assert measured(finding)["share of labels that differ"].value > 0.3
 
 
@@ -194,7 +204,7 @@ def test_a_reference_that_does_not_fit_is_refused_in_one_line(tmp_path, header, 
     features = open_examples(config, seed=0).features
     other = write_people(tmp_path / "other.csv", header=header)
     with pytest.raises(UserError, match=message) as raised:
-        shift.read_reference(features, config, text.format(other.parent / "." if "folder" in text else other))
+        read_reference(features, config, text.format(other.parent / "." if "folder" in text else other))
     assert "\n" not in str(raised.value)
 
 
@@ -203,7 +213,7 @@ def test_of_a_large_reference_a_fair_sample_is_kept(tmp_path, monkeypatch):
     config = config_of(f"csv:{write_people(tmp_path / 'train.csv')}", target="label")
     features = open_examples(config, seed=0).features
     other = write_people(tmp_path / "other.csv", rows=120)
-    found = [shift.read_reference(features, config, f"csv:{other}", seed=seed) for seed in range(30)]
+    found = [read_reference(features, config, f"csv:{other}", seed=seed) for seed in range(30)]
     lines = np.array([[int(name.rpartition(":")[2]) for name in each.names] for each in found])
     assert (lines.shape, found[0].total, len(found[0].labels)) == ((30, 40), 120, 120)
     # Each of lines 2 to 121 is as likely: ten of thirty times, more or less.
@@ -232,13 +242,13 @@ def test_images_that_are_brighter_are_said_to_be(tmp_path, cache_limit_gib):
         cache_limit_gib=cache_limit_gib,
     )
     examples = open_examples(config, seed=0)
-    reference = shift.read_reference(examples.features, config, f"folder:{tmp_path / 'bright'}")
-    found = shift.find(examples, reference=reference)
+    reference = read_reference(examples.features, config, f"folder:{tmp_path / 'bright'}")
+    found = find(examples, reference=reference)
     assert [finding.severity for finding in found] == ["none", "high"]
     assert {row[0] for row in table(found[1], "What differs most")[:4]} == {"brightness", "red", "green", "blue"}
 
 
-def test_texts_of_other_words_are_told_by_their_words(tmp_path, words_tokenizer):
+def test_texts_of_other_words_are_found_by_their_words(tmp_path, words_tokenizer):
     verses = [line for line in POEM.splitlines() if line]
     for name, tail, count in (("train", "", 60), ("test", "", 64), ("other", " fire fire", 40)):
         for number in range(count):
@@ -250,15 +260,15 @@ def test_texts_of_other_words_are_told_by_their_words(tmp_path, words_tokenizer)
         (tmp_path / name).rename(tmp_path / "set" / name)
     config = config_of(f"folder:{tmp_path / 'set'}", validation="none", tokenizer=str(words_tokenizer), text_length=24)
     examples = open_examples(config, seed=0)
-    reference = shift.read_reference(examples.features, config, f"folder:{tmp_path / 'other'}")
-    found = shift.find(examples, reference=reference)
+    reference = read_reference(examples.features, config, f"folder:{tmp_path / 'other'}")
+    found = find(examples, reference=reference)
     assert [finding.severity for finding in found] == ["none", "high"]
     named = [row[0] for row in table(found[1], "What differs most")]
     assert "fire" in named[:4]
 
 
 def test_a_regression_compares_its_targets(tmp_path):
-    (finding,) = shift.find(open_examples(config_of("sklearn:diabetes"), seed=0))
+    (finding,) = find(open_examples(config_of("sklearn:diabetes"), seed=0))
     assert finding.severity in ("none", "low")
     assert "share of labels that differ" in measured(finding)
 
@@ -269,6 +279,6 @@ def test_random_splits_are_found_to_differ_as_often_as_promised(tmp_path):
     found = []
     for seed in range(60):
         config = config_of(f"csv:{tmp_path / 'all.csv'}", target="label", test="50 percent", validation="none")
-        (finding,) = shift.find(open_examples(config, seed=seed), seed=seed)
-        found.append(measured(finding)["p-value of the discrepancy"].value)
+        (finding,) = find(open_examples(config, seed=seed), seed=seed)
+        found.append(measured(finding)["p-value of the MMD test"].value)
     assert stats.kstest(found, "uniform").pvalue > 0.01

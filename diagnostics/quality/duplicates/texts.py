@@ -1,4 +1,4 @@
-"""Texts that share most of their shingles: runs of three words."""
+"""Texts that share at least half of their shingles, which are runs of three words."""
 
 import itertools
 from collections.abc import Callable
@@ -7,35 +7,37 @@ import numpy as np
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from diagnostics.examples import Examples
-from diagnostics.quality import neighbours
-from diagnostics.quality.alike import Alike
+from diagnostics.quality.duplicates.near_pairs import NearPairs
+from diagnostics.quality.neighbours import find_nearest
 
 FARTHEST = 0.5
-"""Greatest share of the shingles of two texts that only one of them has (Broder 1997: "roughly the same")."""
+"""Greatest share of the shingles of two texts that only one of them has (Broder 1997, "roughly the same")."""
 
 _SHINGLE = 3
-# So many texts are read at a time.
+# Texts that are read at once.
 _BLOCK = 256
-# Of a signature the bands, and the minima in each: two texts that share half of their shingles have a band in common
-# with a probability of 0.9998, and two that share a tenth of them with one of 0.06.
+# Bands of a signature, and minima in each: texts that share half of their shingles have a band in common with
+# probability 0.9998, and texts that share a tenth of them with probability 0.06.
 _BANDS, _ROWS = 64, 3
-# A bucket of more texts than this is compared with its first and along its order, instead of each with each.
+# In a bucket of more texts than this, each text is compared with the first and the next one only.
 _CROWD = 30
 _NEIGHBOURS = 5
 _PRIME = (1 << 31) - 1
 
 
-def find(examples: Examples, positions: np.ndarray, embed: Callable[[np.ndarray], np.ndarray] | None = None) -> Alike:
-    """Pairs of texts that are nearly the same.
+def find_pairs(
+    examples: Examples, positions: np.ndarray, embed: Callable[[np.ndarray], np.ndarray] | None = None
+) -> NearPairs:
+    """Finds pairs of texts that are nearly equal.
 
-    The distance of two texts is 1 less the Jaccard index of their shingles, runs of three words in lower case (Broder
-    1997, "On the resemblance and containment of documents"). Candidates are found by the least of random hashes of each
-    text's shingles, and confirmed exactly. Texts of fewer than three words are not compared.
+    The distance of two texts is 1 minus the Jaccard index of their shingles, runs of three words in lower case (Broder
+    1997, "On the resemblance and containment of documents"). Candidates are found by MinHash and confirmed exactly.
+    Texts of fewer than three words are not compared.
 
     Args:
       examples: texts.
       positions: (n,) to compare, no two of which are equal.
-      embed: gives embeddings (n, d) of the examples at some positions; pairs that are nearest by it are candidates too.
+      embed: gives embeddings (n, d) of the examples at some positions; nearest pairs by embedding are candidates too.
     """
     vectorizer = HashingVectorizer(
         ngram_range=(_SHINGLE, _SHINGLE),
@@ -50,19 +52,19 @@ def find(examples: Examples, positions: np.ndarray, embed: Callable[[np.ndarray]
     if embed is not None and long.sum() > 1:
         vectors = np.asarray(embed(positions[long]))
         k = min(_NEIGHBOURS, len(vectors) - 1)
-        _, indices = neighbours.nearest(vectors, vectors, k, metric="cosine", own=np.arange(len(vectors)))
+        _, indices = find_nearest(vectors, vectors, k, metric="cosine", own=np.arange(len(vectors)))
         found = np.stack([np.repeat(np.arange(len(vectors)), k), indices.ravel()], axis=1)
         candidates = np.unique(np.sort(np.concatenate([candidates, found]), axis=1), axis=0)
     pairs = positions[long][candidates]
     distances = _distances(examples, pairs, vectorizer)
     same = distances <= FARTHEST
-    return Alike(np.sort(pairs[same], axis=1), distances[same], FARTHEST, int((~long).sum()))
+    return NearPairs(np.sort(pairs[same], axis=1), distances[same], FARTHEST, int((~long).sum()))
 
 
 def _signatures(
     examples: Examples, positions: np.ndarray, vectorizer: HashingVectorizer
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The least of each of many random hashes of a text's shingles (n, bands, rows), and whether it has any (n,)."""
+    """Computes the MinHash signatures (n, bands, rows) of texts, and whether they have any shingles (n,)."""
     generator = np.random.default_rng(0)
     factors, terms = (generator.integers(1, _PRIME, _BANDS * _ROWS, dtype=np.uint64) for _ in range(2))
     signatures = np.zeros((len(positions), len(factors)), np.uint32)
@@ -81,7 +83,7 @@ def _signatures(
 
 
 def _candidates(signatures: np.ndarray) -> np.ndarray:
-    """Pairs (p, 2) of rows, the lesser first, whose signatures have a band in common."""
+    """Finds pairs (p, 2) of rows, the smaller first, whose signatures have a band in common."""
     found = {-1}
     count = len(signatures)
     for band in range(_BANDS):
@@ -100,7 +102,7 @@ def _candidates(signatures: np.ndarray) -> np.ndarray:
 
 
 def _distances(examples: Examples, pairs: np.ndarray, vectorizer: HashingVectorizer) -> np.ndarray:
-    """Jaccard distances (p,) of pairs (p, 2) of positions."""
+    """Computes Jaccard distances (p,) of pairs (p, 2) of positions."""
     distances = np.ones(len(pairs), np.float32)
     for start in range(0, len(pairs), _BLOCK):
         needed, index = np.unique(pairs[start : start + _BLOCK], return_inverse=True)

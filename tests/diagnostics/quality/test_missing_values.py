@@ -6,7 +6,8 @@ from scipy import stats
 
 from configs import defaults
 from diagnostics.examples import open_examples
-from diagnostics.quality import missing
+from diagnostics.material import Material
+from diagnostics.quality import informative_missingness, missing_values
 
 
 def opened(path, target="y", **fields):
@@ -29,7 +30,9 @@ def gaps(values, mask):
 
 
 def found(examples):
-    findings = {finding.name: finding for finding in missing.find(examples)}
+    material = Material(config=defaults.get_config(), examples=examples)
+    modules = (missing_values, informative_missingness)
+    findings = {finding.name: finding for module in modules for finding in module.find(material)}
     assert list(findings) == ["missing_values", "informative_missingness"]
     return findings
 
@@ -70,11 +73,11 @@ def test_a_column_that_is_mostly_missing_is_to_be_left_out(tmp_path):
         "y": ["no", "yes"] * 100,
     }
     finding = found(opened(write(tmp_path / "t.csv", columns)))["missing_values"]
-    assert "'empty': more than half is filled in" in finding.message
+    assert "'empty': more than half is imputed" in finding.message
     assert finding.remedies[-1].overrides == {"data.ignore": ("empty",)}
 
 
-def test_gaps_that_only_the_test_has_are_told(tmp_path):
+def test_gaps_that_only_the_test_has_are_reported(tmp_path):
     rng = np.random.default_rng(2)
     train = {"x": rng.normal(size=100).round(3), "y": ["no", "yes"] * 50}
     test = {"x": gaps(rng.normal(size=100).round(3), np.arange(100) < 3), "y": ["no", "yes"] * 50}
@@ -167,7 +170,7 @@ def test_too_few_gaps_cannot_be_judged(tmp_path):
     columns = {"x": ["", *range(99)], "y": ["no", "yes"] * 50}
     findings = found(opened(write(tmp_path / "t.csv", columns), test=str(_copy(tmp_path))))
     assert findings["informative_missingness"].severity == "unknown"
-    assert "no column has two rows with a value missing" in findings["informative_missingness"].message
+    assert "no column has two rows with the value missing" in findings["informative_missingness"].message
 
 
 def _copy(tmp_path):

@@ -1,4 +1,4 @@
-"""Rows of a table whose categories are equal and whose numbers are nearly so."""
+"""Rows of a table whose categories are equal and whose numbers are nearly equal."""
 
 from collections.abc import Iterator
 
@@ -7,35 +7,35 @@ from scipy.spatial import cKDTree
 
 from data.features import UNSEEN, Features
 from diagnostics.examples import Examples
-from diagnostics.quality import neighbours
-from diagnostics.quality.alike import Alike
+from diagnostics.quality.chance import estimate_chance_distance
+from diagnostics.quality.duplicates.near_pairs import NearPairs
 
 FARTHEST = 0.01
-"""Greatest difference of any number, in standard deviations of its column, in whatever set."""
+"""Greatest difference of any number, in standard deviations of its column, in any set."""
 
-# Rows from which it is told how near different rows of the set are.
+# Rows that the chance distance is estimated from.
 _SAMPLE = 2000
 
 
-def known(features: Features, rows: np.ndarray) -> np.ndarray:
-    """Which rows (n,) of inputs (n, F) can be compared: categories that training never saw share one code."""
+def is_known(features: Features, rows: np.ndarray) -> np.ndarray:
+    """Returns which rows (n,) of inputs (n, F) can be compared: categories unseen in training share one code."""
     return (rows[:, len(features.numeric_columns) :] != UNSEEN).all(axis=1)
 
 
-def find(examples: Examples, positions: np.ndarray) -> Alike:
-    """Pairs of rows that are nearly the same.
+def find_pairs(examples: Examples, positions: np.ndarray) -> NearPairs:
+    """Finds pairs of rows that are nearly equal.
 
     Their categories are equal, the same values are missing, and no number differs by more than a threshold, in standard
-    deviations of its column: the distance at which the nearest two of so many different rows would be expected
-    (`neighbours.chance_distance`), and at most `FARTHEST`. Among many rows of few or coarse columns, where near ones
-    are nothing special, that leaves none.
+    deviations of its column: the distance expected of the nearest two of as many different rows
+    (`estimate_chance_distance`), and at most `FARTHEST`. Among many rows of few or coarse columns, where near rows are
+    common, there are no such pairs.
 
     Args:
       examples: rows of a table.
       positions: (n,) to compare, no two of which are equal.
     """
     numbers, keys = _read(examples, positions)
-    parts = _parts(keys)
+    parts = _group(keys)
     sampled = np.zeros(len(positions), bool)
     sampled[np.linspace(0, max(len(positions) - 1, 0), min(_SAMPLE, len(positions))).astype(np.int64)] = True
     nearest = [np.zeros((0, 2))]
@@ -43,18 +43,18 @@ def find(examples: Examples, positions: np.ndarray) -> Alike:
         if len(part) > 2 and (own := part[sampled[part]]).size:
             found, _ = cKDTree(numbers[part]).query(numbers[own], k=3, p=np.inf)
             nearest.append(found[:, 1:])
-    threshold = min(FARTHEST, neighbours.chance_distance(np.concatenate(nearest), len(positions)))
+    threshold = min(FARTHEST, estimate_chance_distance(np.concatenate(nearest), len(positions)))
     pairs = [np.zeros((0, 2), np.int64)]
     for part in parts if numbers.shape[1] else ():
         found = cKDTree(numbers[part]).query_pairs(threshold, p=np.inf, output_type="ndarray")
         pairs.append(part[found])
     pairs = np.concatenate(pairs)
     distances = np.abs(numbers[pairs[:, 0]] - numbers[pairs[:, 1]]).max(axis=1, initial=0)
-    return Alike(np.sort(positions[pairs], axis=1), distances, threshold)
+    return NearPairs(np.sort(positions[pairs], axis=1), distances, threshold)
 
 
 def _read(examples: Examples, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers (n, f) in standard deviations, and for each row a text of bytes of all that has to be equal (n,)."""
+    """Reads numbers (n, f) in standard deviations, and for each row the bytes (n,) of all that has to be equal."""
     count = len(examples.features.numeric_columns)
     rows = np.concatenate([np.zeros((0, *examples.features.shape), np.float32), *_blocks(examples, positions)])
     numbers = rows[:, :count].astype(np.float64)
@@ -62,17 +62,17 @@ def _read(examples: Examples, positions: np.ndarray) -> tuple[np.ndarray, np.nda
     filled = np.where(missing, 0, numbers)
     present = np.maximum((~missing).sum(axis=0), 1)
     centred = np.where(missing, 0, filled - filled.sum(axis=0) / present)
-    spread = np.sqrt(np.square(centred).sum(axis=0) / present)
+    deviation = np.sqrt(np.square(centred).sum(axis=0) / present)
     equal = np.ascontiguousarray(np.concatenate([missing.astype(np.float32), rows[:, count:]], axis=1))
-    return centred / np.where(spread > 0, spread, 1), equal.view(f"V{equal.itemsize * equal.shape[1]}").ravel()
+    return centred / np.where(deviation > 0, deviation, 1), equal.view(f"V{equal.itemsize * equal.shape[1]}").ravel()
 
 
 def _blocks(examples: Examples, positions: np.ndarray) -> Iterator[np.ndarray]:
     return (rows for _, rows in examples.blocks(positions))
 
 
-def _parts(keys: np.ndarray) -> list[np.ndarray]:
-    """Rows with equal keys, of two and more."""
+def _group(keys: np.ndarray) -> list[np.ndarray]:
+    """Groups rows with equal keys; groups of one are left out."""
     _, index = np.unique(keys, return_inverse=True)
     order = np.argsort(index, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(index[order])) + 1)

@@ -1,0 +1,1 @@
+"""Duplicates: equal and nearly equal examples, inside a split and across splits."""
