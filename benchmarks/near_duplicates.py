@@ -1,7 +1,7 @@
 """near_duplicates: near duplicates among 60,000 images of 32x32x3, relative to scikit-learn's brute-force neighbours.
 
 The images are random fields with the spectrum of photographs. One in a hundred is a copy of another, shifted by a
-pixel. Two things are timed. "pairs" is `neighbours.pairs_within` on the 64 averages of each image, which select
+pixel. Two things are timed. "pairs" is `near_search.find_pairs_within` on the 64 averages of each image, which select
 candidates. "images" is all of `image_duplicates.find`, from pixels to aligned and confirmed pairs; it compares the
 averages at five shifts and fails if it misses copies.
 
@@ -72,12 +72,12 @@ def run(options: argparse.Namespace) -> list[Result]:
 
 def search_pairs(count: int) -> float:
     """Images per second."""
-    from diagnostics.quality import neighbours
+    from diagnostics.quality.near_search import find_pairs_within
 
     vectors = _vectors(count)
-    neighbours.pairs_within(vectors[:2048], RADIUS)
+    find_pairs_within(vectors[:2048], RADIUS)
     began = time.perf_counter()
-    neighbours.pairs_within(vectors, RADIUS)
+    find_pairs_within(vectors, RADIUS)
     return count / (time.perf_counter() - began)
 
 
@@ -96,11 +96,11 @@ def search_brute_force(count: int) -> float:
 
 def search_images(count: int) -> tuple[float, int]:
     """Images per second including compilation, and the peak memory in bytes."""
-    from diagnostics.quality import image_duplicates
+    from diagnostics.quality.duplicates import images as duplicates
 
     images = _images(count)
     began = time.perf_counter()
-    found = image_duplicates.find(_InMemory(images), np.arange(count))
+    found = duplicates.find_pairs(_InMemory(images), np.arange(count))
     seconds = time.perf_counter() - began
     copies = {(int(copy) - len(images) // _COPIES, int(copy)) for copy in _copies(count)}
     if len(copies & set(map(tuple, found.pairs.tolist()))) < 0.95 * len(copies):
@@ -124,9 +124,9 @@ class _InMemory:
 
 
 def _vectors(count: int) -> np.ndarray:
-    from diagnostics.quality import image_duplicates
+    from diagnostics.quality.duplicates import images as duplicates
 
-    return image_duplicates.averages(_InMemory(_images(count)), np.arange(count))[0][0]
+    return duplicates.average_cells(_InMemory(_images(count)), np.arange(count))[0][0]
 
 
 def _copies(count: int) -> np.ndarray:
