@@ -192,7 +192,7 @@ def test_groups_predicted_in_one_way_only_have_no_optimism():
         ((0.03, 0.01, 0.05), "classification", "LEAKAGE: shuffled folds look better by 3 points of accuracy (95 %: 1 "),
         ((0.01, -0.01, 0.03), "classification", "differ by 1 points of accuracy (95 %: -1 to 3 over 7 groups), an "),
         ((-9.0, -12.0, -6.0), "regression", "look worse by 9 of mean squared error (95 %: 6 to 12 over 7 groups)."),
-        ((0.02, np.nan, np.nan), "classification", "whether that is leakage cannot be said, as the rows predicted by "),
+        ((0.02, np.nan, np.nan), "classification", "Cannot tell whether that is leakage, as the rows predicted by "),
         ((np.nan,) * 3, "classification", "Leakage cannot be looked for: no row was predicted by both"),
     ],
 )
