@@ -108,7 +108,9 @@ def sweep(
         )
         # What no training measures is no figure of a training either.
         followed = metrics[0].name if metrics[0].measured else ""
-        population = Population(config, pool, directory=directory.path, used=_used(checked, config), followed=followed)
+        population = Population(
+            config, pool, directory=directory.path, used=_used(checked, config), shown_metric=followed
+        )
         try:
             with Study(
                 storage=options.storage,

@@ -17,7 +17,7 @@ from data.pool import Pool
 from trainers.building import Training
 from trainers.run import rules
 from trainers.step.objective import Sums, Totals
-from trainers.step.state import InferenceState, Program, Start, TrainState
+from trainers.step.state import InferenceState, Program, Start, TrainState, num_parameters
 from trainers.step.train_step import Batch, make_evaluation_step, make_outputs, make_train_step
 
 MODES = ("loop", "map", "vmap")
@@ -105,6 +105,11 @@ class Lanes:
         sizes = self._advance.memory_analysis()
         own = sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.output_size_in_bytes
         return own - sizes.alias_size_in_bytes
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers the parameters of a member hold."""
+        return num_parameters(self.states.params) // self.count
 
     def begin(self, arguments: Mapping[int, tuple]) -> None:
         """Begins new members in these lanes; the others stay as they are."""

@@ -1,4 +1,4 @@
-"""The members of a population: what each trains on and with, what became of it, and which can share a program."""
+"""The members of a population: their rows and overrides, their outcomes, and which of them can share a program."""
 
 import dataclasses
 import hashlib
@@ -24,7 +24,7 @@ class Member:
       overrides: config path -> value, where it differs from the population's config.
       seed: `config.seed` of this training.
       train: (n,) int64, positions in the pool that it trains on.
-      held_out: (m,) int64, positions that it is judged on; may be empty.
+      held_out: (m,) int64, positions of the rows for its final metrics; may be empty.
       validation: (v,) int64, positions that choose its best step, as the validation split of a single run does; if
         empty, the last step counts as the best.
     """
@@ -37,7 +37,7 @@ class Member:
     validation: np.ndarray = dataclasses.field(default_factory=lambda: _NO_ROWS)
 
     def digest(self) -> str:
-        """Of all that its training depends on, but the population's config and pool."""
+        """A hash of everything its training depends on, except the config and pool of the population."""
         digest = hashlib.sha256(
             json.dumps([sorted(self.overrides.items()), self.seed], default=lambda number: number.item()).encode()
         )
@@ -48,18 +48,20 @@ class Member:
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class Outcome:
-    """What became of a member.
+    """The result of a member.
 
     Attributes:
       name: the member's.
-      status: "done", "diverged", or "paused": stopped where it was asked to.
+      status: "done", "diverged" or "paused".
       step: steps taken.
       total_steps: of its whole training.
-      best_step: of the parameters that `metrics` are of.
-      metrics: on the rows held out, as `Objective.metrics` names them; empty for a diverged member.
-      history: the overall metrics at each evaluation and the `step`: on the validation rows, or else those held out.
+      best_step: step of the parameters that `metrics` belong to.
+      metrics: on the held-out rows, as `Objective.metrics` names them; empty for a diverged member.
+      history: the overall metrics and the `step` of each evaluation, on the validation rows or else the held-out rows.
       parameters: how many numbers the model's parameters hold.
-      predictions: (m, outputs) probabilities or values for the rows held out, if they were asked for.
+      predictions: (m, outputs) probabilities or values for the held-out rows, if they were requested.
+      rollback: `step` it went back to after diverging, and number of `batches` it skipped from there; None if it did
+        not diverge, or ended when it did.
     """
 
     name: str
@@ -71,13 +73,14 @@ class Outcome:
     history: list[dict[str, float]]
     parameters: int
     predictions: np.ndarray | None = None
+    rollback: dict[str, int] | None = None
 
 
 def check_shared(overrides: Mapping[str, Any]) -> None:
-    """Checks that only fields are overridden which members may differ in.
+    """Checks that members may differ in the fields that are overridden.
 
     Raises:
-      UserError: one is the same for all members.
+      UserError: a field is the same for all members.
     """
     for path in overrides:
         if path in settings.FIELDS and settings.FIELDS[path].instead:
@@ -85,10 +88,10 @@ def check_shared(overrides: Mapping[str, Any]) -> None:
 
 
 def check_possible(config: ml_collections.ConfigDict) -> None:
-    """Checks that nothing is asked for that only runs of their own do.
+    """Checks that a config asks for nothing that only a single run can do.
 
     Raises:
-      UserError: something is.
+      UserError: it does.
     """
     values = settings.fields(config)
     for path, field in settings.FIELDS.items():
@@ -97,7 +100,7 @@ def check_possible(config: ml_collections.ConfigDict) -> None:
 
 
 def program_key(config: ml_collections.ConfigDict) -> str:
-    """The same for configs that one compiled program serves: all of a config that is no data of it."""
+    """A key that is equal for configs which can share a compiled program: all of a config that is not data of it."""
     parts = {
         path: settings.FIELDS[path].program if path in settings.FIELDS else lambda value: value
         for path in settings.used_fields(config)

@@ -1,8 +1,8 @@
 """Populations: any number of trainings in as few compiled programs as they need.
 
-Hyperparameters, seeds and rows are data of a program, so that one serves all members that differ in nothing else. Those
-whose overrides change more than data are put into groups, each with a program of its own. A member that ends, pauses or
-diverges leaves its lane to the next one waiting.
+Hyperparameters, seeds and rows are data of a program, so all members that differ in nothing else share one program.
+Members whose overrides change more than data are grouped, and each group has its own program. When a member ends,
+pauses or diverges, the next waiting member takes its lane.
 """
 
 import collections
@@ -30,7 +30,7 @@ from trainers.populations import lanes
 from trainers.populations.engine import Engine, EngineMaker
 from trainers.populations.member_state import MemberState
 from trainers.populations.members import Member, Outcome, program_key
-from trainers.populations.population_file import Saved, read, write
+from trainers.populations.population_file import PopulationCheckpoint, read, write
 from trainers.populations.scheduler import Scheduler
 from trainers.processes.signals import Signals
 from trainers.run import transfer
@@ -43,11 +43,11 @@ __all__ = ["Member", "Outcome", "Population", "train_population"]
 
 # Lanes of a device, unless the config says otherwise or memory is short.
 _LANES_ON_CPU, _LANES = 8, 64
-# On CPU, where lanes take turns, those of members that are all there: the more, the rarer all wait for Python.
+# On CPU, where lanes take turns, most lanes for members that are all known: with more of them all wait for Python less.
 _MOST_LANES_ON_CPU = 32
-# Dispatches under way at which the host waits.
+# The host waits once this many dispatches are in flight.
 _IN_FLIGHT = 8
-# Between saves, where the config counts them in steps: members are at steps of their own.
+# Seconds between saves if the config counts them in steps, since each member is at a step of its own.
 _SAVE_SECONDS = 60.0
 
 
@@ -67,11 +67,11 @@ def train_population(
 
 
 class Population:
-    """Trains members; keeps programs, and the states of members that pause, between calls.
+    """Trains members; keeps programs and the states of paused members between calls.
 
     Attributes:
-      summary: what the calls so far took: `mode` and `lanes` of the last group, `programs`, `compile_seconds`,
-        `total_seconds`, `trainings` and `busy`, the share of the lanes' time that was spent on steps.
+      summary: of the calls so far: `mode` and `lanes` of the last group, `programs`, `compile_seconds`,
+        `total_seconds`, `trainings` and `busy`, the share of the lanes' time that went into steps.
     """
 
     def __init__(
@@ -83,19 +83,20 @@ class Population:
         devices: Sequence[jax.Device] | None = None,
         progress: bool = True,
         used: frozenset[str] = frozenset(),
-        followed: str = "",
+        shown_metric: str = "",
     ):
         """Nothing is compiled yet.
 
         Args:
-          config: what all members have in common.
+          config: shared by all members, which override it.
           pool: of the rows.
-          directory: where it saves itself, to go on after a kill; None saves nothing.
-          devices: that members are spread over; all of this process by default.
-          progress: show it.
-          used: hyperparameters that later members use; known from the start, they make programs, and so the last bit
-            of what members come to, the same in whatever parts members are handed in.
-          followed: metric of which the progress shows the best value; "": the one that chooses each member's best step.
+          directory: where the population is saved, so that it can resume; None saves nothing.
+          devices: that members are spread over; all devices of this process by default.
+          progress: whether to show progress.
+          used: hyperparameters that later members use. If they are known from the start, programs, and so the last bit
+            of the results, do not depend on which members are passed to which call.
+          shown_metric: metric of which the progress shows the best value; "": the one that chooses a member's best
+            step.
 
         Raises:
           UserError: the config is not right, or the directory holds a population of another config or other data.
@@ -106,14 +107,14 @@ class Population:
         compilation.keep_programs(config.execution.compilation_cache, config.data.cache_dir)
         self._config, self._pool = config.copy_and_resolve_references(), pool
         self._devices = list(devices or jax.local_devices())
-        self._show, self._followed = progress, followed
+        self._show, self._shown_metric = progress, shown_metric
         self._path = None if directory is None else pathlib.Path(directory) / "population.npz"
         self._fingerprint = _digest([compared(self._config.to_dict()), pool.fingerprint, sorted(pool.splits)])
         self._used: dict[str, frozenset[str]] = collections.defaultdict(lambda: used)
         self._trainings: dict[tuple[str, frozenset[str]], tuple[Training, Start]] = {}
         self._starts: dict[str, Start] = {}
         self._engines: dict[tuple[str, frozenset[str]], Engine] = {}
-        self._saved = Saved(fingerprint=self._fingerprint)
+        self._saved = PopulationCheckpoint(fingerprint=self._fingerprint)
         if self._path is not None:
             remove_unfinished(self._path)
             if self._path.exists():
@@ -134,18 +135,18 @@ class Population:
 
     @property
     def lanes(self) -> int:
-        """Members that are trained at once, if memory allows: as many are best handed in together, if not all."""
+        """Members that train at the same time, if memory allows: the best number to pass to a call, if not all."""
         per_device = _LANES_ON_CPU if self._on_cpu else _LANES
-        return self._rounded(self._config.population.lanes or per_device * len(self._devices))
+        return self._round_up(self._config.population.lanes or per_device * len(self._devices))
 
     def check(self, member: Member) -> None:
-        """Builds a member's program, if none at hand serves it, and keeps it.
+        """Builds the program of a member and keeps it, unless there is one already.
 
         Raises:
-          UserError: the member's overrides do not fit, or not together.
+          UserError: the overrides of the member do not fit, or do not fit together.
         """
-        task = MemberState(self._config, self._pool, member, 1.0, False)
-        self._build(program_key(task.config), task)
+        state = MemberState(self._config, self._pool, member, 1.0, False)
+        self._build(program_key(state.config), state)
 
     def train(
         self,
@@ -155,45 +156,45 @@ class Population:
         predict: bool = False,
         gone: Mapping[str, int] | None = None,
     ) -> dict[str, Outcome]:
-        """Trains members, or goes on with those that paused.
+        """Trains members, or resumes those that paused.
 
-        What a member comes to depends on nothing but itself: not on its lane, on its neighbours, or on pauses.
+        The result of a member does not depend on its lane, its neighbours or its pauses.
 
         Args:
           members: with unique names.
-          until: the share of its training at which each one pauses; 1 trains to the end.
-          predict: the outcomes shall have predictions.
-          gone: members of earlier calls that the progress shall show as well, by what became of them.
+          until: the share of its training after which each member pauses; 1 trains to the end.
+          predict: whether to return predictions for the held-out rows.
+          gone: numbers of members of earlier calls, by their status, which the progress shows as well.
 
         Returns:
           The outcomes, by name.
 
         Raises:
-          UserError: overrides name no field or one that all members share, or a value does not fit; a member has no
-            training rows.
-          Preempted: a signal came.
+          UserError: an override names no field, or one that all members share, or its value does not fit; or a member
+            has no training rows.
+          Preempted: a signal was received.
         """
         began = time.perf_counter()
         if len({member.name for member in members}) < len(members):
             raise ValueError("names of members must be unique")
-        tasks = [MemberState(self._config, self._pool, member, until, predict) for member in members]
-        outcomes = {task.name: known for task in tasks if (known := self._saved.outcomes.get(task.key))}
+        states = [MemberState(self._config, self._pool, member, until, predict) for member in members]
+        outcomes = {state.name: known for state in states if (known := self._saved.outcomes.get(state.key))}
         groups: dict[str, list[MemberState]] = collections.defaultdict(list)
-        for task in tasks:
-            key = program_key(task.config)
-            # Of those that are done as well: what goes on after a kill keeps the program it began with.
-            self._used[key] |= hyperparameters.used([task.config])
-            if task.name not in outcomes:
-                groups[key].append(task)
-        # All before the first is trained: what cannot be built is told at once.
+        for state in states:
+            key = program_key(state.config)
+            # Members that are done count too, so that a population that was killed resumes with the same program.
+            self._used[key] |= hyperparameters.used([state.config])
+            if state.name not in outcomes:
+                groups[key].append(state)
+        # All are built before the first is trained, so that errors are raised at once.
         for key, group in groups.items():
             self._build(key, group[0])
-        total = sum(task.stop for task in tasks)
-        shown = PopulationProgress(total, len(tasks), until=until, gone=gone, shown=self._show)
-        shown.advance(sum(task.stop for task in tasks if task.name in outcomes), len(outcomes))
-        with Signals() as signals, shown:
+        total = sum(state.stop for state in states)
+        progress = PopulationProgress(total, len(states), until=until, gone=gone, shown=self._show)
+        progress.advance(sum(state.stop for state in states if state.name in outcomes), len(outcomes))
+        with Signals() as signals, progress:
             for key, group in groups.items():
-                outcomes |= self._train_group(key, group, signals, shown)
+                outcomes |= self._train_group(key, group, signals, progress)
         self._save()
         self.summary["trainings"] += sum(map(len, groups.values()))
         self.summary["total_seconds"] += time.perf_counter() - began
@@ -206,22 +207,22 @@ class Population:
         self._saved.outcomes = {k: o for k, o in self._saved.outcomes.items() if o.name not in names}
 
     def _train_group(
-        self, key: str, tasks: list[MemberState], signals: Signals, shown: PopulationProgress
+        self, key: str, states: list[MemberState], signals: Signals, progress: PopulationProgress
     ) -> dict[str, Outcome]:
-        engine = self._engine(key, tasks)
-        queue = Scheduler(engine, tasks, self._saved, shown, self._followed)
+        engine = self._engine(key, states)
+        scheduler = Scheduler(engine, states, self._saved, progress, self._shown_metric)
         since = 0
-        while not queue.is_over():
-            queue.fill()
-            useful, capacity = queue.dispatch()
+        while not scheduler.is_over():
+            scheduler.fill()
+            useful, capacity = scheduler.dispatch()
             self._useful, self._capacity = self._useful + useful, self._capacity + capacity
-            if queue.has_events():
-                queue.events()
+            if scheduler.has_events():
+                scheduler.handle_events()
                 since = 0
             elif (since := since + 1) % _IN_FLIGHT == 0:
                 jax.block_until_ready(engine.lanes.states.step)
             if signals.received or time.monotonic() - self._saved_at >= self._save_seconds:
-                queue.park()
+                scheduler.save_members()
                 self._save()
             if signals.received:
                 raise Preempted(f"{signals.received}; run the same command again to go on")
@@ -230,42 +231,42 @@ class Population:
             "lanes": engine.lanes.count,
             "busy": self._useful / max(1, self._capacity),
         }
-        return queue.outcomes
+        return scheduler.outcomes
 
-    def _build(self, key: str, task: MemberState) -> None:
-        self._used[key] |= hyperparameters.used([task.config])
+    def _build(self, key: str, state: MemberState) -> None:
+        self._used[key] |= hyperparameters.used([state.config])
         identity = key, self._used[key]
         if identity not in self._trainings:
             training = build_training(
-                task.config,
+                state.config,
                 self._pool.features,
-                task.arguments[2],
-                num_examples=len(task.member.train),
+                state.arguments[2],
+                num_examples=len(state.member.train),
                 mesh=data_mesh(self._devices[:1]),
                 used=self._used[key],
             )
             if key not in self._starts:
-                self._starts[key], _ = transfer.begin_from(task.config.transfer, training.program)
+                self._starts[key], _ = transfer.begin_from(state.config.transfer, training.program)
             self._trainings[identity] = training, self._starts[key]
 
-    def _engine(self, key: str, tasks: list[MemberState]) -> Engine:
-        """The programs of a group, made anew where those at hand do not serve it."""
+    def _engine(self, key: str, states: list[MemberState]) -> Engine:
+        """The lanes of a group; new ones if there are none yet, or too few."""
         identity = key, self._used[key]
         most = self.lanes
         if self._on_cpu and not self._config.population.lanes and self._config.population.mode != "vmap":
             most = _MOST_LANES_ON_CPU * len(self._devices)
-        wanted = min(most, self._rounded(len(tasks)))
+        wanted = min(most, self._round_up(len(states)))
         engine = self._engines.get(identity)
-        # A lane that nobody is in takes no time, but where lanes are stacked.
+        # An empty lane costs time only where lanes are stacked.
         if engine is None or (engine.lanes.mode != "loop" and engine.wanted < wanted):
             began = time.perf_counter()
-            maker = EngineMaker(*self._trainings[identity], self._pool, self._devices, tasks)
+            maker = EngineMaker(*self._trainings[identity], self._pool, self._devices, states)
             mode = self._config.population.mode
             if mode == "auto":
                 mode = self._saved.modes.get(_digest([key]), mode)
             engine = maker.make(mode, wanted)
             self._saved.modes[_digest([key])] = engine.lanes.mode
-            # At once: after a kill, another mode may be found the fastest, which may differ in the last bit.
+            # At once: a population that was killed might choose another mode, which may differ in the last bit.
             self._save()
             self._engines[identity] = engine
             self.summary["programs"] += 1
@@ -276,7 +277,7 @@ class Population:
     def _on_cpu(self) -> bool:
         return self._devices[0].platform == "cpu"
 
-    def _rounded(self, count: int) -> int:
+    def _round_up(self, count: int) -> int:
         """At least `count` lanes, the same number on each device."""
         devices = len(self._devices)
         return -(-count // devices) * devices
@@ -285,7 +286,7 @@ class Population:
         began = time.monotonic()
         if self._path is not None:
             write(self._path, self._saved)
-        # At most a tenth of the time goes into saving.
+        # Saving takes at most a tenth of the time.
         self._saved_at = time.monotonic() + 9 * (time.monotonic() - began)
 
 

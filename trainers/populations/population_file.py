@@ -1,13 +1,14 @@
-"""What a population saves to go on after a kill: outcomes, and the states of members that paused or were on their way.
+"""The file of a population: outcomes, and checkpoints of members that paused or were under way.
 
-One file, written whole or not at all; its members' states belong to no lane, so it may go on with others.
+The file is written whole or not at all. The state of a member belongs to no lane, so it can resume in any lane.
 """
 
 import dataclasses
 import json
 import pathlib
 import zipfile
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Optional
 
 import jax
 import numpy as np
@@ -21,14 +22,16 @@ Tree = Any
 
 @dataclasses.dataclass
 class MemberCheckpoint:
-    """A member that stopped on its way.
+    """A member at one step of its training.
 
     Attributes:
       digest: of the member.
       step: steps taken.
       history: of its evaluations.
       best: step and value of its best evaluation.
-      leaves: the arrays of its state and of its best state, keys as their data.
+      leaves: the arrays of its train state and of its best inference state, random keys as their data.
+      rollback: as in `MemberState`.
+      fallback: the earlier checkpoint that it goes back to if it diverges.
     """
 
     digest: str
@@ -36,15 +39,17 @@ class MemberCheckpoint:
     history: list[dict[str, float]]
     best: tuple[int, float] | None
     leaves: list[np.ndarray]
+    rollback: dict[str, int] | None = None
+    fallback: Optional["MemberCheckpoint"] = None
 
     @classmethod
-    def of(cls, state: Tree, **where: Any) -> "MemberCheckpoint":
-        """A member that stops in this state, which is copied to the host; `where` is all else that it is."""
+    def from_state(cls, state: Tree, **fields: Any) -> "MemberCheckpoint":
+        """A checkpoint with the arrays of this state, which are copied to the host, and these other fields."""
         plain = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(state)]
-        return cls(leaves=jax.device_get(plain), **where)
+        return cls(leaves=jax.device_get(plain), **fields)
 
-    def restored(self, like: Tree) -> Tree:
-        """The state again, in the form of `like`: a tree of shapes."""
+    def to_state(self, like: Tree) -> Tree:
+        """The state as a tree like `like`, which holds shapes."""
         forms, structure = jax.tree.flatten(like)
         pairs = zip(self.leaves, forms, strict=True)
         return jax.tree.unflatten(
@@ -53,13 +58,13 @@ class MemberCheckpoint:
 
 
 @dataclasses.dataclass
-class Saved:
-    """All that is saved.
+class PopulationCheckpoint:
+    """What the file holds.
 
     Attributes:
       fingerprint: of the population's config and rows.
-      outcomes: by member and where it was to pause.
-      paused: by the member's name.
+      outcomes: by member and the step it was to stop at.
+      paused: checkpoints by the member's name.
       modes: how the lanes of each group are run.
     """
 
@@ -69,15 +74,13 @@ class Saved:
     modes: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def write(path: pathlib.Path, saved: Saved) -> None:
+def write(path: pathlib.Path, saved: PopulationCheckpoint) -> None:
     """Writes the file.
 
     Raises:
-      UserError: there is no room for it.
+      UserError: the disk is full, or the file cannot be written for another reason.
     """
     arrays: dict[str, np.ndarray] = {}
-    for name, paused in saved.paused.items():
-        arrays |= {f"paused/{name}/{number}": leaf for number, leaf in enumerate(paused.leaves)}
     outcomes = {}
     for key, outcome in saved.outcomes.items():
         outcomes[key] = {n: v for n, v in vars(outcome).items() if n != "predictions"}
@@ -86,10 +89,7 @@ def write(path: pathlib.Path, saved: Saved) -> None:
     about = {
         "fingerprint": saved.fingerprint,
         "outcomes": outcomes,
-        "paused": {
-            name: {"digest": p.digest, "step": p.step, "history": p.history, "best": p.best, "leaves": len(p.leaves)}
-            for name, p in saved.paused.items()
-        },
+        "paused": {name: _describe(member, f"paused/{name}", arrays) for name, member in saved.paused.items()},
         "modes": saved.modes,
     }
     try:
@@ -99,7 +99,7 @@ def write(path: pathlib.Path, saved: Saved) -> None:
         raise UserError(f"--workdir: cannot write '{path}': {error.strerror}; make room there") from None
 
 
-def read(path: pathlib.Path) -> Saved:
+def read(path: pathlib.Path) -> PopulationCheckpoint:
     """Reads the file.
 
     Raises:
@@ -112,19 +112,40 @@ def read(path: pathlib.Path) -> Saved:
                 key: Outcome(**fields, predictions=arrays[f"predictions/{key}"] if _has(arrays, key) else None)
                 for key, fields in about["outcomes"].items()
             }
-            paused = {
-                name: MemberCheckpoint(
-                    digest=fields["digest"],
-                    step=fields["step"],
-                    history=fields["history"],
-                    best=fields["best"] and (fields["best"][0], fields["best"][1]),
-                    leaves=[arrays[f"paused/{name}/{number}"] for number in range(fields["leaves"])],
-                )
-                for name, fields in about["paused"].items()
-            }
+            paused = {name: _read_member(fields, f"paused/{name}", arrays) for name, fields in about["paused"].items()}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"--workdir: '{path}' is damaged ({error}); remove it, and its trainings begin anew") from None
-    return Saved(about["fingerprint"], outcomes, paused, about["modes"])
+        raise UserError(f"--workdir: '{path}' is damaged ({error}); remove it, and its trainings start again") from None
+    return PopulationCheckpoint(about["fingerprint"], outcomes, paused, about["modes"])
+
+
+def _describe(member: MemberCheckpoint, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The fields of a checkpoint as JSON; its arrays go into `arrays`, under names with this prefix."""
+    arrays |= {f"{prefix}/{number}": leaf for number, leaf in enumerate(member.leaves)}
+    fields = {
+        "digest": member.digest,
+        "step": member.step,
+        "history": member.history,
+        "best": member.best,
+        "leaves": len(member.leaves),
+    }
+    if member.rollback is not None:
+        fields["rollback"] = member.rollback
+    if member.fallback is not None:
+        fields["fallback"] = _describe(member.fallback, f"fallback/{prefix}", arrays)
+    return fields
+
+
+def _read_member(fields: Mapping[str, Any], prefix: str, arrays: Any) -> MemberCheckpoint:
+    fallback = fields.get("fallback")
+    return MemberCheckpoint(
+        digest=fields["digest"],
+        step=fields["step"],
+        history=fields["history"],
+        best=fields["best"] and (fields["best"][0], fields["best"][1]),
+        leaves=[arrays[f"{prefix}/{number}"] for number in range(fields["leaves"])],
+        rollback=fields.get("rollback"),
+        fallback=fallback and _read_member(fallback, f"fallback/{prefix}", arrays),
+    )
 
 
 def _has(arrays: Any, key: str) -> bool:

@@ -1,4 +1,4 @@
-"""Members that share a program, in its lanes and waiting for one: begun, advanced, evaluated, gone."""
+"""The scheduler of a program's members: gives them lanes, advances them, evaluates them, and ends them."""
 
 import collections
 from collections.abc import Mapping
@@ -8,177 +8,212 @@ import numpy as np
 from trainers.populations.engine import Engine
 from trainers.populations.member_state import MemberState
 from trainers.populations.members import Outcome
-from trainers.populations.population_file import Saved
+from trainers.populations.population_file import PopulationCheckpoint
 from trainers.run import rules
 from trainers.run.evaluation import overall
 from trainers.run.progress import PopulationProgress
-from trainers.step.state import num_parameters
 
 
 class Scheduler:
-    """Members in lanes and members waiting."""
+    """Members in lanes and members that wait for one.
+
+    Attributes:
+      outcomes: of the members that have ended, by name.
+    """
 
     def __init__(
-        self, engine: Engine, tasks: list[MemberState], saved: Saved, shown: PopulationProgress, followed: str
+        self,
+        engine: Engine,
+        members: list[MemberState],
+        saved: PopulationCheckpoint,
+        progress: PopulationProgress,
+        shown_metric: str,
     ):
-        self._lanes, self._program, self._saved, self._shown = engine.lanes, engine.program, saved, shown
+        """No lane is occupied yet.
+
+        Args:
+          engine: the lanes.
+          members: that wait.
+          saved: paused members are taken from here and put here.
+          progress: shows how far the members are.
+          shown_metric: of which the progress shows the best value; "": the metric that chooses a member's best step.
+        """
+        self._lanes, self._program, self._saved, self._progress = engine.lanes, engine.program, saved, progress
         self._objective = engine.program.objective
-        self._followed = self._objective.monitored_metric(followed) if followed else None
-        self._waiting = collections.deque(tasks)
-        self._seats: list[MemberState | None] = [None] * engine.lanes.count
-        self._parameters = num_parameters(engine.lanes.states.params) // engine.lanes.count
+        self._shown_metric = self._objective.monitored_metric(shown_metric) if shown_metric else None
+        self._waiting = collections.deque(members)
+        self._occupants: list[MemberState | None] = [None] * engine.lanes.count
         self.outcomes: dict[str, Outcome] = {}
 
     def is_over(self) -> bool:
-        """Whether nobody is left."""
-        return not self._waiting and not any(self._seats)
+        """Whether all members have ended."""
+        return not self._waiting and not any(self._occupants)
 
     def fill(self) -> None:
-        """Gives free lanes to those who wait, the same number to each device as far as that goes."""
-        fresh = {}
+        """Gives free lanes to waiting members, spread evenly over the devices."""
+        new = {}
         while self._waiting and (lane := self._free_lane()) is not None:
-            task = self._waiting.popleft()
-            self._seats[lane] = task
-            paused = self._saved.paused.pop(task.name, None)
-            if paused is not None and paused.digest == task.member.digest() and paused.step <= task.stop:
-                self._lanes.put(lane, *paused.restored(self._lanes.form))
-                task.step, task.history, task.best = paused.step, paused.history, paused.best
-                self._shown.advance(task.step, 0)
+            member = self._waiting.popleft()
+            self._occupants[lane] = member
+            checkpoint = self._saved.paused.pop(member.name, None)
+            if checkpoint is not None and member.can_resume(checkpoint):
+                self._lanes.put(lane, *checkpoint.to_state(self._lanes.form))
+                member.resume(checkpoint)
+                self._progress.advance(member.step, 0)
             else:
-                fresh[lane] = task.arguments
-            task.open_window()
-        if fresh:
-            self._lanes.begin(fresh)
+                new[lane] = member.arguments
+            member.open_window()
+        if new:
+            self._lanes.begin(new)
 
     def dispatch(self) -> tuple[int, int]:
-        """Takes steps; returns how many were useful, and how many the time would have sufficed for."""
-        lanes_, steps = self._lanes, self._lanes.steps
+        """Dispatches steps; returns how many are useful, and how many there was time for."""
+        lanes, steps = self._lanes, self._lanes.steps
         size = self._program.config.train.batch_size
-        positions = np.zeros((lanes_.count, steps, size), np.int32)
-        until, taken = np.zeros(lanes_.count, np.int32), np.zeros(lanes_.count, np.int64)
-        for lane, task in self._occupied():
-            rows = task.positions(steps)
+        positions = np.zeros((lanes.count, steps, size), np.int32)
+        until, taken = np.zeros(lanes.count, np.int32), np.zeros(lanes.count, np.int64)
+        for lane, member in self._occupied():
+            rows = member.positions(steps)
             positions[lane, : len(rows)] = rows
-            until[lane], taken[lane] = task.goal, len(rows)
-        lanes_.advance(positions, until)
-        for lane, task in self._occupied():
-            task.step += int(taken[lane])
-        self._shown.advance(int(taken.sum()), 0)
-        if lanes_.mode == "vmap":
-            return int(taken.sum()), lanes_.count * steps
-        of_devices = taken.reshape(self._devices, -1).sum(axis=1)
-        return int(taken.sum()), self._devices * int(of_devices.max())
+            until[lane], taken[lane] = member.goal, len(rows)
+        lanes.advance(positions, until)
+        for lane, member in self._occupied():
+            member.step += int(taken[lane])
+        self._progress.advance(int(taken.sum()), 0)
+        if lanes.mode == "vmap":
+            return int(taken.sum()), lanes.count * steps
+        by_device = taken.reshape(self._devices, -1).sum(axis=1)
+        return int(taken.sum()), self._devices * int(by_device.max())
 
     def has_events(self) -> bool:
         """Whether something is due in some lane."""
-        return any(task.step == task.goal for _, task in self._occupied())
+        return any(member.step == member.goal for _, member in self._occupied())
 
-    def events(self) -> None:
-        """Evaluates, and frees the lanes of members that have ended, paused or diverged."""
+    def handle_events(self) -> None:
+        """Evaluates members where it is due, ends or pauses those that are to, and rolls back or ends the diverged."""
         steps, skipped = self._lanes.progress()
-        due = {lane: task for lane, task in self._occupied() if task.step == task.goal}
-        gone = {lane for lane in due if rules.has_diverged(skipped[lane], due[lane].rules.max_skipped)}
-        for lane in gone:
-            self._shown.advance(int(steps[lane]) - due[lane].step, 0)
-            due[lane].step = int(steps[lane])
-            self._finish(lane, "diverged", {}, None)
-        due = {lane: task for lane, task in due.items() if lane not in gone}
-        judged = self._evaluate({lane: task for lane, task in due.items() if rules.is_evaluated(task.rules, task.step)})
-        ended = {lane: task for lane, task in due.items() if task.step == task.stop or task.is_out_of_patience}
-        self._end(ended, judged)
-        for lane, task in due.items():
+        due = {lane: member for lane, member in self._occupied() if member.step == member.goal}
+        diverged = {lane for lane, m in due.items() if rules.has_diverged(skipped[lane], m.rules.max_skipped)}
+        for lane in diverged:
+            self._handle_divergence(lane, int(steps[lane]))
+        due = {lane: member for lane, member in due.items() if lane not in diverged}
+        evaluated = {lane: m for lane, m in due.items() if rules.is_evaluated(m.rules, m.step)}
+        metrics = self._evaluate(evaluated)
+        for lane, member in due.items():
+            if member.is_fallback_due and not skipped[lane]:
+                member.set_fallback(self._lanes.take(lane))
+        ended = {lane: m for lane, m in due.items() if m.step == m.stop or m.is_out_of_patience}
+        self._end(ended, metrics)
+        for lane, member in due.items():
             if lane not in ended:
-                task.open_window()
-        self._shown.show(sum(1 for _ in self._occupied()))
+                member.open_window()
+        self._progress.show(sum(1 for _ in self._occupied()))
 
-    def park(self) -> None:
-        """Notes where the members in lanes stand, as if they paused here."""
-        for lane, task in self._occupied():
-            self._saved.paused[task.name] = task.paused(self._lanes.take(lane))
+    def save_members(self) -> None:
+        """Puts checkpoints of the members in lanes beside those of the paused members."""
+        for lane, member in self._occupied():
+            self._saved.paused[member.name] = member.checkpoint(self._lanes.take(lane))
 
     @property
     def _devices(self) -> int:
         return len(self._lanes.states.step.sharding.device_set)
 
     def _occupied(self) -> list[tuple[int, MemberState]]:
-        return [(lane, task) for lane, task in enumerate(self._seats) if task is not None]
+        return [(lane, member) for lane, member in enumerate(self._occupants) if member is not None]
 
     def _free_lane(self) -> int | None:
-        """A free lane of the device that has most of them."""
-        free = np.array([task is None for task in self._seats]).reshape(self._devices, -1)
+        """A free lane of the device with the most free lanes."""
+        free = np.array([member is None for member in self._occupants]).reshape(self._devices, -1)
         if not free.any():
             return None
         device = int(free.sum(axis=1).argmax())
         return device * free.shape[1] + int(free[device].argmax())
 
+    def _handle_divergence(self, lane: int, step: int) -> None:
+        """Rolls a member back to its fallback, or ends it; its lane has stopped after `step` steps."""
+        member = self._occupants[lane]
+        self._progress.advance(step - member.step, 0)
+        member.step = step
+        if not rules.can_roll_back(member.rules, has_rolled_back=member.rollback is not None):
+            self._finish(lane, "diverged", {}, None)
+            return
+        if member.fallback is None:
+            self._lanes.begin({lane: member.arguments})
+        else:
+            self._lanes.put(lane, *member.fallback.to_state(self._lanes.form))
+        member.roll_back()
+        self._progress.advance(member.step - step, 0)
+        member.open_window()
+
     def _evaluate(self, due: Mapping[int, MemberState]) -> dict[int, dict[str, float]]:
-        """Adds to the histories, and follows the best; returns all metrics of each lane."""
-        rows = {
-            lane: task.member.validation if len(task.member.validation) else task.member.held_out
-            for lane, task in due.items()
-        }
+        """Adds to the histories and keeps the best states; returns the metrics by lane."""
+        rows = {lane: m.member.validation if len(m.member.validation) else m.member.held_out for lane, m in due.items()}
         rows = {lane: positions for lane, positions in rows.items() if len(positions)}
         metrics = self._metrics(rows, best=False)
         better = np.zeros(self._lanes.count, bool)
         pruned = rules.are_pruned(self._program.pruning, self._lanes.states.opt_state)
         pruned = np.broadcast_to(pruned, better.shape)
         for lane, figures in metrics.items():
-            task = due[lane]
-            # One that was at this very step before has noted it then.
-            if not task.history or task.history[-1]["step"] < task.step:
-                task.history.append({"step": float(task.step), **overall(figures)})
-            if len(task.member.validation):
-                value, best = figures[task.rules.metric], task.best and task.best[1]
-                if rules.is_better(task.rules, value, figures["loss"], best, is_pruned=bool(pruned[lane])):
-                    better[lane], task.best = True, (task.step, value)
+            member = due[lane]
+            # A member that paused at this very step has its line already.
+            if not member.history or member.history[-1]["step"] < member.step:
+                member.history.append({"step": float(member.step), **overall(figures)})
+            if len(member.member.validation):
+                value, best = figures[member.rules.metric], member.best and member.best[1]
+                if rules.is_better(member.rules, value, figures["loss"], best, is_pruned=bool(pruned[lane])):
+                    better[lane], member.best = True, (member.step, value)
         if better.any():
             self._lanes.keep_best(better)
         return metrics
 
-    def _end(self, ended: Mapping[int, MemberState], judged: Mapping[int, dict[str, float]]) -> None:
+    def _end(self, ended: Mapping[int, MemberState], evaluated: Mapping[int, dict[str, float]]) -> None:
+        """Evaluates members at their end and frees their lanes; `evaluated` are the metrics of this step, by lane."""
         metrics: dict[int, dict[str, float]] = {}
         predictions: dict[int, np.ndarray] = {}
         for best in (False, True):
             rows = {
-                lane: task.member.held_out
-                for lane, task in ended.items()
-                if bool(task.best) == best and len(task.member.held_out)
+                lane: member.member.held_out
+                for lane, member in ended.items()
+                if bool(member.best) == best and len(member.member.held_out)
             }
-            # Without validation rows, the last evaluation was of just these.
-            known = {lane: judged[lane] for lane in rows if not len(ended[lane].member.validation) and lane in judged}
+            # Without validation rows, the last evaluation was on just these rows.
+            known = {
+                lane: evaluated[lane] for lane in rows if not len(ended[lane].member.validation) and lane in evaluated
+            }
             metrics |= known | self._metrics({n: r for n, r in rows.items() if n not in known}, best=best)
             asked = {lane: positions for lane, positions in rows.items() if ended[lane].predict}
             if asked:
                 predictions |= self._lanes.predict(asked, best=best)
-        for lane, task in ended.items():
-            paused = task.step < task.total and not task.is_out_of_patience
-            if paused:
-                self._saved.paused[task.name] = task.paused(self._lanes.take(lane))
-            self._finish(lane, "paused" if paused else "done", metrics.get(lane, {}), predictions.get(lane))
+        for lane, member in ended.items():
+            is_paused = member.step < member.total and not member.is_out_of_patience
+            if is_paused:
+                self._saved.paused[member.name] = member.checkpoint(self._lanes.take(lane))
+            self._finish(lane, "paused" if is_paused else "done", metrics.get(lane, {}), predictions.get(lane))
 
     def _metrics(self, rows: dict[int, np.ndarray], *, best: bool) -> dict[int, dict[str, float]]:
         if not rows:
             return {}
         totals = self._lanes.evaluate(rows, best=best)
-        return {lane: self._objective.metrics(totals[lane], self._seats[lane].arguments[2]) for lane in rows}
+        return {lane: self._objective.metrics(totals[lane], self._occupants[lane].arguments[2]) for lane in rows}
 
     def _finish(self, lane: int, status: str, metrics: dict[str, float], predictions: np.ndarray | None) -> None:
-        task, self._seats[lane] = self._seats[lane], None
-        self._shown.advance(task.stop - task.step, 1)
+        member, self._occupants[lane] = self._occupants[lane], None
+        self._progress.advance(member.stop - member.step, 1)
         if status != "paused":
-            self._saved.paused.pop(task.name, None)
+            self._saved.paused.pop(member.name, None)
         outcome = Outcome(
-            name=task.name,
+            name=member.name,
             status=status,
-            step=task.step,
-            total_steps=task.total,
-            best_step=task.best[0] if task.best else task.step,
+            step=member.step,
+            total_steps=member.total,
+            best_step=member.best[0] if member.best else member.step,
             metrics=metrics,
-            history=list(task.history),
-            parameters=self._parameters,
+            history=list(member.history),
+            parameters=self._lanes.num_parameters,
             predictions=predictions,
+            rollback=member.rollback,
         )
-        self.outcomes[task.name] = self._saved.outcomes[task.key] = outcome
+        self.outcomes[member.name] = self._saved.outcomes[member.key] = outcome
         if metrics:
-            metric, sign = self._followed or (task.rules.metric, task.rules.sign)
-            self._shown.result(metric, metrics[metric], sign)
+            metric, sign = self._shown_metric or (member.rules.metric, member.rules.sign)
+            self._progress.result(metric, metrics[metric], sign)

@@ -84,6 +84,11 @@ def next_evaluation(rules: Rules, step: int) -> int:
     return rules.evaluate.next_after(step, rules.total_steps)
 
 
+def next_checkpoint(rules: Rules, step: int) -> int:
+    """The first step after `step` with a checkpoint, or the last step where checkpoints are not counted in steps."""
+    return rules.checkpoint.next_after(step, rules.total_steps)
+
+
 def is_logged(rules: Rules, step: int) -> bool:
     """Whether a log line is due at `step`; one always is at the last step."""
     return step == rules.total_steps or rules.log.at(step)

@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import itertools
 
@@ -126,7 +127,7 @@ def test_a_member_equals_its_run_alone(tmp_path, family, mode):
 
 def test_the_progress_shows_the_metric_that_is_asked_for(pool, capsys, monkeypatch):
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
-    asked = Population(make_config(), pool, devices=jax.devices()[:1], followed="accuracy")
+    asked = Population(make_config(), pool, devices=jax.devices()[:1], shown_metric="accuracy")
     outcome = asked.train([member(pool, "one")], until=0.1)["one"]
     last = capsys.readouterr().err.splitlines()[-1]
     assert f"1/1 paused at 10 %, 0 running, 0 waiting  best accuracy {outcome.metrics['accuracy']:.4g}  " in last
@@ -380,3 +381,80 @@ def test_the_mode_is_chosen_by_timing_and_kept(tmp_path, family):
     again = population(config, pool, directory=tmp_path)
     again.train(folds(pool))
     assert again.summary["mode"] == chosen.summary["mode"]
+
+
+@pytest.fixture
+def poisoned(tmp_path):
+    """The config of a regression that rolls back, its pool, in which one target overflows, and a member."""
+    generator = np.random.default_rng(0)
+    with (tmp_path / "table.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["a", "b", "y"])
+        for row in range(400):
+            a, b = generator.normal(size=2)
+            writer.writerow([1e38 if row == 137 else a, b, a - b])
+    changes = {
+        "data.source": f"csv:{tmp_path / 'table.csv'}",
+        "data.target": "y",
+        "data.normalize": "none",
+        "data.validation": "none",
+        "data.test": "10 percent",
+        # With this seed the row comes in the middle of the first epoch of 36 steps.
+        "seed": 6,
+        "train.batch_size": 10,
+        # Less than an epoch, so the row does not come again.
+        "train.duration": "30 steps",
+        "train.evaluate_every": "10 steps",
+        "train.log_every": "1 steps",
+        "train.checkpoint_every": "4 steps",
+        "train.max_skipped": 1,
+        "train.on_divergence": "rollback",
+        "population.mode": "loop",
+        "population.lanes": 1,
+    }
+    config = override(make_config(), changes)
+    pool = load_pool(config.data, seed=6)
+    member = Member(name="poisoned", overrides={}, seed=6, train=pool.splits["train"], held_out=pool.splits["test"])
+    return config, pool, member
+
+
+def test_a_member_that_diverges_rolls_back_as_its_run_alone_does(poisoned, tmp_path):
+    config, pool, member = poisoned
+    outcome = population(config, pool, devices=1).train([member])["poisoned"]
+    summary = train(config, tmp_path / "run", devices=jax.devices()[:1])
+    rollback = RunDirectory(tmp_path / "run").rollback()
+    assert (outcome.status, outcome.step) == (summary["status"], summary["step"]) == ("done", 30)
+    assert outcome.rollback == {"step": rollback["step"], "batches": rollback["batches"]}
+    assert 4 <= outcome.rollback["step"] < 24
+    for name, value in summary["metrics"]["test"].items():
+        np.testing.assert_allclose(outcome.metrics[name], value, rtol=1e-6, err_msg=name)
+
+
+def test_a_rollback_depends_neither_on_pauses_nor_on_other_members(poisoned, tmp_path):
+    config, pool, member = poisoned
+    alone = population(config, pool, devices=1).train([member])["poisoned"]
+    failed = alone.rollback["step"] + alone.rollback["batches"]
+    for step in (failed - 1, failed + 2):
+        directory = tmp_path / f"{step}"
+        population(config, pool, devices=1, directory=directory).train([member], until=step / 30)
+        again = population(config, pool, devices=1, directory=directory).train([member])["poisoned"]
+        assert again.rollback == alone.rollback
+        assert_same(again, alone)
+    others = [dataclasses.replace(member, name=f"{seed}", seed=seed) for seed in (1, 2)]
+    changed = override(config, {"population.mode": "map", "population.lanes": 2})
+    mapped = population(changed, pool, devices=1).train([*others, member])["poisoned"]
+    assert mapped.rollback == alone.rollback
+    assert_same(mapped, alone, rtol=1e-4)
+
+
+def test_a_member_rolls_back_once_and_begins_again_if_it_has_no_checkpoint(poisoned):
+    config, pool, member = poisoned
+    # In three epochs the row comes again.
+    thrice = population(override(config, {"train.duration": "108 steps"}), pool, devices=1).train([member])["poisoned"]
+    assert (thrice.status, thrice.rollback is None) == ("diverged", False)
+    changes = {"train.checkpoint_every": "", "train.evaluate_every": ""}
+    outcome = population(override(config, changes), pool, devices=1).train([member])["poisoned"]
+    assert (outcome.status, outcome.step, outcome.rollback["step"]) == ("done", 30, 0)
+    stopped = population(override(config, {"train.on_divergence": "stop"}), pool, devices=1).train([member])["poisoned"]
+    assert (stopped.status, stopped.rollback) == ("diverged", None)
+    assert stopped.step == outcome.rollback["batches"]
