@@ -374,7 +374,7 @@ def _describe() -> ml_collections.ConfigDict:
     # diverged.
     train.max_skipped = constant(20, AT_LEAST_ONE)
     # After divergence: "stop" (exit code 3; the last good checkpoint is kept) or "rollback" (restore that checkpoint
-    # and continue with the batches after the failure; stop if the run diverges again). Members of a population stop.
+    # and continue with the batches after the failure; stop if the run or member diverges again).
     train.on_divergence = constant("stop", one_of("stop", "rollback"))
     # Profile for TensorBoard and Perfetto: first step, and number of steps (0: no profile).
     train.profile = profile = ml_collections.ConfigDict()
