@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pandas
@@ -285,4 +286,4 @@ class Model:
           (B, outputs) float32, or (B, L, tokens) of a language model.
         """
         state = InferenceState(params, self._state.model_state, self._state.preprocessing)
-        return self._outputs(state, inputs)
+        return self._outputs(state, jnp.asarray(inputs))
