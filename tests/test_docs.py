@@ -5,11 +5,20 @@ import re
 
 import pytest
 
+from configs import defaults
 from plumbline.public.commands import COMMANDS
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
 PAGES = [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")]
 INDEX = (CHECKOUT / "docs/index.md").read_text(encoding="utf-8")
+PACKAGES = (
+    *("benchmarks", "data", "diagnostics", "experiments", "launching", "models", "plumbline", "reporting"),
+    *("tests", "trainers", "tuning"),
+)
+SECTIONS = tuple(name for name, value in defaults.get_config().items() if hasattr(value, "keys"))
+# Files that the examples have the reader write.
+READERS_OWN = ("two_towers.py", "my_digits.py", "model.two_towers")
+FILE_NAME = re.compile(r"\.(json|txt|npz|md|safetensors)(\.|$)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -73,6 +82,40 @@ def test_pages_name_commands_and_configs_that_exist(page):
     # `x.py` and `my_*.py` stand for a file that the reader writes.
     configs = set(re.findall(r"--config=(configs/(?!x\.py|my_)\w+\.py)", text))
     assert [config for config in configs if not (CHECKOUT / config).exists()] == []
+
+
+# The changelog also names what was removed.
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda path: path.name)
+def test_files_functions_and_config_fields_named_in_pages_exist(page):
+    text = page.read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:\w+/)+\w+\.(?:py|toml|txt))`", text)
+    files = [path for path in paths if path.split("/")[0] in PACKAGES and pathlib.Path(path).name not in READERS_OWN]
+    assert [path for path in files if not (CHECKOUT / path).exists()] == []
+    starts = "|".join((*PACKAGES, *SECTIONS))
+    names = re.findall(rf"`((?:{starts})(?:\.[a-z]\w*)+)(?:[(=][^`]*)?`", text)
+    names = [name for name in names if not FILE_NAME.search(name) and name not in READERS_OWN]
+    assert [name for name in names if not (is_field(name) or named_in_code(name))] == []
+
+
+def is_field(name: str) -> bool:
+    """Whether a dotted name is a config field or a section."""
+    fields = defaults.get_config().to_dict()
+    for part in name.split("."):
+        if not isinstance(fields, dict) or part not in fields:
+            return False
+        fields = fields[part]
+    return True
+
+
+def named_in_code(name: str) -> bool:
+    """Whether a dotted name leads to a module, or to one whose text has the rest of it."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        base = CHECKOUT.joinpath(*parts[:end])
+        module = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+        if module.exists():
+            return end == len(parts) or re.search(rf"\b{parts[end]}\b", module.read_text(encoding="utf-8")) is not None
+    return False
 
 
 def test_measured_figures_of_the_readme_stand_in_the_headers_of_their_configs():
