@@ -15,8 +15,9 @@ Every variant is trained as plumbline train would, on the same splits and seeds,
 Intervals are over seeds: they say what chance in training does, not what other test rows would. Each holds for
 itself: of twenty variants without effect, one will seem to have one.
 
-Writes ablations.md, ablations.png and ablations.json. How trainings are run is not timed here but settled by the kind
-of model and device, so that the same command on the same machine gives the same table to the last digit.
+Writes ablations.md, ablations.png, ablations.svg and ablations.json. How trainings are run is not timed here but
+settled by the kind of model and device, so that the same command on the same machine gives the same table to the last
+digit.
 
 Exit codes: 0 done, 2 an error you can mend, 42 preempted (run the same command again).
 """
@@ -33,7 +34,7 @@ from experiments import command, output_directory, recipes
 from experiments.populations import population_devices
 from plumbline import UserError
 from plumbline.files import write_json, write_text
-from reporting import population_plots
+from reporting import plot_style, population_plots
 
 if TYPE_CHECKING:
     import ml_collections
@@ -45,7 +46,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the results.")
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Trainings of each variant.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Train anew.")
 
-_TABLE, _PICTURE, _FIGURES = "ablations.md", "ablations.png", "ablations.json"
+_TABLE, _PLOT, _FIGURES = "ablations.md", "ablations", "ablations.json"
 _ALONE = "One seed gives no interval: whether a difference is chance cannot be said. Give --seeds=5."
 # Of these, small products dominate, and on a CPU steps in one program are the faster way; of the others, a loop.
 _DENSE = ("linear", "mlp")
@@ -98,9 +99,9 @@ def _ablate(config: "ml_collections.ConfigDict", ablations: object) -> None:
         figures |= {"trainings": ablation.all_metrics(outcomes), "population": population.summary}
         write_json(output.path / _FIGURES, figures)
         title = f"{len(seeds)} seeds, paired" if len(seeds) > 1 else "1 seed"
-        population_plots.draw_table(output.path / _PICTURE, title, head, cells)
+        plots = population_plots.draw_table(output.path, _PLOT, title, head, cells)
         alone = "" if len(seeds) > 1 else f"{_ALONE}\n\n"
-        print(f"{table}\n{alone}{output.path}/{_TABLE}, {_PICTURE}, {_FIGURES}")
+        print(f"{table}\n{alone}{output.path}/{_TABLE}, {', '.join(plots)}, {_FIGURES}")
 
 
 def _request(variants: "Variants") -> output_directory.Request:
@@ -110,7 +111,7 @@ def _request(variants: "Variants") -> output_directory.Request:
         command="ablate",
         settings={f"'{name}'": ablation.changes(overrides) or "the config" for name, overrides in variants.items()},
         seeds=_SEEDS.value,
-        results=(_TABLE, _PICTURE, _FIGURES),
+        results=(_TABLE, *plot_style.file_names(_PLOT), _FIGURES),
     )
 
 

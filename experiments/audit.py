@@ -149,7 +149,7 @@ def _audit() -> None:
         )
         output.record_request()
         _write(report, output.path)
-        terminal.show(report)
+        terminal.print_report(report)
         print(f"{output.path}/{_PAGE}, {audit_files.FINDINGS}, {audit_files.LISTS}, {audit_files.PLOTS}/")
 
 
@@ -276,7 +276,7 @@ def _write(report: "Report", path: pathlib.Path) -> None:
     audit_files.write_plots(path / audit_files.PLOTS, pictures)
     audit_files.write_lists(path / audit_files.LISTS, report)
     audit_files.write_findings(path / audit_files.FINDINGS, report)
-    write_text(path / _PAGE, audit_page.page(report, pictures))
+    write_text(path / _PAGE, audit_page.render_page(report, pictures))
 
 
 if __name__ == "__main__":

@@ -74,9 +74,9 @@ def main(words: list[str]) -> int:
 
 def _cross_validate(config: "ml_collections.ConfigDict") -> int:
     from diagnostics import cross_validation
+    from experiments.grouped_pool import load_grouped_pool
     from trainers.populations.population import Population
     from trainers.run import transfer
-    from tuning.grouped_pool import load_grouped_pool
 
     with output_directory.lock(_WORKDIR.value, _request(), overwrite=_OVERWRITE.value) as output:
         config = transfer.resolved(config)

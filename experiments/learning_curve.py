@@ -20,7 +20,7 @@ A power law with a floor is fitted to the errors. What it says of sizes that wer
 and where it should not be believed, that is said. The same fit to the sizes up to half of the rows shows what it would
 have said of all rows.
 
-Writes learning_curve.json and learning_curve.png.
+Writes learning_curve.json, learning_curve.png and learning_curve.svg.
 
 Exit codes: 0 done, 2 an error you can mend, 3 trainings diverged, 42 preempted (run the same command again).
 """
@@ -36,7 +36,7 @@ from experiments import command, output_directory
 from experiments.populations import population_devices
 from plumbline import UserError, counted, exit_codes
 from plumbline.files import write_json
-from reporting import population_plots
+from reporting import plot_style, population_plots
 
 if TYPE_CHECKING:
     import ml_collections
@@ -53,7 +53,7 @@ _ACCURACY = flags.DEFINE_float("accuracy", None, "Accuracy asked for.")
 _TARGET = flags.DEFINE_float("target", None, "Mean squared error asked for.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Train anew.")
 
-_FIGURES, _PICTURE = "learning_curve.json", "learning_curve.png"
+_FIGURES, _PLOT = "learning_curve.json", "learning_curve"
 _LEAST_SIZES = 4
 
 
@@ -81,7 +81,10 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
     from trainers.run import transfer
 
     request = output_directory.Request(
-        command="learning_curve", settings={"sizes": _SIZES.value}, seeds=_SEEDS.value, results=(_FIGURES, _PICTURE)
+        command="learning_curve",
+        settings={"sizes": _SIZES.value},
+        seeds=_SEEDS.value,
+        results=(_FIGURES, *plot_style.file_names(_PLOT)),
     )
     with output_directory.lock(_WORKDIR.value, request, overwrite=_OVERWRITE.value) as output:
         config = transfer.resolved(config)
@@ -116,11 +119,11 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
         }
         output.record_request()
         write_json(output.path / _FIGURES, figures)
-        population_plots.draw_learning_curve(
-            output.path / _PICTURE, curve, label=score.error_name, title=_title(config), asked=asked
+        plots = population_plots.draw_learning_curve(
+            output.path, _PLOT, curve, label=score.error_name, title=_title(config), target=asked
         )
         _print(figures, curve, score, asked)
-        print(f"{output.path}/{_FIGURES}, {_PICTURE}")
+        print(f"{output.path}/{', '.join((_FIGURES, *plots))}")
     return exit_codes.DIVERGED if diverged else exit_codes.DONE
 
 

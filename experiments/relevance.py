@@ -6,7 +6,7 @@ Flags:
     --config=FILE[:ARGUMENT]   a config file, for its data; fields are changed with --config.FIELD=VALUE
     --source=SOURCE            what to start from, as in transfer.source; give it several times to compare several. Each
                                brings its own model, and its images or texts are prepared as it expects them
-    --workdir=DIR              none by default; where relevance.json and relevance.png are written
+    --workdir=DIR              none by default; where relevance.json, relevance.png and relevance.svg are written
     --folds=K                  5 by default: of whole groups if the data have groups, else by class (for a regression
                                shuffled)
     --limit=N                  5000 by default; of more training and validation rows so many are drawn, with the classes
@@ -34,7 +34,7 @@ from ml_collections import config_flags
 from experiments import command, output_directory
 from plumbline import UserError
 from plumbline.files import write_json
-from reporting import population_plots
+from reporting import plot_style, population_plots
 
 if TYPE_CHECKING:
     import ml_collections
@@ -50,7 +50,7 @@ _FOLDS = flags.DEFINE_integer("folds", 5, "Folds.")
 _LIMIT = flags.DEFINE_integer("limit", 5000, "Rows.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace results.")
 
-_FIGURES, _PICTURE = "relevance.json", "relevance.png"
+_FIGURES, _PLOT = "relevance.json", "relevance"
 _SECONDS_BETWEEN_LINES = 2.0
 # Columns of a table that is not shown on a terminal.
 _WIDTH = 200
@@ -79,8 +79,8 @@ def main(words: list[str]) -> None:
         output.claim()
         output.record_request()
         write_json(output.path / _FIGURES, _figures(comparison, verdict))
-        population_plots.draw_relevance(output.path / _PICTURE, comparison)
-        print(f"{output.path}/{_FIGURES}, {_PICTURE}")
+        plots = population_plots.draw_relevance(output.path, _PLOT, comparison)
+        print(f"{output.path}/{', '.join((_FIGURES, *plots))}")
 
 
 def _compare(config: "ml_collections.ConfigDict") -> tuple["Comparison", "Verdict"]:
@@ -117,7 +117,7 @@ def _request() -> output_directory.Request:
         command="relevance",
         settings=settings | {"limit": _LIMIT.value, "seed": config.seed},
         seeds=1,
-        results=(_FIGURES, _PICTURE),
+        results=(_FIGURES, *plot_style.file_names(_PLOT)),
     )
 
 

@@ -70,18 +70,20 @@ distribution.define_flags("off")
 
 
 def main(words: list[str]) -> int:
-    """Searches, prints and writes what was found, and returns the exit code."""
+    """Searches, prints and writes the results, and returns the exit code."""
     command.refuse(words)
     command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
-    # What is done is in the study, and what was under way in the population's file as of its last save.
+    # The study holds all finished trials, and the population file all trainings as of its last save.
     output_directory.exit_on_sigterm()
     space = recipes.named_function("sweep")
     if space is None:
         raise recipes.missing_function("sweep", "the space: a dict from config path to choices or a range")
     populations.population_devices()
     with distribution.joined():
+        from experiments.sweep_options import Options
+        from experiments.sweeping import sweep
+        from reporting.best_config import BaseConfig
         from trainers.processes import coordination
-        from tuning.sweeping import Options, sweep
 
         if coordination.process_count() > 1:
             raise UserError(
@@ -107,9 +109,11 @@ def main(words: list[str]) -> int:
                 dead_after=_DEAD_AFTER.value,
                 overwrite=_OVERWRITE.value,
             ),
-            base=recipes.file_of(),
-            argument=argument,
-            base_config=get_config() if argument is None else get_config(argument),
+            BaseConfig(
+                file=recipes.file_of(),
+                argument=argument,
+                config=get_config() if argument is None else get_config(argument),
+            ),
         )
 
 

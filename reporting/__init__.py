@@ -1,1 +1,1 @@
-"""Pages, plots and tables, made from findings and results."""
+"""Pages, plots and tables of findings and results."""

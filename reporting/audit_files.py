@@ -1,4 +1,4 @@
-"""What an audit writes for programs and papers: findings.json, findings.npz and the plots."""
+"""Writes an audit for programs and papers: findings.json, findings.npz and the plots."""
 
 import json
 import math
@@ -16,19 +16,19 @@ from diagnostics.finding import Curves, Evidence, Finding, Histogram, Measure, R
 from plumbline.files import replaced, write_text
 from reporting.audit_plots import Picture, has_points
 from reporting.audit_report import Report
-from reporting.bins import binned
-from reporting.formatting import as_flags
+from reporting.bins import bin_values
+from reporting.formatting import format_flags
 
 FINDINGS, LISTS, PLOTS = "findings.json", row_lists.FILE, "plots"
 _VERSION = 1
 
 
 def write_findings(path: pathlib.Path, report: Report) -> None:
-    """Writes findings.json, whose fields docs/audit.md explains; figures that are not finite are null.
+    """Writes findings.json, with null for numbers that are not finite; docs/audit.md explains its fields.
 
     Args:
       path: of the file.
-      report: that it holds.
+      report: the audit.
     """
     examples = report.examples
     figures = {
@@ -53,11 +53,11 @@ def write_findings(path: pathlib.Path, report: Report) -> None:
 
 
 def write_lists(path: pathlib.Path, report: Report) -> None:
-    """Writes findings.npz, which `data.drop` and `data.weights` take: rows to drop, and how much each is worth.
+    """Writes findings.npz, the rows to drop and the weights of rows for `data.drop` and `data.weights`.
 
     Args:
       path: of the file.
-      report: that they are of.
+      report: the audit.
     """
     examples = report.examples
     lists = {
@@ -69,30 +69,31 @@ def write_lists(path: pathlib.Path, report: Report) -> None:
         if finding.drop is not None or finding.weights is not None
     }
     if examples.row_lists.digest():
-        # So that the lists of this audit can be used without those of the one before being lost.
+        # Keeps the lists that the data were loaded with, for use together with those of this audit.
         lists[row_lists.EARLIER] = examples.row_lists
     row_lists.write(path, lists, set(examples.parts.values()))
 
 
 def write_plots(folder: pathlib.Path, pictures: Mapping[tuple[str, int], Picture]) -> None:
-    """Writes a PNG for each plot, in place of all that an earlier audit left there.
+    """Writes each plot in all formats, and deletes the plots of an earlier audit.
 
     Args:
-      folder: they are in.
-      pictures: as `plots.draw_all` gives them.
+      folder: for the files.
+      pictures: as returned by `audit_plots.draw_all`.
     """
     shutil.rmtree(folder, ignore_errors=True)
     for (name, number), picture in pictures.items():
-        with replaced(folder / _plot_name(name, number)) as temporary:
-            temporary.write_bytes(picture.light)
+        for kind, content in picture.files.items():
+            with replaced(folder / f"{_plot_name(name, number)}.{kind}") as temporary:
+                temporary.write_bytes(content)
 
 
 def _plot_name(name: str, number: int) -> str:
-    return f"{name}-{number + 1}.png"
+    return f"{name}-{number + 1}"
 
 
 def _splits_by_part(examples: Examples) -> dict[str, list[str]]:
-    """The splits whose rows are of each part of the source."""
+    """Returns the splits from each part of the source."""
     return {
         part: [split for split in examples.splits if examples.parts[split] == part]
         for part in dict.fromkeys(examples.parts.values())
@@ -107,7 +108,7 @@ def _drop_by_part(drop: np.ndarray, examples: Examples) -> dict[str, np.ndarray]
 
 
 def _weights_by_part(weights: np.ndarray, examples: Examples) -> dict[str, np.ndarray]:
-    """For each row of a part up to the last that is in a split; 1 for those that are in none."""
+    """Returns weights up to the last row of a part that is in a split; rows in no split have weight 1."""
     found = {}
     for part, splits in _splits_by_part(examples).items():
         positions = np.concatenate([examples.positions(split) for split in splits])
@@ -118,7 +119,7 @@ def _weights_by_part(weights: np.ndarray, examples: Examples) -> dict[str, np.nd
 
 
 def _within(positions: np.ndarray, examples: Examples, split: str) -> np.ndarray:
-    """Those of some positions that are in a split."""
+    """Returns the positions that are in a split."""
     positions = np.asarray(positions, np.int64)
     return positions[examples.split[positions] == split]
 
@@ -132,11 +133,15 @@ def _finding(finding: Finding, report: Report) -> dict[str, Any]:
         "message": finding.message,
         "measures": [_measure(measure) for measure in finding.measures],
         "evidence": [
-            _evidence(evidence, examples, f"{PLOTS}/{_plot_name(finding.name, number)}")
+            _evidence(evidence, examples, f"{PLOTS}/{_plot_name(finding.name, number)}.png")
             for number, evidence in enumerate(finding.evidence)
         ],
         "remedies": [
-            {"text": remedy.text, "overrides": report.overrides(remedy), "flags": as_flags(report.overrides(remedy))}
+            {
+                "text": remedy.text,
+                "overrides": report.overrides(remedy),
+                "flags": format_flags(report.overrides(remedy)),
+            }
             for remedy in finding.remedies
         ],
         "drop": None if finding.drop is None else _drop(finding.drop, examples),
@@ -171,7 +176,7 @@ def _evidence(evidence: Evidence, examples: Examples, plot: str) -> dict[str, An
     if isinstance(evidence, Table):
         return {"kind": "table", "title": evidence.title, "header": evidence.header, "rows": evidence.rows}
     if isinstance(evidence, Histogram):
-        edges, counts = binned(evidence.values)
+        edges, counts = bin_values(evidence.values)
         return {
             "kind": "histogram",
             "title": evidence.title,
@@ -216,7 +221,7 @@ def _drop(drop: np.ndarray, examples: Examples) -> dict[str, Any]:
 
 
 def _weights(weights: np.ndarray, examples: Examples) -> dict[str, Any]:
-    """In short; the weights themselves are in findings.npz."""
+    """Summarizes weights; the weights themselves are in findings.npz."""
     found = {split: np.asarray(weights)[examples.positions(split)] for split in examples.splits}
     return {
         split: {"examples": len(each), "below_1": int((each < 1).sum()), "mean": float(each.mean())}
@@ -226,7 +231,7 @@ def _weights(weights: np.ndarray, examples: Examples) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON knows it: NumPy's arrays and numbers as lists and numbers, what is not finite as null."""
+    """Returns a value of JSON types: lists for arrays, Python numbers, None for numbers that are not finite."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, Mapping):

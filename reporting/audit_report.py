@@ -1,4 +1,4 @@
-"""What an audit has to tell, before it is told."""
+"""The content of an audit, before it is rendered."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,23 +8,23 @@ from data import row_lists
 from diagnostics.examples import Examples
 from diagnostics.finding import CHALLENGES, SEVERITIES, Finding, Remedy, worst_first
 
-# Fields that take findings by name, and the one that says of which audit.
+# Config fields that take findings by name, and the field with the directory of their audit.
 _OF_FINDINGS, _DIRECTORY = ("data.drop", "data.weights"), "data.findings"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Report:
-    """An audit's findings, and what they are about.
+    """The findings of an audit and the data that they are about.
 
     Attributes:
-      directory: where it is written.
-      source: of the data, as the config has it.
-      examples: of it.
-      findings: one of each name.
-      reference: source of the set that it is compared with; "" for none.
-      reference_fingerprint: of that set; "" for none.
-      trainings: what they took, as `Population.summary`; None where nothing was trained.
-      seconds: that each diagnostic took, by its title.
+      directory: of the audit's files.
+      source: of the data, as in the config.
+      examples: of the data.
+      findings: with unique names.
+      reference: source of the reference data; "" for none.
+      reference_fingerprint: of the reference data; "" for none.
+      trainings: `Population.summary`; None if nothing was trained.
+      seconds: duration of each diagnostic, by its title.
     """
 
     directory: str
@@ -37,11 +37,14 @@ class Report:
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
-        """Findings of each severity, the worst first."""
+        """Returns the number of findings of each severity, the worst first."""
         return {severity: sum(finding.severity == severity for finding in self.findings) for severity in SEVERITIES}
 
     def overrides(self, remedy: Remedy) -> dict[str, Any]:
-        """Those of a remedy; where they name findings, with the directory that these are in, and what was in use."""
+        """Returns the overrides of a remedy.
+
+        If they name findings, the directory of the audit and the findings that the config used before are added.
+        """
         if not any(remedy.overrides.get(field) for field in _OF_FINDINGS):
             return dict(remedy.overrides)
         found, before = {_DIRECTORY: self.directory} | dict(remedy.overrides), self.examples.row_lists
@@ -51,7 +54,7 @@ class Report:
         return found
 
     def by_challenge(self) -> dict[str, list[Finding]]:
-        """The findings of each challenge that has some, the worst first."""
+        """Returns the findings of each challenge that has any, the worst first."""
         found = {
             challenge: worst_first([each for each in self.findings if each.challenge == challenge])
             for challenge in CHALLENGES

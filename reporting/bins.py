@@ -1,25 +1,25 @@
-"""Values in bins that all sets of a histogram share."""
+"""Histogram bins shared by several sets of values."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
 _MOST, _LEAST = 40, 5
-# Beyond it there is no half between two whole numbers.
+# Above this, there is no float between two integers.
 _LARGEST_WHOLE = 2.0**52
 
 
-def binned(values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """How many values fall into each bin.
+def bin_values(values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Counts values in bins.
 
-    Few different whole numbers get a bin each; else there are as many bins as the square root of the largest set, 5 to
-    40, from the least to the greatest value.
+    Integers over a narrow range have a bin each. Otherwise, the number of bins is the square root of the size of the
+    largest set, from 5 to 40.
 
     Args:
-      values: (n,) each, by name; those that are not finite are left out.
+      values: (n,) each, by name; values that are not finite are left out.
 
     Returns:
-      The edges (bins + 1,), and the counts (bins,) by name; no edges where no value is finite.
+      The edges (bins + 1,) and the counts (bins,) by name; no edges if no value is finite.
     """
     finite = {name: np.asarray(each, np.float64).ravel() for name, each in values.items()}
     finite = {name: each[np.isfinite(each)] for name, each in finite.items()}
@@ -27,7 +27,7 @@ def binned(values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.n
     if not len(together):
         return np.zeros(0), {name: np.zeros(0, np.int64) for name in finite}
     low, high = together.min(), together.max()
-    # Halves, as the difference of the two could be too large for a float.
+    # Halves, because the difference of two floats may overflow.
     narrow = high / 2 - low / 2 < _MOST / 2 and max(abs(low), abs(high)) < _LARGEST_WHOLE
     if narrow and (together == np.round(together)).all():
         edges = np.arange(low - 0.5, high + 1)

@@ -1,4 +1,4 @@
-"""Pictures of what populations found, as PNG. Matplotlib is imported only when one is drawn, and needs no display."""
+"""Figures of ablations, learning curves and comparisons of pretrained sources."""
 
 import os
 from collections.abc import Sequence
@@ -6,124 +6,140 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from plumbline.files import replaced
+from reporting import plot_style
+from reporting.plot_style import LIGHT
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
     from diagnostics.learning_curve import LearningCurve
     from diagnostics.transfer.compare_sources import Comparison
+    from diagnostics.transfer.relevance import Candidate
 
-_DPI = 150
+# Inches for a character and for a row of a table.
+_CHARACTER, _ROW = 0.085, 0.3
+# Points of the fitted curve, and how far it is extrapolated.
+_CURVE_POINTS, _EXTRAPOLATION = 100, 2
 
 
-def draw_table(path: str | os.PathLike, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Writes a table as a picture; columns are as wide as what they hold.
+def draw_table(
+    folder: str | os.PathLike, name: str, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[str, ...]:
+    """Draws a table whose columns are as wide as their content.
 
     Args:
-      path: of the PNG file.
-      title: above it.
+      folder: for the files.
+      name: of the files, without a suffix.
+      title: above the table.
       head: names of the columns.
       rows: cells.
+
+    Returns:
+      The names of the files.
     """
     lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    figure = _figure(0.085 * (sum(widths) + 2 * len(widths)), 0.3 * len(lines) + 0.4)
+    widths = [max(len(line[column]) for line in lines) + 2 for column in range(len(head))]
+    height = _ROW * len(lines) + 0.4
+    figure = plot_style.new_figure((_CHARACTER * sum(widths), height))
+    figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
-    axes.set_title(title, loc="left", fontsize=10, y=0.88, x=0.01)
+    axes.set_title(plot_style.literal(title), loc="left", fontsize=plot_style.TITLE_SIZE, y=1 - 0.25 / height, x=0.01)
     table = axes.table(
-        [list(row) for row in rows],
-        colLabels=list(head),
-        colWidths=[(width + 2) / (sum(widths) + 2 * len(widths)) for width in widths],
+        [[plot_style.literal(cell) for cell in row] for row in rows],
+        colLabels=[plot_style.literal(cell) for cell in head],
+        colWidths=[width / sum(widths) for width in widths],
         cellLoc="left",
-        bbox=(0.005, 0.02, 0.99, 0.96 * (1 - 0.35 / (0.3 * len(lines) + 0.4))),
+        bbox=(0.005, 0.02, 0.99, 0.98 - 0.35 / height),
     )
     table.auto_set_font_size(False)
-    table.set_fontsize(9)
+    table.set_fontsize(plot_style.LABEL_SIZE)
     for (row, _), cell in table.get_celld().items():
         cell.set_linewidth(0.4)
+        cell.set_edgecolor(LIGHT.faint)
+        cell.set_text_props(color=LIGHT.ink, weight="bold" if row == 0 else "normal")
         if row == 0:
-            cell.set_text_props(weight="bold")
-            cell.set_facecolor("#eeeeee")
-    _save(figure, path)
+            cell.set_facecolor(LIGHT.heading)
+    return plot_style.save(figure, folder, name)
 
 
 def draw_learning_curve(
-    path: str | os.PathLike, curve: "LearningCurve", *, label: str, title: str, asked: float | None
-) -> None:
-    """Writes a learning curve: trainings, the law with its interval, and where twice the data would lead.
+    folder: str | os.PathLike, name: str, curve: "LearningCurve", *, label: str, title: str, target: float | None
+) -> tuple[str, ...]:
+    """Draws a learning curve: trainings, the power law with its interval, and the law at twice the data.
 
     Args:
-      path: of the PNG file.
+      folder: for the files.
+      name: of the files, without a suffix.
       curve: fitted.
       label: of the errors.
-      title: above it.
-      asked: the error that was asked for, if one was.
+      title: above the plot.
+      target: an error to mark; None for none.
+
+    Returns:
+      The names of the files.
     """
     largest = curve.sizes.max()
-    sizes = np.geomspace(curve.sizes.min(), 2 * largest, 100)
+    sizes = np.geomspace(curve.sizes.min(), _EXTRAPOLATION * largest, _CURVE_POINTS)
     law = np.array([curve.error(size) for size in sizes])
     single = np.array([curve.prediction(size)[1:] for size in sizes])
-    figure = _figure(7, 4.5)
+    colour, second = LIGHT.colour(0), LIGHT.colour(1)
+    figure = plot_style.new_figure()
     axes = figure.add_subplot()
-    axes.fill_between(sizes, single[:, 0], single[:, 1], alpha=0.15, color="C0", label="95 % of single trainings")
-    axes.fill_between(sizes, law[:, 1], law[:, 2], alpha=0.3, color="C0", label="95 % interval of the mean")
-    axes.plot(sizes, law[:, 0], color="C0", label="power law")
-    axes.plot(curve.sizes, curve.errors, ".", color="black", label="trainings")
-    axes.axvline(largest, color="grey", linewidth=0.8)
-    axes.annotate("all there are", (largest, 0.98), xycoords=("data", "axes fraction"), ha="right", va="top",
-                  rotation=90, fontsize=8, color="grey")  # fmt: skip
-    if asked is not None:
-        axes.axhline(asked, color="C3", linewidth=0.8, linestyle="--", label="asked for")
+    axes.fill_between(sizes, single[:, 0], single[:, 1], alpha=0.15, color=colour, label="95 % of single trainings")
+    axes.fill_between(sizes, law[:, 1], law[:, 2], alpha=0.3, color=colour, label="95 % interval of the mean")
+    axes.plot(sizes, law[:, 0], color=colour, label="power law")
+    axes.plot(curve.sizes, curve.errors, ".", color=LIGHT.ink, label="trainings")
+    axes.axvline(largest, color=LIGHT.ink, linewidth=0.8, alpha=0.6)
+    place = {"xycoords": ("data", "axes fraction"), "ha": "right", "va": "top", "rotation": 90}
+    axes.annotate("all data", (largest, 0.98), **place)
+    if target is not None:
+        axes.axhline(target, color=second, linewidth=plot_style.LINE_WIDTH, linestyle="--", label="target")
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("training examples")
-    axes.set_ylabel(label)
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.legend(fontsize=8)
-    figure.tight_layout()
-    _save(figure, path)
+    axes.set_ylabel(plot_style.literal(label))
+    plot_style.add_title(axes, title)
+    plot_style.add_legend(axes)
+    plot_style.style_axes(axes)
+    return plot_style.save(figure, folder, name)
 
 
-def draw_relevance(path: str | os.PathLike, comparison: "Comparison") -> None:
-    """Writes the probe's scores by layer: a line for each source and random model, a level for the simple baseline.
+def draw_relevance(folder: str | os.PathLike, name: str, comparison: "Comparison") -> tuple[str, ...]:
+    """Draws the scores of linear probes by layer: a line for each source and random model, a level for a baseline.
 
     Args:
-      path: of the PNG file.
-      comparison: of sources.
+      folder: for the files.
+      name: of the files, without a suffix.
+      comparison: of the sources.
+
+    Returns:
+      The names of the files.
     """
-    figure = _figure(8, 4.5)
+    figure = plot_style.new_figure()
     axes = figure.add_subplot()
-    for number, candidate in enumerate(comparison.candidates):
-        means = np.array([layer.probe.mean() for layer in candidate.layers])
-        errors = np.array([layer.probe.std(ddof=1) for layer in candidate.layers])
-        errors *= (1 / len(comparison.exam.folds) + candidate.overlap) ** 0.5
-        color, style = f"C{number}", "-" if candidate.kind == "source" else "--"
-        if candidate.kind == "simple":
-            axes.axhline(means[0], color=color, linestyle=":", label=candidate.name)
-            axes.axhspan(means[0] - errors[0], means[0] + errors[0], color=color, alpha=0.12)
-            continue
-        # Layers of models of different depth: from the inputs, 0, to the features, 1.
-        depth = np.linspace(0, 1, len(means)) if len(means) > 1 else np.ones(1)
-        axes.plot(depth, means, style, marker="o", markersize=3, color=color, label=candidate.name)
-        axes.fill_between(depth, means - errors, means + errors, color=color, alpha=0.15)
-    axes.set_xlabel("depth of the layer (1: what the head reads)")
+    for index, candidate in enumerate(comparison.candidates):
+        _draw_candidate(axes, candidate, LIGHT.colour(index), folds=len(comparison.exam.folds))
+    axes.set_xlabel("relative depth of the layer (1: input of the head)")
     classification = comparison.exam.task == "classification"
     axes.set_ylabel("accuracy of the linear probe" if classification else "R2 of the linear probe")
-    axes.set_title("Frozen layers; bands are one standard error over folds", loc="left", fontsize=10)
-    axes.legend(fontsize=8)
-    figure.tight_layout()
-    _save(figure, path)
+    plot_style.add_title(axes, "Frozen layers; bands are one standard error over folds")
+    plot_style.add_legend(axes)
+    plot_style.style_axes(axes)
+    return plot_style.save(figure, folder, name)
 
 
-def _figure(width: float, height: float) -> "Figure":
-    """A figure of its own, in inches; what draws on the screen is never touched."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=_DPI)
-
-
-def _save(figure: "Figure", path: str | os.PathLike) -> None:
-    with replaced(path) as temporary:
-        figure.savefig(temporary, format="png", bbox_inches="tight")
+def _draw_candidate(axes: "Axes", candidate: "Candidate", colour: str, *, folds: int) -> None:
+    means = np.array([layer.probe.mean() for layer in candidate.layers])
+    errors = np.array([layer.probe.std(ddof=1) for layer in candidate.layers])
+    errors *= (1 / folds + candidate.overlap) ** 0.5
+    label = plot_style.legend_label(candidate.name)
+    if candidate.kind == "simple":
+        axes.axhline(means[0], color=colour, linestyle=":", label=label)
+        axes.axhspan(means[0] - errors[0], means[0] + errors[0], color=colour, alpha=0.12)
+        return
+    # Models differ in depth; 0 is the input and 1 the features.
+    depth = np.linspace(0, 1, len(means)) if len(means) > 1 else np.ones(1)
+    style = "-" if candidate.kind == "source" else "--"
+    axes.plot(depth, means, style, marker="o", markersize=plot_style.MARKER_SIZE, color=colour, label=label)
+    axes.fill_between(depth, means - errors, means + errors, color=colour, alpha=0.15)

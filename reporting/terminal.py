@@ -1,4 +1,4 @@
-"""An audit on the screen: a table on a terminal, a line a finding elsewhere, and the remedies to copy."""
+"""Prints an audit: a table on a terminal, otherwise a line for each finding, then the remedies as flags to copy."""
 
 import sys
 
@@ -7,15 +7,15 @@ import rich.table
 import rich.text
 
 from reporting.audit_report import Report
-from reporting.formatting import as_flags, plain
+from reporting.formatting import format_flags, plain
 
 _STYLES = {"high": "bold red", "medium": "yellow", "low": "cyan", "none": "green", "unknown": "dim"}
 
-_COUNTED = {"high": "high", "medium": "medium", "low": "low", "none": "not found", "unknown": "cannot be judged"}
+_COUNT_NAMES = {"high": "high", "medium": "medium", "low": "low", "none": "not found", "unknown": "cannot be judged"}
 
 
-def show(report: Report) -> None:
-    """Prints the findings, the worst first, and then what can be done."""
+def print_report(report: Report) -> None:
+    """Prints the findings, the worst first, and their remedies."""
     if sys.stdout.isatty():
         _print_table(report)
     else:
@@ -23,19 +23,19 @@ def show(report: Report) -> None:
     _print_remedies(report)
 
 
-def heading(report: Report) -> str:
-    """What was found, in a line."""
-    counts = ", ".join(f"{count} {_COUNTED[severity]}" for severity, count in report.counts().items() if count)
+def format_heading(report: Report) -> str:
+    """Returns the source, its splits and the number of findings of each severity in one line."""
+    counts = ", ".join(f"{count} {_COUNT_NAMES[severity]}" for severity, count in report.counts().items() if count)
     rows = ", ".join(f"{len(split):,} {name}" for name, split in report.examples.splits.items())
-    return f"{plain(report.source)} ({rows} rows): {counts or 'nothing was asked'}"
+    return f"{plain(report.source)} ({rows} rows): {counts or 'no findings'}"
 
 
 def _print_table(report: Report) -> None:
-    table = rich.table.Table(title=rich.text.Text(heading(report)), title_justify="left")
+    table = rich.table.Table(title=rich.text.Text(format_heading(report)), title_justify="left")
     for name in ("severity", "finding", "what was found"):
         table.add_column(name, overflow="fold")
     for finding in report.findings:
-        # Texts, as square brackets would be taken for markup.
+        # `Text` objects, because square brackets in a plain string are markup.
         style = _STYLES[finding.severity]
         table.add_row(
             rich.text.Text(finding.severity, style=style),
@@ -46,7 +46,7 @@ def _print_table(report: Report) -> None:
 
 
 def _print_lines(report: Report) -> None:
-    print(f"{heading(report)}\n")
+    print(f"{format_heading(report)}\n")
     for finding in report.findings:
         print(f"{finding.severity:<8} {plain(finding.name)}: {plain(finding.message)}")
 
@@ -57,7 +57,7 @@ def _print_remedies(report: Report) -> None:
         print("\nRemedies:")
     for name, remedy in remedies:
         print(f"  {plain(name)}: {plain(remedy.text)}")
-        # In one line, whatever the terminal's width, to be copied.
+        # One line at any terminal width, to be copied.
         if remedy.overrides:
-            print(f"    {' '.join(as_flags(report.overrides(remedy)))}")
+            print(f"    {' '.join(format_flags(report.overrides(remedy)))}")
     print()

@@ -1,1 +1,1 @@
-"""The search for good hyperparameters: its space, its study, its rungs and its report."""
+"""Hyperparameter search: spaces, studies, samplers, pruners and results."""

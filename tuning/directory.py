@@ -1,10 +1,10 @@
-"""The directory of one worker of a search: what it searches, its name among the workers, and what it found."""
+"""The directory of one worker of a search: the settings of the search, the name of the worker and its files."""
 
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,53 +13,48 @@ from plumbline.files import remove_unfinished, write_text
 from trainers.run.directory import RunDirectory
 
 _ABOUT = "sweep.json"
-# What a search leaves besides; `sweep.json` is deleted last, as it says that the others may be.
-_FILES = (
-    "summary.json",
-    "trials.csv",
-    "best_config.py",
-    "history.png",
-    "slices.png",
-    "importances.png",
-    "pareto.png",
-    "population.npz",
-    "journal.log",
-    "journal.log.lock",
-    "journal.log.workers",
-)
+# The state of a search.
+_STATE = ("population.npz", "journal.log", "journal.log.lock", "journal.log.workers")
 
 
 class SweepDirectory:
-    """One worker's files.
+    """The files of one worker.
 
     Attributes:
-      path: of the directory.
-      worker: a name that no other worker has; the same at each start.
+      path: the directory.
+      worker: a name that no other worker has, and that stays the same when the worker is restarted; "" until `lock`.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        """Reads and writes nothing yet."""
+    def __init__(self, path: str | os.PathLike, results: Sequence[str] = ()):
+        """Reads and writes nothing yet.
+
+        Args:
+          path: the directory.
+          results: names of the result files, which overwriting deletes.
+        """
         self._run = RunDirectory(path)
         self.path = self._run.path
         self.worker = ""
+        # `sweep.json` is deleted last: it marks the directory as one whose files may be deleted.
+        self._files = (*results, *_STATE, _ABOUT)
 
     @contextmanager
-    def held(self, settings: Mapping[str, Any], *, overwrite: bool) -> Iterator[None]:
-        """Makes the directory, or checks that it holds the same search, and keeps other processes out of it.
+    def lock(self, settings: Mapping[str, Any], *, overwrite: bool) -> Iterator[None]:
+        """Creates the directory, or checks that it holds the same search, and locks it for this process.
 
         Args:
-          settings: what makes the search what it is, as JSON values.
-          overwrite: delete what another search left here.
+          settings: of the search, as JSON values.
+          overwrite: delete the files of another search.
 
         Raises:
-          UserError: it cannot be written, another process is in it, or it holds something else.
+          UserError: the directory cannot be written, is locked by another process, or holds something else.
         """
         with self._run.held():
-            for name in (*_FILES, _ABOUT):
+            for name in self._files:
                 remove_unfinished(self.path / name)
             if overwrite:
                 self._clear()
-            about = self._about()
+            about = self._read_about()
             if about is None:
                 if any(entry.name[0] != "." for entry in self.path.iterdir()):
                     raise UserError(
@@ -71,18 +66,20 @@ class SweepDirectory:
             self.worker = about["worker"]
             yield
 
-    def _about(self) -> dict[str, Any] | None:
+    def _read_about(self) -> dict[str, Any] | None:
         try:
             return json.loads((self.path / _ABOUT).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except json.JSONDecodeError as error:
-            raise UserError(f"--workdir: {self.path / _ABOUT} is damaged ({error}); --overwrite begins anew") from None
+            raise UserError(
+                f"--workdir: {self.path / _ABOUT} is damaged ({error}); --overwrite starts the search again"
+            ) from None
 
     def _clear(self) -> None:
         if not (self.path / _ABOUT).exists():
             return
-        for name in (*_FILES, _ABOUT):
+        for name in self._files:
             path = self.path / name
             if path.is_dir():
                 shutil.rmtree(path)
@@ -94,19 +91,19 @@ def check_same(there: Mapping[str, Any], here: Mapping[str, Any], where: str, re
     """Checks that two searches are the same.
 
     Args:
-      there: settings that are kept, as JSON values.
-      here: those of this start.
-      where: they are kept, for the message.
-      remedy: what to give, for the message.
+      there: stored settings, as JSON values.
+      here: settings of this start.
+      where: where the settings are stored, for the message.
+      remedy: which flags to give, for the message.
 
     Raises:
-      UserError: they differ; it says in what.
+      UserError: the settings differ; the message names the differences.
     """
     differing = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
     if not differing:
         return
     if "space" in differing:
-        raise UserError(f"{where} holds a search of another space ({_first_difference(there, here)}); give {remedy}")
+        raise UserError(f"{where} holds a search over another space ({_first_difference(there, here)}); give {remedy}")
     shown = ", ".join(f"{name} is {there.get(name)!r} there, {here.get(name)!r} here" for name in differing[:3])
     more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
     raise UserError(f"{where} holds another search ({shown}{more}); give {remedy}")

@@ -1,4 +1,4 @@
-"""How long a model takes to answer."""
+"""Latency of a model."""
 
 import statistics
 import time
@@ -11,15 +11,15 @@ from data.pool import Pool
 from trainers.building import build_training
 from trainers.step.train_step import make_outputs
 
-_TIMES = 30
+_REPEATS = 30
 
 
-def milliseconds(config: ml_collections.ConfigDict, pool: Pool) -> float:
-    """The median time of a forward pass for one example, of a model with its first parameters, in milliseconds.
+def measure_latency(config: ml_collections.ConfigDict, pool: Pool) -> float:
+    """Measures the median time of a forward pass for one example, with initial parameters, in milliseconds.
 
     Args:
       config: of the trial.
-      pool: of the examples.
+      pool: of examples.
 
     Raises:
       UserError: the model does not fit the data.
@@ -30,7 +30,7 @@ def milliseconds(config: ml_collections.ConfigDict, pool: Pool) -> float:
     outputs, inputs = jax.jit(make_outputs(training.program)), pool.inputs[rows[:1]]
     jax.block_until_ready(outputs(state, inputs))
     spent = []
-    for _ in range(_TIMES):
+    for _ in range(_REPEATS):
         began = time.perf_counter()
         np.asarray(outputs(state, inputs))
         spent.append(time.perf_counter() - began)

@@ -1,6 +1,6 @@
-"""Which trials go on: rungs, at which all live trials stand side by side, and what is kept there.
+"""Synchronous pruning: the rungs at which trials are compared, and the trials that continue after each.
 
-Everything is synchronous: all trials train until the rung, are compared, and the kept ones go on. Nothing here trains.
+All running trials train up to a rung and are compared there, and the trials that are kept continue.
 """
 
 import dataclasses
@@ -9,17 +9,17 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 PRUNERS = ("none", "halving", "hyperband", "median")
-# Of so many trials one goes on to the next rung, which is so many times as long.
+# One trial in three continues to the next rung, which is three times as long.
 FACTOR = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Rung:
-    """A point of a training at which trials are compared.
+    """A step of the training at which trials are compared.
 
     Attributes:
-      candidates: trials that train until here; None: as many as were kept.
-      resources: steps of the training until here.
+      candidates: trials that train up to this rung; None: all that were kept.
+      resources: steps of the training up to this rung.
     """
 
     candidates: int | None
@@ -28,14 +28,19 @@ class Rung:
 
 @dataclasses.dataclass(frozen=True)
 class Bracket:
-    """Trials that are compared with each other, rung by rung."""
+    """Trials that are compared with each other.
+
+    Attributes:
+      trials: their number.
+      rungs: in order; the last is the end of the training.
+    """
 
     trials: int
     rungs: tuple[Rung, ...]
 
 
-def brackets(pruner: str, trials: int, steps: int, evaluate_every: int) -> list[Bracket]:
-    """The brackets of a batch of trials. The last rung of each is the end of the training.
+def make_brackets(pruner: str, trials: int, steps: int, evaluate_every: int) -> list[Bracket]:
+    """Returns the brackets of a batch of trials.
 
     Args:
       pruner: one of `PRUNERS`.
@@ -52,17 +57,17 @@ def brackets(pruner: str, trials: int, steps: int, evaluate_every: int) -> list[
 
 
 def halving(candidates: int, max_resources: int, factor: int = FACTOR) -> list[Rung]:
-    """Successive halving (Jamieson & Talwalkar 2016), with the rungs of scikit-learn's `HalvingRandomSearchCV`.
+    """Returns the rungs of successive halving (Jamieson & Talwalkar 2016), as scikit-learn's `HalvingRandomSearchCV`.
 
-    The first rung is as long as the last one's reaching `max_resources` allows (`min_resources="exhaust"`), up to
+    The first rung is as long as possible if the last one is to reach `max_resources` (`min_resources="exhaust"`), up to
     rounding.
 
     Args:
       candidates: trials at the start, at least 1.
-      max_resources: of a whole training.
-      factor: one in so many goes on.
+      max_resources: steps of a whole training.
+      factor: one trial in `factor` continues.
     """
-    # Logarithms as scikit-learn takes them: just below a power of the factor, rounding costs a rung there as well.
+    # The same floating-point logarithms as scikit-learn's, which lose a rung just below a power of the factor.
     required = 1 + math.floor(math.log(candidates, factor))
     shortest = max(1, max_resources // factor ** (required - 1))
     possible = 1 + math.floor(math.log(max_resources // shortest, factor))
@@ -74,19 +79,20 @@ def halving(candidates: int, max_resources: int, factor: int = FACTOR) -> list[R
 
 
 def hyperband(trials: int, max_resources: int, factor: int = FACTOR) -> list[Bracket]:
-    """Hyperband (Li et al. 2018, algorithm 1): brackets of halving, from the shortest first rung to whole trainings.
+    """Returns the brackets of Hyperband (Li et al. 2018, algorithm 1), from the shortest first rung to whole trainings.
 
-    It has as many brackets as the trials fill in the paper's proportions; those beyond are shared out in them.
+    There are as many brackets as the trials fill in the proportions of the paper. Additional trials are distributed in
+    the same proportions.
 
     Args:
       trials: in all brackets together, at least 1.
-      max_resources: of a whole training.
-      factor: the paper's eta.
+      max_resources: steps of a whole training.
+      factor: eta in the paper.
     """
     most = 0
     while factor ** (most + 1) <= max_resources and sum(bracket_sizes(most + 1, factor)) <= trials:
         most += 1
-    sizes = _shared_out(trials, bracket_sizes(most, factor))
+    sizes = _distribute(trials, bracket_sizes(most, factor))
     found = []
     for size, halvings in zip(sizes, range(most, -1, -1), strict=True):
         rungs = [
@@ -98,37 +104,40 @@ def hyperband(trials: int, max_resources: int, factor: int = FACTOR) -> list[Bra
 
 
 def bracket_sizes(most: int, factor: int = FACTOR) -> list[int]:
-    """Trials of each bracket in the paper, the one with `most` halvings first."""
+    """Returns the trials of each bracket in the paper, starting with the bracket of `most` halvings."""
     return [math.ceil((most + 1) / (s + 1) * factor**s) for s in range(most, -1, -1)]
 
 
-def best(values: Mapping[int, float], count: int, *, higher_is_better: bool) -> set[int]:
-    """The `count` best trials; of equal ones those of lower number.
+def select_best(values: Mapping[int, float], count: int, *, higher_is_better: bool) -> set[int]:
+    """Returns the `count` best trials; among equal trials, those with lower numbers.
 
     Args:
       values: by number of the trial.
-      count: at most.
-      higher_is_better: the direction.
+      count: maximal number of trials.
+      higher_is_better: direction of the values.
     """
     sign = -1 if higher_is_better else 1
     return set(sorted(values, key=lambda number: (sign * values[number], number))[:count])
 
 
-def not_below_median(values: Mapping[int, float], others: Sequence[float], *, higher_is_better: bool) -> set[int]:
-    """The trials that are not worse than the median of all that came to this step (Golovin et al. 2017, section 3.2.2,
-    with all trials at the same step).
+def select_not_below_median(
+    values: Mapping[int, float], others: Sequence[float], *, higher_is_better: bool
+) -> set[int]:
+    """Returns the trials that are not worse than the median of all trials that reached this step.
+
+    This is the rule of Golovin et al. (2017), section 3.2.2, with all trials at the same step.
 
     Args:
-      values: of the trials that are compared, by number.
-      others: of trials that came to this step before.
-      higher_is_better: the direction.
+      values: of the compared trials, by number.
+      others: values of trials that reached this step before.
+      higher_is_better: direction of the values.
     """
     middle = statistics.median([*values.values(), *others])
     return {number for number, value in values.items() if (value >= middle if higher_is_better else value <= middle)}
 
 
-def _shared_out(count: int, sizes: Sequence[int]) -> list[int]:
-    """`count` in the proportions of `sizes`: rounded down, and the rest to the largest remainders."""
+def _distribute(count: int, sizes: Sequence[int]) -> list[int]:
+    """Splits `count` in the proportions of `sizes`, with remainders given to the largest fractions."""
     exact = [count * size / sum(sizes) for size in sizes]
     shared = [math.floor(share) for share in exact]
     order = sorted(range(len(sizes)), key=lambda index: (shared[index] - exact[index], index))

@@ -1,4 +1,4 @@
-"""Where a study is kept: a journal file on one machine, or a database that several machines reach."""
+"""Storage of a study: a journal file on one machine, or a database that several machines reach."""
 
 import fcntl
 import functools
@@ -18,10 +18,10 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from plumbline import UserError
 
-# How long a database may take to answer before a sweep gives up.
+# Time within which a database must answer.
 REACH_SECONDS = 10.0
 _SECONDS_BETWEEN_TRIES = 0.5
-# PostgreSQL by its one driver of ours, where the URL names none.
+# The driver for a URL of PostgreSQL that names none.
 _DRIVERS = {"postgresql": "postgresql+pg8000", "postgres": "postgresql+pg8000"}
 _SCHEMES = "journal:PATH, sqlite:///PATH, postgresql+pg8000://USER:PASSWORD@HOST/DATABASE or mysql+pymysql://..."
 
@@ -29,11 +29,11 @@ Requeue = Callable[[optuna.Study, optuna.trial.FrozenTrial], None]
 
 
 def journal_path(url: str | None, default: pathlib.Path) -> pathlib.Path | None:
-    """The journal file that a --storage means, or None if it is a database.
+    """Returns the journal file of a --storage; None if it is a database.
 
     Args:
       url: as given, or None.
-      default: the journal where none is given.
+      default: the journal if no URL is given.
     """
     if not url:
         return default
@@ -41,7 +41,7 @@ def journal_path(url: str | None, default: pathlib.Path) -> pathlib.Path | None:
 
 
 def without_password(url: str) -> str:
-    """A --storage as it may be shown."""
+    """Returns a --storage without its password, for messages."""
     try:
         return url if url.startswith("journal:") else sqlalchemy.make_url(url).render_as_string(hide_password=True)
     except (sqlalchemy.exc.ArgumentError, ValueError):
@@ -49,10 +49,10 @@ def without_password(url: str) -> str:
 
 
 def check(url: str | None, name: str | None) -> None:
-    """Checks what can be known of a --storage and a --study before anything is opened.
+    """Checks a --storage and a --study without opening them.
 
     Raises:
-      UserError: the URL is none of a storage, or the study of a database has no name.
+      UserError: the URL is not a storage, or the study of a database has no name.
     """
     if journal_path(url, pathlib.Path()) is not None:
         return
@@ -62,10 +62,10 @@ def check(url: str | None, name: str | None) -> None:
 
 
 def open_journal(path: pathlib.Path) -> BaseStorage:
-    """Opens a journal, new or old.
+    """Opens a journal, or creates it.
 
     Raises:
-      UserError: it cannot be written, or is no journal.
+      UserError: it cannot be written, or is not a journal.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,22 +79,22 @@ def open_journal(path: pathlib.Path) -> BaseStorage:
     except OSError as error:
         raise UserError(f"--storage: cannot write to '{path}': {error.strerror}; choose another path") from None
     except (ValueError, KeyError) as error:
-        raise UserError(f"--storage: '{path}' is no journal of a study ({error}); choose another path") from None
+        raise UserError(f"--storage: '{path}' is not the journal of a study ({error}); choose another path") from None
 
 
 def open_database(url: str, *, dead_after: int, requeue: Requeue) -> tuple[BaseStorage, Callable[[], None]]:
-    """Opens a database, and makes Optuna's tables in an empty one.
+    """Opens a database, and creates Optuna's tables in an empty one.
 
     Args:
-      url: of SQLAlchemy, such as "sqlite:///study.db" or "postgresql+pg8000://user:password@host/database".
-      dead_after: seconds without a heartbeat after which a trial's worker counts as dead.
+      url: for SQLAlchemy, such as "sqlite:///study.db" or "postgresql+pg8000://user:password@host/database".
+      dead_after: seconds without a heartbeat after which the worker of a trial counts as dead.
       requeue: called for each trial of a dead worker.
 
     Returns:
-      The storage, and what closes its connections.
+      The storage, and a function that closes its connections.
 
     Raises:
-      UserError: it is no such URL, its driver is missing, or it did not answer in `REACH_SECONDS`.
+      UserError: the URL is not valid, its driver is missing, or it did not answer within `REACH_SECONDS`.
     """
     parsed = _parsed(url)
     shown, began = parsed.render_as_string(hide_password=True), time.monotonic()
@@ -117,7 +117,7 @@ def open_database(url: str, *, dead_after: int, requeue: Requeue) -> tuple[BaseS
                 f"--storage: '{shown}' needs a driver that is not installed ({error}); install it with pip"
             ) from None
         except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError, RuntimeError) as error:
-            # Two workers that make the tables of one database stand in each other's way for a moment, too.
+            # Two workers that create the tables of one database at the same time also raise these errors.
             spent = time.monotonic() - began
             if spent + _SECONDS_BETWEEN_TRIES > REACH_SECONDS:
                 raise UserError(
@@ -133,11 +133,11 @@ def _parsed(url: str) -> sqlalchemy.URL:
         parsed.get_dialect()
         return parsed
     except (sqlalchemy.exc.ArgumentError, ImportError, ValueError):
-        raise UserError(f"--storage: '{without_password(url)}' is no storage; write {_SCHEMES}") from None
+        raise UserError(f"--storage: '{without_password(url)}' is not a storage; write {_SCHEMES}") from None
 
 
 class _Lock(JournalFileSymlinkLock):
-    """A lock that the kernel takes from a process that dies: nobody waits for a file that a killed one left."""
+    """A lock that the kernel releases when its process dies, so that no lock file blocks later processes."""
 
     def __init__(self, path: pathlib.Path):
         super().__init__(os.fspath(path))
@@ -154,10 +154,10 @@ class _Lock(JournalFileSymlinkLock):
 
 
 def _cut_half_line(path: pathlib.Path) -> None:
-    """Removes a last line that a dying machine cut short; the next would be written on to it.
+    """Removes an incomplete last line, which the next line would otherwise be appended to.
 
     Raises:
-      ValueError: the file is no journal, and must not be touched.
+      ValueError: the file is not a journal, and must not be changed.
     """
     content = path.read_bytes() if path.exists() else b""
     if content and not content.startswith(b'{"op_code":'):
@@ -172,7 +172,11 @@ def _close(database: RDBStorage) -> None:
 
 
 def _connect(url: sqlalchemy.URL, arguments: dict[str, Any], timeout: float) -> None:
-    """Connects once, in a thread: a host that swallows packets, or a server that never answers, must not hold us."""
+    """Connects once, in a thread, so that a server that never answers cannot block this process.
+
+    Raises:
+      TimeoutError: there was no answer within `timeout` seconds.
+    """
     raised: list[BaseException] = []
 
     def connect() -> None:
@@ -194,7 +198,7 @@ def _connect(url: sqlalchemy.URL, arguments: dict[str, Any], timeout: float) -> 
 
 
 def _engine_arguments(backend: str) -> dict[str, Any]:
-    # SQLite's is how long to wait for another writer. A server may be restarted, which the next query should not see.
+    # For SQLite, seconds to wait for another writer. A server may restart between queries: connections are tested.
     return {"connect_args": {"timeout": 60}} if backend == "sqlite" else {"pool_pre_ping": True}
 
 

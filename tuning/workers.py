@@ -1,7 +1,7 @@
-"""Which worker of a study is alive, so that the trials of a dead one come back.
+"""How workers of a study tell which other workers are alive.
 
-Beside a journal each worker holds a lock on a file of its own, which the kernel takes from it when it dies. Over a
-database it records heartbeats of its trials.
+Next to a journal, each worker locks a file of its own, and the kernel releases the lock when the worker dies. In a
+database, each worker records heartbeats of its trials.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from absl import logging
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 
-# The file whose lock only one worker has at a time.
+# The file that `exclusive` locks.
 _ALL = "all"
 
 
@@ -24,19 +24,19 @@ class LockedFiles:
     """A locked file for each worker, in one folder."""
 
     def __init__(self, folder: pathlib.Path, worker: str):
-        """Takes the lock of `worker`, which holds until the process ends.
+        """Locks the file of `worker` until the process ends.
 
         Args:
-          folder: of all workers' files; made if need be.
-          worker: this one's name.
+          folder: of the files of all workers; created if it does not exist.
+          worker: name of this worker.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._worker = folder, worker
         self._file = (folder / worker).open("a")
         fcntl.flock(self._file, fcntl.LOCK_EX)
 
-    def alive(self, worker: str) -> bool:
-        """Whether a worker's process lives."""
+    def is_alive(self, worker: str) -> bool:
+        """Whether the process of a worker is alive."""
         if worker == self._worker:
             return True
         try:
@@ -50,18 +50,18 @@ class LockedFiles:
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keeps other workers out of their own such blocks."""
+        """Admits one worker at a time to a block."""
         with (self._folder / _ALL).open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def close(self) -> None:
-        """Gives the lock back."""
+        """Releases the lock of this worker."""
         self._file.close()
 
 
 class Heartbeats:
-    """A thread that records heartbeats of the trials in hand, so that other workers leave them alone."""
+    """A thread that records heartbeats of running trials, so that other workers leave them alone."""
 
     def __init__(self, storage: BaseStorage):
         """Starts the thread.
@@ -76,13 +76,13 @@ class Heartbeats:
         self._thread.start()
 
     def add(self, trial: int) -> None:
-        """Records one now, and from now on."""
+        """Records a heartbeat of a trial now and in every interval from now on."""
         with self._lock:
             self._trials.add(trial)
         self._storage.record_heartbeat(trial)
 
     def discard(self, trials: Iterable[int]) -> None:
-        """Records no more for these."""
+        """Stops recording heartbeats of these trials."""
         with self._lock:
             self._trials.difference_update(trials)
 
@@ -92,7 +92,7 @@ class Heartbeats:
         self._thread.join()
 
     def __enter__(self) -> "Heartbeats":
-        """Gives itself."""
+        """Returns the object itself."""
         return self
 
     def __exit__(
@@ -111,6 +111,6 @@ class Heartbeats:
                 try:
                     self._storage.record_heartbeat(trial)
                 except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, OSError) as error:
-                    # The server may be restarting; the next one may go through, and too late a one costs no result.
-                    logging.warning("No heartbeat could be recorded: %s", error)
+                    # The server may be restarting, and the next heartbeat may arrive. A late one loses no result.
+                    logging.warning("Cannot record a heartbeat: %s", error)
                     break

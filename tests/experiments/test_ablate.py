@@ -10,7 +10,7 @@ QUICK = ("--config.train.duration=30 steps", "--config.train.evaluate_every=30 s
 
 def ablate(command, workdir, *words, **options):
     command("ablate", MLP, *QUICK, f"--workdir={workdir}", *words, **options)
-    return {path.name: path.read_bytes() for path in workdir.iterdir() if path.suffix in (".md", ".png")}
+    return {path.name: path.read_bytes() for path in workdir.iterdir() if path.suffix in (".md", ".png", ".svg")}
 
 
 def table_of(text):
@@ -23,6 +23,7 @@ def test_variants_are_compared_in_a_table_that_the_command_makes_again_to_the_la
     table = table_of(first["ablations.md"])
     assert table == table_of(second["ablations.md"])
     assert first["ablations.png"] == second["ablations.png"]
+    assert first["ablations.svg"] == second["ablations.svg"]
     assert first["ablations.png"].startswith(b"\x89PNG")
     assert [line.split(" | ")[0] for line in table[2:]] == [
         "| baseline", "| no weight decay", "| constant schedule", "| dropout", "| one hidden layer",

@@ -73,7 +73,7 @@ def test_no_other_command_takes_the_directory_of_one_or_touches_it(tmp_path, ove
         RunDirectory(tmp_path).check(defaults.get_config(), overwrite=overwrite)
     with (
         pytest.raises(UserError, match="holds files but no search"),
-        SweepDirectory(tmp_path).held({}, overwrite=overwrite),
+        SweepDirectory(tmp_path).lock({}, overwrite=overwrite),
     ):
         pass
     assert contents(tmp_path) == before

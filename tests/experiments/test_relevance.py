@@ -57,6 +57,7 @@ def test_the_tables_and_the_verdict_are_printed_and_written(scored, quick_run):
         "population.json",
         "relevance.json",
         "relevance.png",
+        "relevance.svg",
     }
 
 

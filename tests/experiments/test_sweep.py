@@ -11,10 +11,12 @@ import pytest
 
 from configs import digits_mlp, digits_vit
 from data.pool import load_pool
+from experiments.sweep_options import Options
+from experiments.sweeping import sweep
 from plumbline import UserError
-from tuning import sweeping
-from tuning.space import parse
-from tuning.sweeping import Options
+from reporting.best_config import BaseConfig
+from tuning.feasibility import check_values
+from tuning.space_parsing import parse
 
 # A search of seconds.
 QUICK = (
@@ -46,11 +48,12 @@ def test_a_search_prints_the_best_trials_and_writes_what_it_found(searched):
     best = max(rows, key=lambda row: float(row["accuracy"]))
     assert f"{float(best['accuracy']):.4g} (" in printed
     assert "mean and 95 % interval over 3 folds" in printed
-    assert re.search(r"the best of 12.*: accuracy .* as chosen, .* on folds that had no say in the choice", printed)
-    assert "no importances: too few trials (12 finished; below 20 they would be chance)" in printed
+    assert re.search(r"the best of 12.*: accuracy .* as selected, .* on folds that did not select it", printed)
+    assert "no importances: too few trials (12 finished; " in printed
     assert "Best of 12 trials (" in printed
-    pictures = [(workdir / name).read_bytes() for name in ("history.png", "slices.png")]
-    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+    for name in ("history", "slices"):
+        assert (workdir / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert b"<svg" in (workdir / f"{name}.svg").read_bytes()
     assert summary["best"][0]["trial"] == int(best["trial"])
     assert summary["population"]["trainings"] == 36
 
@@ -120,7 +123,7 @@ def test_several_metrics_give_a_front(command, tmp_path):
     )
     words = ("--sampler=grid", "--metric=accuracy,parameters,latency", f"--workdir={tmp_path / 'sweep'}")
     printed = command("sweep", f"--config={config}", *QUICK[1:3], *words).stdout
-    assert "Trials that no other beats" in printed
+    assert "Pareto front (" in printed
     assert "latency (ms)" in printed
     assert "best_config.py is trial 2, the point with the highest accuracy on the front of " in printed
     header = (tmp_path / "sweep" / "best_config.py").read_text()
@@ -131,7 +134,7 @@ def test_several_metrics_give_a_front(command, tmp_path):
     assert found == {f"({n},)": (64 + 1) * n + (n + 1) * 10 for n in (4, 8, 64)}
 
 
-def test_trials_that_diverge_are_told_as_failed(command, tmp_path):
+def test_trials_that_diverge_fail(command, tmp_path):
     config = tmp_path / "rates.py"
     config.write_text(
         "from configs.digits_mlp import get_config\n"
@@ -163,11 +166,11 @@ def test_trials_whose_values_do_not_fit_together_fail_and_the_search_goes_on(com
     assert failed[0]["reason"].startswith("train.batch_size: 60 is not divisible over 16 accumulation steps")
     assert f"1 trial failed: {failed[0]['reason']} (trial {failed[0]['trial']})" in finished.stdout
     assert "3 done, 1 failed; best accuracy " in finished.stderr
-    # Told as failed, it is not tried again.
+    # A failed trial is not run again.
     assert command("sweep", *words).stdout == finished.stdout
 
 
-def test_a_search_of_which_no_trial_fits_is_told_in_one_line(command, tmp_path):
+def test_a_search_without_a_valid_trial_ends_with_one_line(command, tmp_path):
     (tmp_path / "mine.py").write_text(UNFIT % ([60, 62], [16]))
     words = (f"--config={tmp_path / 'mine.py'}", "--sampler=grid", f"--workdir={tmp_path / 'sweep'}")
     last = command("sweep", *words, code=2).stderr.splitlines()[-1]
@@ -180,9 +183,9 @@ def test_a_value_that_fits_only_with_another_is_no_error(tmp_path):
     pool = load_pool(config.data, seed=0)
     # The config has 4 heads, which cannot share out a width of 30; 3 can.
     both = parse({"model.vit.width": [32, 30], "model.vit.heads": [3]}, config)
-    sweeping._check_values(both, config, pool)
+    check_values(both, config, pool)
     with pytest.raises(UserError, match=r"with 'model.vit.width' at 30, .* 4 heads cannot share out a width of 30"):
-        sweeping._check_values(parse({"model.vit.width": [30, 32]}, config), config, pool)
+        check_values(parse({"model.vit.width": [30, 32]}, config), config, pool)
 
 
 @pytest.mark.slow
@@ -266,7 +269,10 @@ OPTIONS = Options(
         ({"trials": None}, "--trials: missing; say how many points to try"),
         ({"trials": 0}, "--trials: 0 given; it must be at least 1"),
         ({"seeds": 0}, "--seeds: 0 given; it must be at least 1"),
-        ({"trials": 1, "pruner": "halving"}, "--pruner: one trial has none to be compared with; give more --trials"),
+        (
+            {"trials": 1, "pruner": "halving"},
+            "--pruner: there is one trial and none to compare it with; give more --trials",
+        ),
         ({"folds": 1}, "--folds: 1 given; cross-validation takes at least 2"),
         ({"folds": 200}, "--folds: 200 given, but class '"),
         (
@@ -279,14 +285,17 @@ OPTIONS = Options(
         ({"metric": "loss,loss"}, "--metric: 'loss,loss' names one twice; leave it out"),
         ({"metric": "accuracy,parameters", "sampler": "cmaes"}, "--sampler: cmaes takes one metric"),
         ({"metric": "loss,latency", "pruner": "median"}, "--pruner: trials are compared by one metric"),
-        ({"metric": "parameters", "pruner": "median"}, "--pruner: 'parameters' does not change on the way"),
-        ({"budget": "3 epochs"}, "--budget: '3 epochs' is no time; write a number above 0 and a unit, such as '90 sec"),
-        ({"budget": "20"}, "--budget: '20' is no time; write a number above 0 and a unit, such as '90 seconds' or '20"),
+        ({"metric": "parameters", "pruner": "median"}, "--pruner: 'parameters' does not change during training"),
+        (
+            {"budget": "3 epochs"},
+            "--budget: '3 epochs' is not a time; write a number above 0 and a unit, such as '90 s",
+        ),
+        ({"budget": "20"}, "--budget: '20' is not a time; write a number above 0 and a unit, such as '90 seconds' or "),
         ({"storage": "sqlite:///x.db"}, "--study: missing; a database holds several"),
-        ({"storage": "somewhere"}, "--storage: 'somewhere' is no storage; write journal:"),
+        ({"storage": "somewhere"}, "--storage: 'somewhere' is not a storage; write journal:"),
     ],
 )
-def test_wrong_options_are_told_and_leave_nothing_behind(options, message, tmp_path):
+def test_wrong_options_are_refused_and_leave_nothing_behind(options, message, tmp_path):
     with pytest.raises(UserError) as error:
         search(tmp_path / "sweep", **options)
     assert str(error.value).startswith(message)
@@ -302,14 +311,12 @@ def test_without_folds_a_validation_split_is_needed(tmp_path):
 
 def search(workdir, *, config=None, **options):
     base = digits_mlp.get_config()
-    return sweeping.sweep(
+    return sweep(
         config or base,
         digits_mlp.sweep,
         workdir,
         dataclasses.replace(OPTIONS, **options),
-        base=pathlib.Path(digits_mlp.__file__),
-        argument=None,
-        base_config=base,
+        BaseConfig(file=pathlib.Path(digits_mlp.__file__), argument=None, config=base),
     )
 
 
@@ -337,19 +344,19 @@ EMPTY = f"{NO_SPACE}def sweep():\n    return {{}}\n"
         ),
     ],
 )
-def test_a_wrong_config_file_is_told_in_one_line(text, message, fails, tmp_path):
+def test_a_wrong_config_file_is_refused_in_one_line(text, message, fails, tmp_path):
     (tmp_path / "mine.py").write_text(text)
     assert message in fails("sweep", f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'w'}", "--trials=2")
 
 
-def test_a_storage_that_cannot_be_reached_is_told_in_one_line(fails, tmp_path):
+def test_a_storage_that_cannot_be_reached_is_named_in_one_line(fails, tmp_path):
     words = ("--trials=4", "--storage=postgresql://nobody:secret@127.0.0.1:9/none", "--study=s")
     line = fails("sweep", *QUICK, f"--workdir={tmp_path}", *words)
     assert line.startswith("--storage: 'postgresql+pg8000://nobody:***@127.0.0.1:9/none' cannot be reached; gave up af")
     assert line.endswith("s (Connection refused)") or "refused" in line
 
 
-def test_a_directory_of_another_search_is_told_and_can_be_overwritten(searched, fails, command, tmp_path):
+def test_a_directory_of_another_search_is_refused_and_can_be_overwritten(searched, fails, command, tmp_path):
     workdir, *_ = searched
     assert "holds another search (folds is 3 there, 0 here" in fails(
         "sweep", *QUICK, f"--workdir={workdir}", "--sampler=tpe", "--trials=12", "--config.population.lanes=12"

@@ -7,6 +7,8 @@ import itertools
 import json
 import re
 
+import jinja2.nodes
+import markupsafe
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,7 +17,7 @@ from configs import defaults
 from diagnostics.examples import open_examples
 from diagnostics.finding import Curves, Finding, Histogram, Measure, Question, Remedy, Rows, Table
 from plumbline import UserError
-from reporting import audit_files, audit_page, audit_plots, terminal
+from reporting import audit_files, audit_page, audit_plots, templating, terminal
 from reporting.audit_report import Report
 
 HOSTILE = "</style><script>alert('x')</script> & \"q\" $\\frac{ \x1b[31m\u202e"
@@ -63,7 +65,7 @@ def finding(*evidence, name="exact_duplicates", severity="high", **fields):
 
 def page_of(examples, *findings, **fields):
     found = report(examples, *findings, **fields)
-    return audit_page.page(found, audit_plots.draw_all(found.findings))
+    return audit_page.render_page(found, audit_plots.draw_all(found.findings))
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +156,49 @@ def test_names_from_the_data_are_shown_and_never_obeyed(iris, everything):
     assert any(SEEN in attributes["alt"] for attributes in found.of("img"))
 
 
+def test_names_of_columns_classes_and_categories_are_escaped(tmp_path):
+    tag = "<img src=x onerror=alert(1)>"
+    lines = [f"size{tag},kind,target{tag}", *(f"{n},{'ab'[n % 2]}{tag},{'cd'[n % 2]}{tag}" for n in range(40))]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    config = defaults.get_config().data
+    config.source, config.target = f"csv:{tmp_path / 't.csv'}", f"target{tag}"
+    examples = open_examples(config, seed=0)
+    for notes in ((tag,), ()):
+        found = Page(page_of(examples, finding(Rows(title=tag, clusters=((0, 1),), notes=notes, total=1))))
+        assert not found.of("img")
+        # The title, two rows of a category and a class each, and the names of two columns.
+        assert found.text.count(tag) == 7 + len(notes)
+
+
+def test_names_of_files_are_escaped(tmp_path):
+    tag = "<b onclick='x'>"
+    for number in range(24):
+        folder = tmp_path / "train" / f"{'ab'[number % 2]}{tag}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number:02}{tag}.txt").write_text(f"{tag} {number}")
+    config = defaults.get_config().data
+    config.source, config.tokenizer, config.text_length = f"folder:{tmp_path}", "characters", 8
+    found = Page(page_of(open_examples(config, seed=0), finding(Rows(title="a", clusters=((0, 1),), total=1))))
+    assert not [attributes for attributes in found.of("b") if attributes]
+    # For each of two texts its folder, its file, its class and its content.
+    assert found.text.count(tag) == 8
+
+
+def test_no_template_switches_escaping_off():
+    environment = templating._environment()
+    names = environment.list_templates()
+    assert "audit.html" in names
+    for name in names:
+        tree = environment.parse(environment.loader.get_source(environment, name)[0])
+        assert not list(tree.find_all((jinja2.nodes.ScopedEvalContextModifier, jinja2.nodes.MarkSafe)))
+        assert "safe" not in {node.name for node in tree.find_all(jinja2.nodes.Filter)}
+
+
+def test_a_template_without_one_of_its_values_is_an_error():
+    with pytest.raises(jinja2.UndefinedError):
+        templating.render("page.html")
+
+
 def test_cells_that_differ_within_a_cluster_are_marked_and_no_others(iris):
     # Rows 101 and 142 of iris are the same.
     pair = tuple(int(np.flatnonzero(iris.rows == row)[0]) for row in (101, 142))
@@ -209,7 +254,7 @@ def test_of_a_wide_table_the_columns_that_differ_are_shown(tmp_path):
     note = "labelled 'a', the models say 'b'; " * 4
     text = page_of(examples, finding(Rows(title="alone", clusters=((0,), (1,)), notes=(note, "short"), total=2)))
     assert "16 of 30 columns." in text  # A row by itself does not differ from another one.
-    assert f'<td class="words">{html.escape(note)}</td>' in text
+    assert f'<td class="words">{markupsafe.escape(note)}</td>' in text
 
 
 def test_texts_are_excerpts(tmp_path):
@@ -393,13 +438,16 @@ def test_plots_are_written_under_the_names_that_the_figures_give(iris, everythin
     audit_files.write_findings(tmp_path / "findings.json", report(iris, everything))
     evidence = json.loads((tmp_path / "findings.json").read_text())["findings"][0]["evidence"]
     named = {each["plot"] for each in evidence if "plot" in each}
-    assert named == {f"plots/{path.name}" for path in folder.iterdir()}
+    assert named == {f"plots/{path.name}" for path in folder.glob("*.png")}
     assert named == {"plots/exact_duplicates-3.png", "plots/exact_duplicates-4.png"}
+    vectors = [path.with_suffix(".svg") for path in folder.glob("*.png")]
+    assert sorted(folder.iterdir()) == sorted([*folder.glob("*.png"), *vectors])
     assert (folder / "exact_duplicates-3.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<script" not in (folder / "exact_duplicates-3.svg").read_bytes()
 
 
 def test_without_a_terminal_each_finding_is_a_line(iris, everything, capsys):
-    terminal.show(report(iris, everything, Question("groups", "data quality").cannot_tell("there are none")))
+    terminal.print_report(report(iris, everything, Question("groups", "data quality").cannot_tell("there are none")))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{SEEN} (108 train, 12 validation, 30 test rows): 1 high, 1 cannot be judged"
     assert lines[2] == f"high     exact_duplicates: {SEEN}"

@@ -8,7 +8,7 @@ from PIL import Image
 
 from diagnostics.finding import Curves, Finding, Histogram
 from reporting import audit_plots
-from reporting.bins import binned
+from reporting.bins import bin_values
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from reporting.bins import binned
     ],
 )
 def test_every_finite_value_is_in_a_bin(values):
-    edges, counts = binned({"a": np.array(values), "b": np.zeros(0)})
+    edges, counts = bin_values({"a": np.array(values), "b": np.zeros(0)})
     assert counts["a"].sum() == np.isfinite(values).sum()
     assert not counts["b"].any()
     assert (np.diff(edges) >= 0).all()
@@ -32,11 +32,11 @@ def test_every_finite_value_is_in_a_bin(values):
 
 
 def test_few_whole_numbers_have_a_bin_each_and_nothing_has_none():
-    edges, counts = binned({"a": np.array([2, 2, 5]), "b": np.array([3.0])})
+    edges, counts = bin_values({"a": np.array([2, 2, 5]), "b": np.array([3.0])})
     np.testing.assert_array_equal(edges, [1.5, 2.5, 3.5, 4.5, 5.5])
     np.testing.assert_array_equal(counts["a"], [2, 0, 0, 1])
     np.testing.assert_array_equal(counts["b"], [0, 1, 0, 0])
-    edges, counts = binned({"a": np.array([np.nan])})
+    edges, counts = bin_values({"a": np.array([np.nan])})
     assert len(edges) == len(counts["a"]) == 0
 
 
@@ -58,7 +58,7 @@ def test_a_histogram_is_drawn_for_light_and_for_dark_pages_with_its_marks():
     assert brightness(without.light).min() < 50
     assert brightness(without.dark).min() > 60
     assert (pixels(marked.light)[..., 3] > 200).sum() > (pixels(without.light)[..., 3] > 200).sum() + 300
-    assert marked.words == "Histogram of deviations: train, threshold at 2"
+    assert marked.alt == "Histogram of deviations: train, threshold at 2"
 
 
 @pytest.mark.parametrize(

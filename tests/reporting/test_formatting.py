@@ -25,16 +25,18 @@ from reporting import formatting
     ],
 )
 def test_figures_are_written_as_people_read_them(value, kind, words):
-    assert formatting.number(value, kind) == words
+    assert formatting.format_number(value, kind) == words
 
 
 def test_an_interval_is_written_where_there_is_one():
-    assert formatting.interval(Measure(name="a", value=0.5, low=0.25, high=0.75, kind="share")) == "25 % to 75 %"
-    assert formatting.interval(Measure(name="a", value=0.5)) == ""
+    assert formatting.format_interval(Measure(name="a", value=0.5, low=0.25, high=0.75, kind="share")) == "25 % to 75 %"
+    assert formatting.format_interval(Measure(name="a", value=0.5)) == ""
 
 
 def test_cells_are_texts_and_numbers_in_few_digits():
-    cells = [formatting.cell(value) for value in ("a\nb", 12345, np.int64(7), 0.123456, np.float32(0.5), True, np.nan)]
+    cells = [
+        formatting.format_cell(value) for value in ("a\nb", 12345, np.int64(7), 0.123456, np.float32(0.5), True, np.nan)
+    ]
     assert cells == ["a b", "12,345", "7", "0.1235", "0.5", "yes", "-"]
 
 
@@ -45,7 +47,7 @@ def test_overrides_are_flags_that_a_shell_takes_as_they_are():
         "a.b": ("99", "x y"),
         "c": (1, "it's $HOME!"),
     }
-    flags = formatting.as_flags(overrides)
+    flags = formatting.format_flags(overrides)
     assert flags[:3] == [
         "--config.data.drop=findings:a",
         "'--config.train.duration=60 epochs'",

@@ -1,4 +1,4 @@
-"""A worker of a study in a process of its own: `python study_worker.py JSON`; what is sought is a known function."""
+"""A worker of a study in a process of its own: `python study_worker.py JSON`; the objective is a known function."""
 
 import json
 import math
@@ -7,7 +7,7 @@ import sys
 import time
 
 from configs import digits_mlp
-from tuning.space import parse
+from tuning.space_parsing import parse
 from tuning.study import Study
 
 SPACE = {
@@ -47,14 +47,14 @@ def main(given):
         study.fill(list(space().grid()) if given["sampler"] == "grid" else [{}] * trials)
         while True:
             taken = study.take(batch)
-            for asked in taken:
-                print(f"begin {asked.number}", flush=True)
+            for trial in taken:
+                print(f"begin {trial.number}", flush=True)
             time.sleep(seconds)
-            for asked in taken:
-                if not asked.told:
-                    attributes = {"worker": given["worker"], "scores": {"accuracy": [value(asked.overrides)]}}
-                    if study.tell(asked.number, [value(asked.overrides)], attributes=attributes):
-                        print(f"told {asked.number}", flush=True)
+            for trial in taken:
+                if not trial.finished:
+                    attributes = {"worker": given["worker"], "scores": {"accuracy": [value(trial.overrides)]}}
+                    if study.tell(trial.number, [value(trial.overrides)], attributes=attributes):
+                        print(f"told {trial.number}", flush=True)
             if not taken and not [r for r in study.records() if r.status in ("running", "waiting")]:
                 break
 

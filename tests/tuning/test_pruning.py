@@ -58,7 +58,7 @@ def test_the_trials_that_halving_keeps_are_scikit_learns():
     search.fit(np.zeros((8, 1)), np.arange(8) % 2)
     live = set(range(64))
     for number, rung in enumerate(pruning.halving(64, 270)):
-        live = pruning.best({n: qualities[n] for n in live}, rung.candidates, higher_is_better=True)
+        live = pruning.select_best({n: qualities[n] for n in live}, rung.candidates, higher_is_better=True)
         here = search.cv_results_["iter"] == number
         assert sorted(qualities[n] for n in live) == sorted(search.cv_results_["param_quality"][here])
 
@@ -86,19 +86,19 @@ def test_hyperband_shares_out_every_trial_and_ends_each_bracket_with_whole_train
 
 def test_the_best_are_kept_in_either_direction_and_ties_go_to_the_older():
     values = {3: 0.5, 1: 0.9, 2: 0.5, 7: 0.1}
-    assert pruning.best(values, 2, higher_is_better=True) == {1, 2}
-    assert pruning.best(values, 2, higher_is_better=False) == {7, 2}
+    assert pruning.select_best(values, 2, higher_is_better=True) == {1, 2}
+    assert pruning.select_best(values, 2, higher_is_better=False) == {7, 2}
 
 
 def test_the_median_stops_the_worse_half_of_all_that_came_so_far():
     values = {0: 0.1, 1: 0.2, 2: 0.3}
-    assert pruning.not_below_median(values, [], higher_is_better=True) == {1, 2}
-    assert pruning.not_below_median(values, [], higher_is_better=False) == {0, 1}
-    assert pruning.not_below_median(values, [0.25, 0.26, 0.27], higher_is_better=True) == {2}
+    assert pruning.select_not_below_median(values, [], higher_is_better=True) == {1, 2}
+    assert pruning.select_not_below_median(values, [], higher_is_better=False) == {0, 1}
+    assert pruning.select_not_below_median(values, [0.25, 0.26, 0.27], higher_is_better=True) == {2}
 
 
 def test_without_a_pruner_a_training_has_no_rungs_but_its_end():
-    (bracket,) = pruning.brackets("none", 7, 100, 10)
+    (bracket,) = pruning.make_brackets("none", 7, 100, 10)
     assert bracket == pruning.Bracket(7, (pruning.Rung(None, 100),))
-    (bracket,) = pruning.brackets("median", 7, 100, 30)
+    (bracket,) = pruning.make_brackets("median", 7, 100, 30)
     assert [rung.resources for rung in bracket.rungs] == [30, 60, 90, 100]

@@ -6,7 +6,7 @@ from sklearn.model_selection import ParameterGrid
 
 from configs import breast_cancer_mlp, diabetes_mlp, digits_mlp, digits_resnet, digits_vit, table
 from plumbline import UserError
-from tuning.space import parse
+from tuning.space_parsing import parse
 
 RATE = {"low": 1e-4, "high": 1e-1, "log": True}
 
@@ -62,8 +62,8 @@ def test_a_conditional_grid_counts_each_combination_once():
     assert found.grid_size() == len(points) == 3 + 6 + 12
 
 
-def test_a_condition_on_an_entry_that_is_not_there_does_not_hold():
-    # The config's own momentum is 0.9, but the entry that asks for it hangs on one that is left out.
+def test_a_condition_on_an_inactive_dimension_does_not_hold():
+    # The config's own momentum is 0.9, but the dimension that has it is inactive.
     found = space(
         optimizer__name=["adamw", "sgd"],
         optimizer__momentum={"choices": [0.8, 0.9], "when": {"optimizer.name": "sgd"}},
@@ -124,7 +124,7 @@ def test_equal_spaces_have_equal_fingerprints_and_others_have_not():
         ),
         (
             {"model.dropout": {"choices": [0.1], "when": {"optimizer.name": "sgd"}}},
-            "sweep(): 'model.dropout' is there when 'optimizer.name' is 'sgd', which never holds; mend its 'when'",
+            "sweep(): 'model.dropout' is active when 'optimizer.name' is 'sgd', which never holds; fix its 'when'",
         ),
         (
             # Momentum is there with SGD only.
@@ -133,8 +133,8 @@ def test_equal_spaces_have_equal_fingerprints_and_others_have_not():
                 "optimizer.momentum": {"choices": [0.8, 0.9], "when": {"optimizer.name": "sgd"}},
                 "model.dropout": {"low": 0, "high": 1, "when": {"optimizer.name": "adamw", "optimizer.momentum": 0.8}},
             },
-            "sweep(): 'model.dropout' is there when 'optimizer.name' is 'adamw' and 'optimizer.momentum' is 0.8, which "
-            "never holds; mend its 'when'",
+            "sweep(): 'model.dropout' is active when 'optimizer.name' is 'adamw' and 'optimizer.momentum' is 0.8, "
+            "which never holds; fix its 'when'",
         ),
         (
             {"model.dropout": {"choices": [0.1], "when": "sgd"}},
@@ -150,7 +150,7 @@ def test_equal_spaces_have_equal_fingerprints_and_others_have_not():
         ({"model.dropout": {"low": 0.1}}, "sweep(): 'model.dropout' has no 'high'; a range has 'low' and 'high'"),
         (
             {"model.dropout": {"low": 0.5, "high": 0.1}},
-            "sweep(): 'model.dropout' goes from 0.5 to 0.1; 'low' has to be below 'high'",
+            "sweep(): 'model.dropout' goes from 0.5 to 0.1; 'low' must be less than 'high'",
         ),
         (
             {"model.dropout": {"low": 0, "high": 0.1, "log": True}},
@@ -171,7 +171,7 @@ def test_equal_spaces_have_equal_fingerprints_and_others_have_not():
         ),
         (
             {"train.batch_size": {"low": 8, "high": 32, "step": 0.5}},
-            "sweep(): 'train.batch_size' has the step 0.5, but the field holds whole numbers; give a whole one",
+            "sweep(): 'train.batch_size' has the step 0.5, but the field holds integers; give an integer",
         ),
         (
             {"optimizer.learning_rate": {**RATE, "step": 1}},
@@ -179,14 +179,14 @@ def test_equal_spaces_have_equal_fingerprints_and_others_have_not():
         ),
         (
             {"model.dropout": {"choices": [0.1], "when": {"optimizer.name": "sgd"}}, "optimizer.name": ["adam"]},
-            "sweep(): 'model.dropout' is there when 'optimizer.name' is 'sgd', none of its choices; mend one of them",
+            "sweep(): 'model.dropout' is active when 'optimizer.name' is 'sgd', none of its choices; fix one of them",
         ),
         (
             {
                 "model.dropout": {"choices": [0.1], "when": {"optimizer.name": "sgd"}},
                 "optimizer.name": {"choices": ["sgd"], "when": {"model.dropout": 0.1}},
             },
-            "sweep(): 'model.dropout', 'optimizer.name' depend on each other in a circle; break it",
+            "sweep(): 'model.dropout', 'optimizer.name' depend on each other in a cycle; break it",
         ),
         (
             {"data.source": ["digits"]},
@@ -194,7 +194,7 @@ def test_equal_spaces_have_equal_fingerprints_and_others_have_not():
         ),
     ],
 )
-def test_a_wrong_space_is_told_in_one_line(sweep, message):
+def test_a_wrong_space_is_refused_in_one_line(sweep, message):
     with pytest.raises(UserError) as error:
         parse(sweep, digits_mlp.get_config())
     assert str(error.value) == message

@@ -46,21 +46,21 @@ storage.open_database({url!r}, dead_after=60, requeue=None)
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("study", r"--storage: 'study' is no storage; write journal:PATH, sqlite:///PATH"),
+        ("study", r"--storage: 'study' is not a storage; write journal:PATH, sqlite:///PATH"),
         (
             "redis://me:secret@host/study",
-            r"--storage: 'redis://me:\*\*\*@host/study' is no storage; write journal:PATH",
+            r"--storage: 'redis://me:\*\*\*@host/study' is not a storage; write journal:PATH",
         ),
-        ("mysql+oursql://host/study", r"--storage: 'mysql\+oursql://host/study' is no storage"),
+        ("mysql+oursql://host/study", r"--storage: 'mysql\+oursql://host/study' is not a storage"),
         ("mysql+cymysql://host/study", r"needs a driver that is not installed \(No module named 'cymysql'\)"),
     ],
 )
-def test_what_is_no_storage_is_told_at_once(url, message):
+def test_an_invalid_storage_is_refused_at_once(url, message):
     with pytest.raises(UserError, match=message):
         opened(url)
 
 
-def test_a_folder_that_cannot_be_written_is_told(monkeypatch, tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(storage, "REACH_SECONDS", 1.0)
     with pytest.raises(UserError, match=r"cannot be reached; gave up after \d s \(unable to open database file\)"):
         opened(f"sqlite:///{tmp_path}/none/study.db")
@@ -72,6 +72,8 @@ def test_a_folder_that_cannot_be_written_is_told(monkeypatch, tmp_path):
 def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path):
     notes = tmp_path / "notes.txt"
     notes.write_text("milk\neggs")
-    with pytest.raises(UserError, match=r"is no journal of a study \(it holds something else\); choose another path"):
+    with pytest.raises(
+        UserError, match=r"is not the journal of a study \(it holds something else\); choose another path"
+    ):
         storage.open_journal(notes)
     assert notes.read_text() == "milk\neggs"

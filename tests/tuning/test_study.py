@@ -23,7 +23,7 @@ def results(workdir, **given):
         return study.records()
 
 
-def told(records):
+def points_and_values(records):
     return [(tuple(sorted(record.overrides.items())), record.values) for record in records]
 
 
@@ -32,8 +32,8 @@ def search(workdir, *, trials=TRIALS, batch=4, **given):
     with worker.opened(workdir, **given) as study:
         study.fill([{}] * trials)
         while taken := study.take(batch):
-            for asked in taken:
-                study.tell(asked.number, [worker.value(asked.overrides)], attributes={})
+            for trial in taken:
+                study.tell(trial.number, [worker.value(trial.overrides)], attributes={})
         return study.records()
 
 
@@ -52,7 +52,7 @@ def wait_for(process, word, count):
 @pytest.mark.parametrize("sampler", ["random", "tpe", "cmaes", "nsga2"])
 def test_a_search_is_a_pure_function_of_its_seed(sampler, tmp_path):
     first, second = (search(tmp_path / name, sampler=sampler) for name in "ab")
-    assert told(first) == told(second)
+    assert points_and_values(first) == points_and_values(second)
     assert len(first) == TRIALS
     assert all(record.status == "done" for record in first)
 
@@ -72,15 +72,15 @@ def test_a_batch_that_was_cut_off_while_it_was_drawn_goes_on_with_the_same_trial
     journal = tmp_path / "cut" / "journal.log"
     with worker.opened(tmp_path / "cut") as study:
         study.fill([{}] * TRIALS)
-        for asked in study.take(8):
-            study.tell(asked.number, [worker.value(asked.overrides)], attributes={})
+        for trial in study.take(8):
+            study.tell(trial.number, [worker.value(trial.overrides)], attributes={})
         before = len(journal.read_text().splitlines())
         study.take(8)
     # What a kill leaves: the lines up to a claim, a win, a signature or a draw, and half of the next.
     lines = journal.read_text().splitlines(keepends=True)
     last = before + round(share * (len(lines) - before))
     journal.write_text("".join(lines[:last]) + '{"op_code":5,"wor')
-    assert told(search(tmp_path / "cut", batch=8)) == told(whole)
+    assert points_and_values(search(tmp_path / "cut", batch=8)) == points_and_values(whole)
 
 
 def test_what_two_workers_queued_at_the_same_moment_is_run_once(tmp_path):
@@ -90,29 +90,29 @@ def test_what_two_workers_queued_at_the_same_moment_is_run_once(tmp_path):
             study.as_optuna().enqueue_trial(worker.space().drawn(point), user_attrs={"slot": slot})
         ran = []
         while taken := study.take(16):
-            for asked in taken:
-                ran.append(asked.overrides)
-                study.tell(asked.number, [worker.value(asked.overrides)], attributes={})
+            for trial in taken:
+                ran.append(trial.overrides)
+                study.tell(trial.number, [worker.value(trial.overrides)], attributes={})
         assert ran == list(worker.space().grid()) == [record.overrides for record in study.records()]
 
 
-def test_a_batch_that_was_cut_off_while_it_was_told_is_told_to_its_end(tmp_path):
+def test_a_batch_cut_off_while_its_results_were_stored_is_finished(tmp_path):
     with worker.opened(tmp_path) as study:
         study.fill([{}] * 8)
         first = study.take(4)
-        for asked in first[:2]:
-            study.tell(asked.number, [worker.value(asked.overrides)], attributes={})
+        for trial in first[:2]:
+            study.tell(trial.number, [worker.value(trial.overrides)], attributes={})
     with worker.opened(tmp_path) as study:
         again = study.take(4)
-        assert [(asked.number, asked.told) for asked in again] == [(0, True), (1, True), (2, False), (3, False)]
-        assert [asked.overrides for asked in again] == [asked.overrides for asked in first]
+        assert [(trial.number, trial.finished) for trial in again] == [(0, True), (1, True), (2, False), (3, False)]
+        assert [trial.overrides for trial in again] == [trial.overrides for trial in first]
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 def test_a_search_killed_twice_at_random_moments_ends_with_the_trials_of_an_uninterrupted_one(
     seed, tmp_path, start_worker
 ):
-    expected = told(search(tmp_path / "whole", sampler="tpe"))
+    expected = points_and_values(search(tmp_path / "whole", sampler="tpe"))
     moments = random.Random(seed)
     for _ in range(2):
         process = start_worker(workdir=tmp_path / "killed")
@@ -122,7 +122,7 @@ def test_a_search_killed_twice_at_random_moments_ends_with_the_trials_of_an_unin
         assert output(process)
     out, error = output(start_worker(workdir=tmp_path / "killed"))
     assert "told 23" in out, error
-    assert told(results(tmp_path / "killed", sampler="tpe")) == expected
+    assert points_and_values(results(tmp_path / "killed", sampler="tpe")) == expected
 
 
 @pytest.mark.slow
@@ -156,30 +156,32 @@ def test_the_trials_of_a_dead_worker_come_back_and_are_run_once(tmp_path, start_
     assert len(records) == 12
     assert all(record.status == "done" for record in records)
     # The points are those that the dead one had drawn.
-    assert sorted(told(records)) == sorted(told(search(tmp_path / "alone", trials=12, sampler="random")))
+    assert sorted(points_and_values(records)) == sorted(
+        points_and_values(search(tmp_path / "alone", trials=12, sampler="random"))
+    )
 
 
-def test_a_frozen_worker_that_comes_back_too_late_tells_nothing(tmp_path):
+def test_results_of_a_frozen_worker_that_comes_back_too_late_do_not_count(tmp_path):
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     frozen = worker.opened(tmp_path, storage=storage, name="s", worker="frozen", dead_after=1)
     frozen.fill([{}] * 2)
     (mine, _) = frozen.take(2)
-    frozen._hearts.close()
+    frozen._heartbeats.close()
     time.sleep(2.5)
     with worker.opened(tmp_path, storage=storage, name="s", worker="other", dead_after=1) as other:
         taken = other.take(2)
-        assert sorted(told_by(taken)) == sorted(told_by([mine, _]))
+        assert sorted(points_of(taken)) == sorted(points_of([mine, _]))
         assert not frozen.tell(mine.number, [1.0], attributes={})
-        for asked in taken:
-            assert other.tell(asked.number, [worker.value(asked.overrides)], attributes={})
+        for trial in taken:
+            assert other.tell(trial.number, [worker.value(trial.overrides)], attributes={})
         assert [record.status for record in other.records()] == ["done", "done"]
 
 
-def told_by(batch):
-    return [tuple(sorted(asked.overrides.items())) for asked in batch]
+def points_of(batch):
+    return [tuple(sorted(trial.overrides.items())) for trial in batch]
 
 
-def test_a_failed_trial_is_told_as_failed_and_not_run_again(tmp_path):
+def test_a_failed_trial_is_not_run_again(tmp_path):
     with worker.opened(tmp_path) as study:
         study.fill([{}] * 3)
         first, second, third = study.take(3)
@@ -199,15 +201,17 @@ def test_a_failed_trial_is_told_as_failed_and_not_run_again(tmp_path):
 def test_more_trials_may_be_asked_for_later(tmp_path):
     few = search(tmp_path, trials=8)
     more = search(tmp_path, trials=16)
-    assert told(more[:8]) == told(few)
-    assert told(more) == told(search(tmp_path / "at once", trials=16))
+    assert points_and_values(more[:8]) == points_and_values(few)
+    assert points_and_values(more) == points_and_values(search(tmp_path / "at once", trials=16))
 
 
 def test_a_study_of_another_space_or_search_is_an_error(tmp_path):
     search(tmp_path, trials=2)
     given = {"storage": None, "name": None, "workdir": tmp_path, "worker": "two", "sampler": "tpe", "seed": 0}
     other = worker.parse({"model.dropout": [0.1]}, worker.digits_mlp.get_config())
-    with pytest.raises(UserError, match=r"holds a search of another space \('model.dropout' has other values there\)"):
+    with pytest.raises(
+        UserError, match=r"holds a search over another space \('model.dropout' has other values there\)"
+    ):
         worker.Study(space=other, directions=["maximize"], settings={"folds": 3}, **given)
     with pytest.raises(UserError, match=r"holds another search \(folds is 3 there, 5 here\); give another --study"):
         worker.Study(space=worker.space(), directions=["maximize"], settings={"folds": 5}, **given)
@@ -219,7 +223,9 @@ def test_a_worker_that_is_stopped_by_sigterm_goes_on_where_it_was(tmp_path, star
     process.send_signal(signal.SIGTERM)
     assert output(process)
     assert output(start_worker(workdir=tmp_path / "stopped"))
-    assert told(results(tmp_path / "stopped", sampler="tpe")) == told(search(tmp_path / "whole", sampler="tpe"))
+    assert points_and_values(results(tmp_path / "stopped", sampler="tpe")) == points_and_values(
+        search(tmp_path / "whole", sampler="tpe")
+    )
 
 
 class TestPostgreSQL:
@@ -253,7 +259,9 @@ class TestPostgreSQL:
         assert out.count("told") == 4, error
         records = results(tmp_path, storage=postgres, name="dead", sampler="random")
         assert [record.status for record in records] == ["done"] * 12
-        assert sorted(told(records)) == sorted(told(search(tmp_path / "alone", trials=12, sampler="random")))
+        assert sorted(points_and_values(records)) == sorted(
+            points_and_values(search(tmp_path / "alone", trials=12, sampler="random"))
+        )
 
     @pytest.mark.slow
     def test_a_search_killed_twice_ends_with_the_trials_of_an_uninterrupted_one(self, postgres, tmp_path, start_worker):
@@ -266,5 +274,5 @@ class TestPostgreSQL:
             assert output(process)
         out, error = output(start_worker(workdir=tmp_path, **shared))
         assert "told 23" in out, error
-        expected = told(search(tmp_path / "whole", sampler="tpe"))
-        assert told(results(tmp_path, storage=postgres, name="killed", sampler="tpe")) == expected
+        expected = points_and_values(search(tmp_path / "whole", sampler="tpe"))
+        assert points_and_values(results(tmp_path, storage=postgres, name="killed", sampler="tpe")) == expected

@@ -1,4 +1,4 @@
-"""The pool of a command that has --groups."""
+"""The pool of a command with --groups."""
 
 import ml_collections
 
@@ -9,11 +9,11 @@ _TABLES = ("csv:", "parquet:", "sklearn:")
 
 
 def load_grouped_pool(config: ml_collections.ConfigDict, groups: str) -> Pool:
-    """The pool, with the groups that are asked for.
+    """Loads the pool with the groups that --groups names.
 
     Args:
-      config: the whole config; of a table, `data.group` is set to the column.
-      groups: a table's column, or what the source calls its groups; "" asks for none.
+      config: the whole config; for a table, `data.group` is set to the column.
+      groups: a column of a table, or the name of the groups of another source; "" for none.
 
     Raises:
       UserError: the source has no such groups, or as `load_pool`.
@@ -24,7 +24,7 @@ def load_grouped_pool(config: ml_collections.ConfigDict, groups: str) -> Pool:
     try:
         pool = load_pool(config.data, seed=config.seed)
     except UserError as error:
-        # Who gave --groups has not heard of the field that it sets.
+        # The user gave the flag, not the field.
         raise UserError(str(error).replace("data.group", "--groups") if groups else str(error)) from None
     if groups and pool.groups is None:
         raise UserError(

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from configs import defaults
+from experiments.grouped_pool import load_grouped_pool
 from plumbline import UserError
-from tuning.grouped_pool import load_grouped_pool
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_a_column_of_a_table_becomes_its_groups_and_is_no_input(config):
     assert [column.name for column in pool.features.columns] == ["age"]
 
 
-def test_groups_that_are_not_there_are_told(config):
+def test_unknown_groups_are_refused(config):
     with pytest.raises(UserError, match=r"^--groups: .*'hospitl'.*hospital"):
         load_grouped_pool(config, "hospitl")
     digits = defaults.get_config()
@@ -32,7 +32,7 @@ def test_groups_that_are_not_there_are_told(config):
         load_grouped_pool(digits, "author")
 
 
-def test_a_source_without_groups_is_told(tmp_path):
+def test_a_source_without_groups_is_refused(tmp_path):
     from PIL import Image
 
     for shade, split in enumerate(("train", "test")):

@@ -1,5 +1,6 @@
-"""The best trial's config as a file that `plumbline train --config` takes."""
+"""The config of the best trial as a file for `plumbline train --config`."""
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -12,47 +13,58 @@ from plumbline.files import write_text
 from trainers.settings import fields
 
 
-def write(
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BaseConfig:
+    """The config file that a search starts from.
+
+    Attributes:
+      file: of --config.
+      argument: the text after the colon of --config; None if there is none.
+      config: what the file returns.
+    """
+
+    file: pathlib.Path
+    argument: str | None
+    config: ml_collections.ConfigDict
+
+
+def write_best_config(
     path: pathlib.Path,
     *,
-    base: pathlib.Path,
-    argument: str | None,
-    base_config: ml_collections.ConfigDict,
+    base: BaseConfig,
     config: ml_collections.ConfigDict,
     overrides: Mapping[str, Any],
-    found: str,
+    description: str,
 ) -> None:
-    """Writes it. It imports the base config and sets what the command line and the trial changed.
+    """Writes a config file that imports the base config and sets what the command line and the trial changed.
 
     Args:
       path: of the file.
-      base: the file of --config.
-      argument: what was given after its colon, or None.
-      base_config: what that file returns.
-      config: that of the search.
+      base: the config file of the search.
+      config: of the search.
       overrides: of the trial.
-      found: a line that says what this is.
+      description: first line of the docstring of the file.
     """
-    before = fields(base_config)
+    before = fields(base.config)
     changed = {name: value for name, value in fields(config).items() if before.get(name) != value} | dict(overrides)
     lines = [
-        f'"""{found}',
+        f'"""{description}',
         "",
         f"plumbline train --config={path} --workdir=DIR",
         '"""',
         "",
-        *_import(base),
+        *_import_lines(base.file),
         "",
         "",
         "def get_config():",
-        f"    config = base.get_config({'' if argument is None else json.dumps(argument)})",
+        f"    config = base.get_config({'' if base.argument is None else json.dumps(base.argument)})",
         *(f"    config.{name} = {value!r}" for name, value in sorted(changed.items())),
         "    return config",
     ]
     write_text(path, "\n".join(lines) + "\n")
 
 
-def _import(base: pathlib.Path) -> list[str]:
+def _import_lines(base: pathlib.Path) -> list[str]:
     spec = importlib.util.find_spec(f"configs.{base.stem}") if base.stem.isidentifier() else None
     if spec is not None and pathlib.Path(spec.origin).resolve() == base.resolve():
         return [f"from configs import {base.stem} as base"]
