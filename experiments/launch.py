@@ -34,8 +34,8 @@ from ml_collections import config_flags
 
 from experiments import command
 from launching import sky, slurm, xpk
-from launching.accelerators import accelerator
-from launching.job import Job, run_name, training_command
+from launching.accelerators import parse_accelerator
+from launching.job import Job, make_run_name, make_training_command
 from launching.submission import check_on_path, submit, write_job_file
 from plumbline import UserError, exit_codes, unknown_name
 
@@ -62,10 +62,10 @@ def main(words: list[str]) -> int:
     if _ON.value not in LAUNCHERS:
         raise unknown_name("--on", _ON.value, LAUNCHERS)
     launcher = LAUNCHERS[_ON.value]
-    name = run_name(_WORKDIR.value)
+    name = make_run_name(_WORKDIR.value)
     path = pathlib.Path(_OUTPUT.value or f"runs/jobs/{name}{launcher.suffix}")
     job = _job(name, path)
-    text = launcher.job_file(job)
+    text = launcher.make_job_file(job)
     words = launcher.submission(job)
     # Last, as it takes a moment: an error here is cheaper than one on machines that are paid for.
     from trainers import settings
@@ -83,15 +83,15 @@ def main(words: list[str]) -> int:
 
 def _job(name: str, path: pathlib.Path) -> Job:
     config = flags.FLAGS["config"]
-    sweep = None if _SWEEP.value is None else _cut("sweep", _SWEEP.value)
-    machine = accelerator(_ACCELERATOR.value)
+    sweep = None if _SWEEP.value is None else _split_words("sweep", _SWEEP.value)
+    machine = parse_accelerator(_ACCELERATOR.value)
     if sweep is not None and (_ON.value == "xpk" or machine.hosts > 1):
         raise UserError("--sweep: a worker searches on one machine; take sky or slurm, and no pod of several hosts")
     return Job(
         name=name,
         path=path,
         config=config_flags.get_config_filename(config).partition(":")[0],
-        training=training_command(
+        training=make_training_command(
             config_flags.get_config_filename(config), config_flags.get_override_values(config), sweep
         ),
         sweeps=sweep is not None,
@@ -101,15 +101,15 @@ def _job(name: str, path: pathlib.Path) -> Job:
         spot=_SPOT.value,
         cloud=_CLOUD.value,
         cluster=_CLUSTER.value,
-        options=_cut("options", _OPTIONS.value),
+        options=_split_words("options", _OPTIONS.value),
     )
 
 
-def _cut(flag: str, text: str) -> tuple[str, ...]:
+def _split_words(flag: str, text: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(text))
     except ValueError as error:
-        raise UserError(f"--{flag}: {text!r} cannot be cut into words ({error})") from None
+        raise UserError(f"--{flag}: {text!r} cannot be split into words ({error})") from None
 
 
 if __name__ == "__main__":

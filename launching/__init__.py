@@ -1,1 +1,1 @@
-"""Job files for the launchers: one module each, and what they share."""
+"""Job files for launchers: a module and a template for each."""

@@ -1,4 +1,4 @@
-"""Accelerators by the names that clouds and clusters know them by."""
+"""Accelerators, by their names in clouds and clusters."""
 
 import dataclasses
 import difflib
@@ -10,13 +10,13 @@ from plumbline import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Accelerator:
-    """What one node has.
+    """The accelerators of one node.
 
     Attributes:
       kind: "tpu", "gpu" or "cpu".
       name: "v5litepod-16", "H100" or "cpu".
-      count: GPUs or cores of the node (0: as many cores as there are); 1 for a TPU.
-      hosts: machines that it stands in; more than 1 for a TPU pod.
+      count: GPUs or cores of the node (0: all its cores); 1 for a TPU.
+      hosts: machines of the node; more than 1 for a TPU pod.
     """
 
     kind: Literal["tpu", "gpu", "cpu"]
@@ -25,28 +25,32 @@ class Accelerator:
     hosts: int = 1
 
     def __str__(self) -> str:
-        """As on the command line."""
+        """Returns the name for the command line."""
         if self.kind == "tpu":
             return f"tpu-{self.name}"
         return f"{self.name}:{self.count}" if self.count else self.name
 
     @property
     def generation(self) -> str:
-        """Of a TPU: "v5litepod"."""
+        """Generation of a TPU, such as "v5litepod"."""
         return self.name.partition("-")[0]
 
     @property
     def extra(self) -> str:
-        """The extra that installs JAX for it; empty for CPUs, which need none."""
+        """The extra that installs JAX for it; "" for CPUs."""
         return {"tpu": "[tpu]", "gpu": "[gpu]", "cpu": ""}[self.kind]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Generation:
-    """Sizes that can be had (the number in the name), and how many of it are in one host of a pod.
+    """A generation of TPUs.
 
-    v2 to v5p are counted in cores, eight to a host; v5e and v6e in chips, four to a host where there are more than
-    eight.
+    Sizes of v2 to v5p count cores, eight to a host. Sizes of v5e and v6e count chips; a pod with more than eight chips
+    has four to a host.
+
+    Attributes:
+      sizes: that exist; the number in the name.
+      per_host: size of one host of a pod.
     """
 
     sizes: tuple[int, ...]
@@ -65,15 +69,15 @@ _GENERATIONS = {
 _FORMS = "a TPU (tpu-v5litepod-16), GPUs (H100:8) or CPU cores (cpu:8)"
 
 
-def accelerator(text: str) -> Accelerator:
-    """Reads `tpu-GENERATION-SIZE`, `NAME`, `NAME:COUNT`, `cpu` or `cpu:CORES`.
+def parse_accelerator(text: str) -> Accelerator:
+    """Parses `tpu-GENERATION-SIZE`, `NAME`, `NAME:COUNT`, `cpu` or `cpu:CORES`.
 
     Raises:
-      UserError: it is none of them, or there is no such TPU.
+      UserError: it has another form, or there is no such TPU.
     """
     if match := re.fullmatch(r"tpu-([a-z0-9]+)-(\d+)", text):
-        # Google's own tools say v5litepod for what its documents call v5e.
-        return _tpu(text, match[1].replace("v5e", "v5litepod"), int(match[2]))
+        # Google's tools say v5litepod for what its documentation calls v5e.
+        return _make_tpu(text, match[1].replace("v5e", "v5litepod"), int(match[2]))
     if match := re.fullmatch(r"([A-Za-z][\w.-]*?)(?::([1-9]\d*))?", text):
         name, count = match[1], int(match[2] or 0)
         if name.lower() == "cpu":
@@ -85,7 +89,7 @@ def accelerator(text: str) -> Accelerator:
     raise UserError(f"--accelerator: '{text}' is not {_FORMS}{hint}")
 
 
-def _tpu(text: str, generation: str, size: int) -> Accelerator:
+def _make_tpu(text: str, generation: str, size: int) -> Accelerator:
     if generation not in _GENERATIONS:
         near = difflib.get_close_matches(generation, _GENERATIONS, n=1)
         hint = f"did you mean 'tpu-{near[0]}-{size}'? " if near else ""

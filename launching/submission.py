@@ -1,4 +1,4 @@
-"""Writing a job file and handing it over."""
+"""Writes and submits job files."""
 
 import pathlib
 import shutil
@@ -12,35 +12,38 @@ from plumbline.files import write_text
 
 
 def write_job_file(path: pathlib.Path, text: str) -> None:
-    """Writes a job file; one that was written by this command before is replaced.
+    """Writes a job file, replacing only an earlier job file.
 
     Raises:
-      UserError: something else is there, or the place cannot be written to.
+      UserError: the path holds another file, or cannot be written.
     """
     try:
         if path.exists() and WRITTEN_BY not in path.read_text(encoding="utf-8", errors="replace"):
-            raise UserError(f"--output: '{path}' is there and is no job file of this command; choose another")
+            raise UserError(f"--output: '{path}' exists and is not a job file of this command; choose another")
         write_text(path, text)
     except OSError as error:
         raise UserError(f"--output: cannot write '{path}': {error.strerror}; choose another") from None
 
 
 def check_on_path(launcher: Launcher) -> None:
-    """Checks that the launcher's program is there.
+    """Checks that the program of the launcher is on the path.
 
     Raises:
-      UserError: it is not on the path; says how to get it.
+      UserError: it is not; the message says how to install it.
     """
     if shutil.which(launcher.tool) is None:
         raise UserError(f"--submit: no '{launcher.tool}' on the path; {launcher.install}")
 
 
 def submit(words: Sequence[str], tool: str) -> int:
-    """Hands a job file over, and returns the tool's exit code; one that is not 0 is told with its last line.
+    """Submits a job file, and prints the last line of the tool's errors if it fails.
 
     Args:
-      words: what is run; it may ask its questions.
-      tool: what it is called in the message.
+      words: the command; it may ask questions.
+      tool: its name, for the message.
+
+    Returns:
+      The exit code of the tool.
     """
     last = ""
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, errors="replace") as process:

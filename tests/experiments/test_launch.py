@@ -52,7 +52,7 @@ def test_a_preemptible_pod_on_skypilot_is_a_managed_job_on_one_node_with_the_buc
     assert task["run"].endswith(f"{TRAIN} --workdir=/mnt/bucket/mlp\n")
 
 
-def test_machines_with_gpus_are_told_coordinator_count_and_rank(job):
+def test_machines_with_gpus_get_coordinator_count_and_rank(job):
     task = yaml.safe_load(job("sky", "--accelerator=H100:8", "--nodes=3", "--cloud=aws"))
     assert (task["num_nodes"], task["resources"]["infra"], task["resources"]["accelerators"]) == (3, "aws", "H100:8")
     # The command is run as SkyPilot would on the second machine, `python` standing for the training.
@@ -146,7 +146,7 @@ def test_the_tasks_of_a_sweep_under_slurm_each_have_a_folder(job, tmp_path):
         ([SWEEP, POD], "--sweep: a worker searches on one machine"),
     ],
 )
-def test_what_is_no_worker_of_a_sweep_is_told(fails, tmp_path, words, message):
+def test_a_wrong_sweep_is_refused(fails, tmp_path, words, message):
     assert message in fails("launch", *NEEDED["sky"], *words, f"--output={tmp_path / 'job'}")
 
 
@@ -179,11 +179,11 @@ def test_an_xpk_file_passes_the_command_as_one_word_and_python_gets_the_signals(
         ("sky", ["--cloud=kubernetes"], "use --on=xpk"),
         ("sky", ["--cluster=x"], "--cluster: means nothing on SkyPilot"),
         ("sky", ["--workdir=gs://bucket"], "name a folder in it: gs://bucket/RUN"),
-        ("sky", ["--workdir=ftp://host/run"], "'ftp://host/run' is no bucket that can be mounted"),
+        ("sky", ["--workdir=ftp://host/run"], "'ftp://host/run' is not a bucket that can be mounted"),
         ("sky", ["--workdir=s3://bucket/run"], "several machines cannot write one checkpoint"),
         ("sky", ["--workdir=runs/mlp"], "'runs/mlp' is on each machine's own disk"),
         ("sky", ["--workdir=runs/mlp", "--accelerator=L4", "--spot"], "'runs/mlp' is on each machine's own disk"),
-        ("sky", ["--config=/etc/hostname"], "--config"),
+        ("sky", ["--config=/etc/hostname"], "/etc/hostname"),
         ("sky", ["--config=configs/no_such.py"], "--config: no file 'configs/no_such.py'"),
         ("sky", ["--config.optimizer.learning_rate=-1"], "optimizer.learning_rate: -1.0 given"),
         ("sky", ["--config.data.source=a\nb"], "--config.data.source: a line break cannot go into a job file"),
@@ -197,13 +197,13 @@ def test_an_xpk_file_passes_the_command_as_one_word_and_python_gets_the_signals(
         ("xpk", ["--workdir=s3://bucket/run"], "name a bucket of Google Cloud"),
     ],
 )
-def test_what_a_launcher_cannot_do_is_told_in_one_line(fails, tmp_path, launcher, words, message):
+def test_a_job_that_a_launcher_does_not_support_is_refused_in_one_line(fails, tmp_path, launcher, words, message):
     assert message in fails("launch", *NEEDED[launcher], *words, f"--output={tmp_path / 'job'}")
     assert not (tmp_path / "job").exists()
 
 
 @pytest.mark.parametrize("missing", ["on", "config", "workdir", "accelerator"])
-def test_a_missing_flag_is_told(fails, missing):
+def test_a_missing_flag_is_named(fails, missing):
     words = [word for word in NEEDED["sky"] if not word.startswith(f"--{missing}=")]
     assert f"--{missing}: missing" in fails("launch", *words)
 
@@ -212,7 +212,7 @@ def test_only_a_job_file_is_overwritten(job, fails, tmp_path):
     job("sky")
     assert "use_spot" in job("sky", "--spot")
     (tmp_path / "job").write_text("mine")
-    assert "is there and is no job file" in fails("launch", *NEEDED["sky"], f"--output={tmp_path / 'job'}")
+    assert "exists and is not a job file" in fails("launch", *NEEDED["sky"], f"--output={tmp_path / 'job'}")
     assert (tmp_path / "job").read_text() == "mine"
 
 

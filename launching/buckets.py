@@ -1,4 +1,4 @@
-"""Run directories in buckets: mounted, as a run locks, appends to and renames files, which a bucket alone cannot do."""
+"""Run directories in buckets. Machines mount the bucket, because a run locks, appends to and renames files."""
 
 import dataclasses
 import re
@@ -31,20 +31,20 @@ class Bucket:
 
     @property
     def mount(self) -> str:
-        """Where machines have the bucket."""
+        """Where machines mount the bucket."""
         return f"/mnt/{self.name}"
 
     @property
     def workdir(self) -> str:
-        """The folder as machines see it."""
+        """Path of the folder on the machines."""
         return f"{self.mount}/{self.path}"
 
 
-def bucket(workdir: str) -> Bucket | None:
-    """The bucket that a run directory lies in; None if it is a path.
+def parse_bucket(workdir: str) -> Bucket | None:
+    """Returns the bucket of a run directory; None if it is a path.
 
     Raises:
-      UserError: it is a URL of another kind, or names no folder in the bucket.
+      UserError: it is another kind of URL, or names no folder in the bucket.
     """
     for store, form in _FORMS.items():
         if match := form.fullmatch(workdir):
@@ -54,7 +54,7 @@ def bucket(workdir: str) -> Bucket | None:
             return Bucket(store, match["source"], match["name"], path)
     if "://" in workdir:
         raise UserError(
-            f"--workdir: '{workdir}' is no bucket that can be mounted; expected gs://BUCKET/RUN, s3://BUCKET/RUN, "
+            f"--workdir: '{workdir}' is not a bucket that can be mounted; expected gs://BUCKET/RUN, s3://BUCKET/RUN, "
             "https://ACCOUNT.blob.core.windows.net/CONTAINER/RUN or a path"
         )
     return None
