@@ -277,7 +277,7 @@ OPTIONS = Options(
         ({"folds": 200}, "--folds: 200 given, but class '"),
         (
             {"folds": 12, "groups": "writer"},
-            "--folds: 12 given, but there are 11 groups (and 3 in the test split, which is left alone); give ",
+            "--folds: 12 given, but there are 11 groups (and 3 in the test split, which is not split); give ",
         ),
         ({"groups": "writer"}, "--groups: given without --folds; say how many"),
         ({"metric": "acuracy"}, "--metric: unknown name 'acuracy'; did you mean 'accuracy'?"),
