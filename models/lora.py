@@ -75,7 +75,7 @@ def add(model: Model, patterns: Sequence[str], *, rank: int, alpha: float, key: 
       key: randomness of the first adapters; may be traced.
 
     Raises:
-      UserError: a pattern is no regular expression or is found in no linear layer, or the rank is below 1.
+      UserError: a pattern is not a regular expression or is found in no linear layer, or the rank is below 1.
     """
     if not patterns:
         return
@@ -88,7 +88,7 @@ def add(model: Model, patterns: Sequence[str], *, rank: int, alpha: float, key: 
         try:
             found = [path for path, name in zip(layers, names, strict=True) if re.search(pattern, name)]
         except re.error as error:
-            raise UserError(f"{_FIELD}: '{pattern}' is no regular expression: {error}") from None
+            raise UserError(f"{_FIELD}: '{pattern}' is not a regular expression: {error}") from None
         if not found:
             there = ", ".join(names) or "none"
             raise UserError(f"{_FIELD}: '{pattern}' is found in no linear layer but the head; others are {there}")

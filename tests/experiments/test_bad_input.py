@@ -50,7 +50,7 @@ def images(folder, classes=("cat", "dog"), splits=("train", "test"), count=12):
         ([MLP, "--config.train.batch_size=0"], "--config.train.batch_size: 0 given; it must be at least 1"),
         ([MLP, "--config.model.dropout=1.0"], "model.dropout: 1.0 given; it must be at least 0 and less than 1"),
         ([MLP, "--config.model.name=mpl"], "--config.model.name: unknown name 'mpl'; did you mean 'mlp'?"),
-        ([MLP, "--config.train.duration=long"], "train.duration: 'long' is no duration"),
+        ([MLP, "--config.train.duration=long"], "train.duration: 'long' is not a duration"),
         ([MLP, "--config.train.duration=0 steps"], "train.duration: '0 steps' is less than one step"),
         ([MLP, "--config.train.best_metric=acuracy"], "train.best_metric: unknown name 'acuracy'; did you mean"),
         ([MLP, "--config.transfer.source=/no/such"], "transfer.source: no such file or directory '/no/such'"),

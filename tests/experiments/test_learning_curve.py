@@ -67,7 +67,7 @@ def test_one_seed_has_no_interval_of_chance_and_says_so(command, tmp_path):
         ([MLP, "--target=1"], "--target: is for a regression; give --accuracy=SHARE"),
         ([REGRESSION, "--accuracy=0.9"], "--accuracy: is for a classification; give --target=MSE"),
         ([REGRESSION, "--target=0"], "--target: 0.0 given; a mean squared error is more than 0"),
-        ([MLP, "--config.train.duration=long"], "train.duration: 'long' is no duration"),
+        ([MLP, "--config.train.duration=long"], "train.duration: 'long' is not a duration"),
         ([], "--config: missing"),
     ],
 )

@@ -42,7 +42,7 @@ def test_percent_of_an_unknown_length_is_an_error():
 def test_intervals_come_in_steps_in_time_or_never():
     assert CLOCK.every("1 epochs", "x") == Every(steps=16)
     assert CLOCK.every("10 minutes", "x", wall_time=True) == Every(seconds=600.0)
-    with pytest.raises(UserError, match="x: '10 minutes' is no number of steps"):
+    with pytest.raises(UserError, match="x: '10 minutes' cannot be counted in steps"):
         CLOCK.every("10 minutes", "x")
     assert CLOCK.every("", "x") == Every()
     with pytest.raises(UserError, match="more than 0"):

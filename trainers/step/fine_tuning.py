@@ -21,20 +21,20 @@ from trainers.step.optimizers import compile_patterns, paths_and_leaves
 from trainers.step.schedules import Schedule
 
 Tree = Any
-# Of a parameter; of one in stacked blocks (trained blocks, 1, ...), so that each block has its own.
-Own = Any
+# A value for a parameter; for stacked blocks an array (trained blocks, 1, ...) with one value per block.
+PerLayer = Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FineTuning:
-    """What `config.transfer` says of learning rates and of the time at which training begins.
+    """Learning rates and unfreezing by layer, as `config.transfer` sets them.
 
     Attributes:
-      layers_after: tree like the trained part of the parameters: layers between each one's own and the last.
-      in_head: tree like it: whether it is the head's.
-      head_schedule: the head's, if it has one of its own.
-      turns: tree like it: the number of the first pattern of `transfer.unfreeze` that is found in its path, or the
-        number after the last one; empty without patterns.
+      layers_after: tree like the trained part of the parameters: number of layers between its layer and the last one.
+      in_head: tree like it: whether the parameter belongs to the head.
+      head_schedule: schedule of the head; None: the one of the other parameters.
+      unfreeze_index: tree like it: index of the first pattern of `transfer.unfreeze` that matches its path, or the
+        number of patterns if none does; empty without patterns.
     """
 
     layers_after: Tree
@@ -50,16 +50,16 @@ class FineTuning:
         schedule: Schedule,
         used: frozenset[str],
     ) -> Tree:
-        """The learning rates of a step: a scalar for all, or a tree like the trained part of the parameters.
+        """The learning rates of a step: one scalar, or a tree like the trained part of the parameters.
 
-        With layer decay a rate is that of the last layer times `layer_decay ** layers_after` (Clark et al. 2020,
+        With layer-wise decay a rate is that of the last layer times `layer_decay ** layers_after` (Clark et al. 2020,
         "ELECTRA", appendix A.2; Bao et al. 2022, "BEiT", appendix H).
 
         Args:
-          rate: of what has none of its own.
+          rate: learning rate of parameters without one of their own.
           hyperparameters: traced scalars.
-          step: steps taken.
-          schedule: of what has none of its own.
+          step: number of steps taken.
+          schedule: schedule of the head if it has none of its own.
           used: names of the hyperparameters that are in the program.
         """
         head_differs = "head_learning_rate" in used or self.head_schedule is not None
@@ -71,60 +71,60 @@ class FineTuning:
             share = (self.head_schedule or schedule)(jnp.asarray(step, jnp.float32), hyperparameters)
             head = jnp.where(peak > 0, peak, hyperparameters["learning_rate"]) * jnp.asarray(share, jnp.float32)
 
-        def own(in_head: bool, layers_after: Own) -> jax.Array:
-            of_last = head if in_head else rate
-            # 0 is no decay, also in a program that is shared with trainings that have one.
-            return of_last * jnp.where(decay > 0, decay**layers_after, 1.0) if "layer_decay" in used else of_last
+        def layer_rate(in_head: bool, layers_after: PerLayer) -> jax.Array:
+            last = head if in_head else rate
+            # 0 means no decay, also in a program that other trainings use with decay.
+            return last * jnp.where(decay > 0, decay**layers_after, 1.0) if "layer_decay" in used else last
 
-        return jax.tree.map(own, self.in_head, self.layers_after)
+        return jax.tree.map(layer_rate, self.in_head, self.layers_after)
 
-    def held(self, old: Tree, new: Tree, lengths: Hyperparameters, step: jax.Array) -> Tree:
-        """The new parameters where their time has come, and where not, the old ones to the bit.
+    def hold_frozen(self, old: Tree, new: Tree, lengths: Hyperparameters, step: jax.Array) -> Tree:
+        """The new parameters where they are unfrozen, elsewhere the old ones, unchanged to the bit.
 
         Args:
           old: trained part of the parameters before a step.
           new: after it.
-          lengths: `unfreeze_at` (patterns,), the steps at which the times come.
-          step: steps taken before.
+          lengths: with `unfreeze_at` (patterns,), the step at which the parameters of each pattern are unfrozen.
+          step: number of steps taken before this one.
         """
-        if not self.turns:
+        if not self.unfreeze_index:
             return new
-        has_come = jnp.append(jnp.asarray(step, jnp.float32) >= lengths["unfreeze_at"], True)
-        return jax.tree.map(lambda turn, a, b: jnp.where(has_come[turn], b, a), self.turns, old, new)
+        is_unfrozen = jnp.append(jnp.asarray(step, jnp.float32) >= lengths["unfreeze_at"], True)
+        return jax.tree.map(lambda index, a, b: jnp.where(is_unfrozen[index], b, a), self.unfreeze_index, old, new)
 
 
 def build(config: ml_collections.ConfigDict, model: Model, params: Tree, partition: Partition) -> FineTuning:
-    """What the config says of a model's parameters.
+    """Builds the fine-tuning of a model's parameters.
 
     Args:
       config: the whole config.
-      model: which knows its layers.
+      model: the model.
       params: its parameters, or their shapes.
       partition: their trained part.
 
     Raises:
-      UserError: the head's schedule is unknown, or a pattern of `transfer.unfreeze` is found in nothing trained.
+      UserError: the schedule of the head is unknown, or a pattern of `transfer.unfreeze` matches no trained parameter.
     """
     leaves = paths_and_leaves(params)
     with_paths = jax.tree.unflatten(jax.tree.structure(params), [_Parameter(path, leaf) for path, leaf in leaves])
 
     def tree(function: Callable[[str], Any], dtype: Any) -> Tree:
-        return partition.mapped(lambda leaf, rows: leaf.each(model, function, rows, dtype), with_paths)
+        return partition.map(lambda leaf, rows: leaf.each(model, function, rows, dtype), with_paths)
 
     trained = [each for path, leaf in leaves for each in block_paths(model, path, leaf) if each not in partition.frozen]
     patterns = compile_patterns([pattern for pattern, _ in config.transfer.unfreeze], trained, "transfer.unfreeze")
 
-    def turn(path: str) -> int:
+    def unfreeze_index(path: str) -> int:
         return next((number for number, pattern in enumerate(patterns) if pattern.search(path)), len(patterns))
 
     last, head_schedule = model.num_layers() - 1, config.transfer.head_schedule
     return FineTuning(
         layers_after=tree(lambda path: last - model.layer(path), np.float32),
-        in_head=partition.mapped(lambda leaf, _: leaf.path.startswith("head/"), with_paths),
+        in_head=partition.map(lambda leaf, _: leaf.path.startswith("head/"), with_paths),
         head_schedule=schedules.build(config.schedule, head_schedule, "transfer.head_schedule")
         if head_schedule
         else None,
-        turns=tree(turn, np.int32) if patterns else {},
+        unfreeze_index=tree(unfreeze_index, np.int32) if patterns else {},
     )
 
 
@@ -133,8 +133,8 @@ class _Parameter:
     path: str
     leaf: Any
 
-    def each(self, model: Model, function: Callable[[str], Any], rows: Any, dtype: Any) -> Own:
-        """The function of its path, or of those of its trained blocks."""
+    def each(self, model: Model, function: Callable[[str], Any], rows: Any, dtype: Any) -> PerLayer:
+        """Applies a function to its path, or to the paths of its trained blocks."""
         paths = block_paths(model, self.path, self.leaf)
         if paths == [self.path]:
             return np.asarray(function(self.path), dtype)

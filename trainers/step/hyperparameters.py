@@ -1,7 +1,7 @@
 """Hyperparameters as data: traced scalars in the train state, never constants of a compiled program.
 
-One compiled program so serves runs that differ in them. What a run leaves at zero is left out of its program; runs that
-share a program leave in whatever any of them uses.
+So runs that differ in them share one compiled program. A program leaves out hyperparameters that are zero in all runs
+that share it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,14 +24,14 @@ Hyperparameters = dict[str, ArrayLike]
 
 
 def from_config(config: ml_collections.ConfigDict, clock: Clock) -> Hyperparameters:
-    """The config's hyperparameters as float32 scalars, by name, the lengths of its schedules, and those of pruning.
+    """The hyperparameters of a config as float32 scalars by name, with the lengths of its schedules and of pruning.
 
     Args:
       config: the whole config.
       clock: of the training.
 
     Raises:
-      UserError: a schedule does not fit the training.
+      UserError: a schedule does not fit into the training.
     """
     values = {name: np.float32(attrgetter(field)(config)) for name, field in FIELDS.items()}
     times = _unfreezing(config.transfer.unfreeze, clock)
@@ -45,12 +45,12 @@ def used(configs: Iterable[ml_collections.ConfigDict]) -> frozenset[str]:
 
 
 def _unfreezing(pairs: Sequence[tuple[str, str]], clock: Clock) -> dict[str, np.ndarray]:
-    """`unfreeze_at` (n,), the steps from which on parameters are trained; nothing, where all are from the beginning."""
+    """`unfreeze_at` (n,), the steps at which parameters are unfrozen; empty if all are trained from the start."""
     steps = [clock.steps(duration, "transfer.unfreeze") for _, duration in pairs]
     for (_, duration), step in zip(pairs, steps, strict=True):
         if step >= clock.total_steps:
             raise UserError(
                 f"transfer.unfreeze: '{duration}' is {step} steps, but the whole training has {clock.total_steps}; put "
-                "what is never trained into transfer.freeze"
+                "parameters that are never trained into transfer.freeze"
             )
     return {"unfreeze_at": np.asarray(steps, np.float32)} if steps else {}

@@ -1,4 +1,4 @@
-"""Optimizers built from traced hyperparameters, and rules that give each parameter its factors."""
+"""Optimizers built from traced hyperparameters, and rules for the factors of each parameter."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from trainers.step.hyperparameters import Hyperparameters
 
 Params = Any
 Factors = Any
-"""A tree like the parameters', with a Python float for each."""
+"""A tree like the parameters with a Python float for each."""
 Direction = Callable[[Hyperparameters, bool], optax.GradientTransformation]
 
 
@@ -38,7 +38,7 @@ def _adafactor(hyperparameters: Hyperparameters, nesterov: bool) -> optax.Gradie
 
 def _muon(hyperparameters: Hyperparameters, nesterov: bool) -> optax.GradientTransformation:
     # `consistent_rms` gives updates the size of AdamW's (Liu et al. 2025, section 2.2), so that one learning rate
-    # serves the matrices and the parameters that are left to Adam.
+    # fits both the matrices and the parameters that Adam updates.
     muon = optax.contrib.muon(
         1.0,
         beta=hyperparameters["momentum"],
@@ -48,7 +48,7 @@ def _muon(hyperparameters: Hyperparameters, nesterov: bool) -> optax.GradientTra
         consistent_rms=0.2,
         muon_weight_dimension_numbers=_muon_dimensions,
     )
-    return optax.chain(muon, optax.scale(-1.0))  # Optax's alias descends already; here that is done last.
+    return optax.chain(muon, optax.scale(-1.0))  # Optax's alias already descends; here that is the last step.
 
 
 # Name -> the direction of the update before decay and learning rate, and whether weight decay is decoupled from it
@@ -73,13 +73,13 @@ def build(
     weight_decay_factors: Factors,
     learning_rate_factors: Factors,
 ) -> optax.GradientTransformation:
-    """The config's optimizer. Called inside the step, so that everything numeric stays traced.
+    """Builds the optimizer of a config. Called inside the step, so that all numbers stay traced.
 
     Args:
       config: the `optimizer` section; only its name and `nesterov` are read.
       hyperparameters: traced scalars.
-      used: names of the hyperparameters that are not zero; the others leave no trace in the program.
-      learning_rate: scalar, the schedule applied; or a tree like the parameters' of what each is multiplied by.
+      used: names of the hyperparameters that are not zero; the program contains no others.
+      learning_rate: scalar with the schedule applied, or a tree like the parameters.
       weight_decay_factors: factors on the weight decay.
       learning_rate_factors: factors on the learning rate.
 
@@ -90,7 +90,7 @@ def build(
         raise unknown_name("optimizer.name", config.name, OPTIMIZERS)
     direction, decoupled = OPTIMIZERS[config.name]
     decay = _decay(hyperparameters["weight_decay"], weight_decay_factors) if "weight_decay" in used else None
-    return _promoting(
+    return _chain(
         *([optax.clip_by_global_norm(_limit(hyperparameters["clip_norm"]))] if "clip_norm" in used else []),
         *([decay] if decay and not decoupled else []),
         direction(hyperparameters, config.nesterov),
@@ -101,15 +101,15 @@ def build(
 
 
 def factors(params: Params, rules: Sequence[tuple[str, float]], field: str) -> Factors:
-    """The factor of each parameter: that of the first rule whose regular expression is found in its path.
+    """The factor of each parameter: that of the first rule whose regular expression matches its path.
 
     Args:
-      params: nested dict of arrays; a path is its keys joined by "/".
+      params: nested dict of arrays; a path is the keys joined by "/".
       rules: (regular expression, factor) pairs.
       field: the config field that holds the rules, for errors.
 
     Raises:
-      UserError: a parameter that no rule covers, a rule that is found in no parameter, or a bad expression.
+      UserError: no rule matches a parameter, a rule matches no parameter, or an expression is invalid.
     """
     paths = [path for path, _ in paths_and_leaves(params)]
     patterns = compile_patterns([pattern for pattern, _ in rules], paths, field)
@@ -122,7 +122,7 @@ def factors(params: Params, rules: Sequence[tuple[str, float]], field: str) -> F
 
 
 def compile_patterns(patterns: Sequence[str], paths: Sequence[str], field: str) -> list[re.Pattern]:
-    """Regular expressions over the paths of parameters.
+    """Compiles regular expressions over the paths of parameters.
 
     Args:
       patterns: as text.
@@ -130,7 +130,7 @@ def compile_patterns(patterns: Sequence[str], paths: Sequence[str], field: str) 
       field: the config field that holds the patterns, for errors.
 
     Raises:
-      UserError: one is no regular expression, or is found in no parameter.
+      UserError: one is not a regular expression, or matches no parameter.
     """
     compiled = [_compile(pattern, field) for pattern in patterns]
     for pattern in compiled:
@@ -140,24 +140,24 @@ def compile_patterns(patterns: Sequence[str], paths: Sequence[str], field: str) 
 
 
 def paths_and_leaves(params: Params) -> list[tuple[str, Any]]:
-    """Each parameter with its path, in the order of the tree."""
+    """The parameters with their paths, in the order of the tree."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
 
 
-def _promoting(*transformations: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The chain of them, also where JAX promotes no types: Optax raises a traced decay to an integer count."""
-    chain = optax.chain(*transformations)
+def _chain(*transformations: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Chains transformations, also without implicit type promotion: Optax raises a traced decay to an integer power."""
+    chained = optax.chain(*transformations)
 
     def update(updates: Params, state: Any, params: Params) -> tuple[Params, Any]:
         with jax.numpy_dtype_promotion("standard"):
-            return chain.update(updates, state, params)
+            return chained.update(updates, state, params)
 
-    return optax.GradientTransformation(chain.init, update)
+    return optax.GradientTransformation(chained.init, update)
 
 
 def _limit(clip_norm: ArrayLike) -> jax.Array:
-    """0 is no limit, also in a program that a run shares with one that has a limit."""
+    """The limit of the norm. 0 means none, also in a program that other runs use with a limit."""
     return jnp.where(clip_norm > 0, clip_norm, jnp.inf)
 
 
@@ -177,12 +177,12 @@ def _descend(learning_rate: ArrayLike | Params, rate_factors: Factors) -> optax.
 
 
 def _muon_dimensions(params: Params) -> Any:
-    """Which parameters Muon takes: kernels of two and more axes, but the head's; the rest goes to Adam."""
+    """The parameters that Muon updates: kernels with two or more axes, but not the head's. Adam updates the others."""
 
     def dimensions(path: str, param: jax.Array) -> Any:
         if not path.endswith("kernel") or path.startswith("head") or param.ndim < 2:
             return None
-        # The last axis is the output. Kernels of stacked blocks (ndim 3) keep their leading axis of depth apart.
+        # The last axis is the output. Kernels of stacked blocks (ndim 3) have a leading axis of depth.
         first = 1 if param.ndim == 3 else 0
         return optax.contrib.MuonDimensionNumbers(tuple(range(first, param.ndim - 1)), (param.ndim - 1,))
 
@@ -194,7 +194,7 @@ def _compile(pattern: str, field: str) -> re.Pattern:
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise UserError(f"{field}: '{pattern}' is no regular expression: {error}") from None
+        raise UserError(f"{field}: '{pattern}' is not a regular expression: {error}") from None
 
 
 def _some(paths: Sequence[str], limit: int = 6) -> str:

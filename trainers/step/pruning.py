@@ -1,7 +1,7 @@
-"""Magnitude pruning: on a schedule, the smallest weights become zero, and stay so for the rest of the training.
+"""Magnitude pruning: on a schedule, the smallest weights become zero and stay zero for the rest of the training.
 
-Which weights are kept is part of the optimizer's state, so that it is saved, split over devices and stacked in
-populations as moments are. Where nothing is pruned there is none of it.
+The mask of kept weights is part of the optimizer state, so it is saved, sharded and stacked in populations in the same
+way as moments. Without pruning there is no such state.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ Tree = Any
 
 _FIELD = "prune.parameters"
 _BITS = 32
-# The rank of what is never pruned: above that of any number.
+# The rank of weights that are never pruned: above that of any number.
 _NEVER = np.uint32(2**_BITS - 1)
 
 
@@ -34,9 +34,9 @@ class PruningState(NamedTuple):
     """The state of an optimizer that prunes.
 
     Attributes:
-      kept: nested dict of those parameters of which some are pruned; bool, False where a weight is zero for good.
-      share: float32 scalar, the share of the schedule up to which weights have been pruned.
-      inner: state of the optimizer that makes the updates.
+      kept: nested dict of the parameters that are pruned; bool, False where a weight is zero for good.
+      share: float32 scalar, the share of the schedule up to which weights are pruned.
+      inner: state of the wrapped optimizer.
     """
 
     kept: Tree
@@ -46,12 +46,12 @@ class PruningState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """A parameter of which weights are pruned, as far as it is trained.
+    """The trained weights of a parameter that is pruned.
 
     Attributes:
-      paths: of it; of one in stacked blocks that of each trained block.
-      chosen: whether its weights may be pruned, bool (); of one in stacked blocks (trained blocks, 1, ...).
-      layer_size: weights in it, or in a block of it.
+      paths: path of the parameter; in stacked blocks one for each trained block.
+      chosen: whether its weights may be pruned, bool (); in stacked blocks (trained blocks, 1, ...).
+      layer_size: number of weights in the parameter, or in one of its blocks.
     """
 
     paths: tuple[str, ...]
@@ -60,39 +60,39 @@ class Weights:
 
     @property
     def size(self) -> int:
-        """Weights that may be pruned."""
+        """The number of weights that may be pruned."""
         return int(self.chosen.sum()) * self.layer_size
 
     @property
     def within_layer(self) -> tuple[int, ...] | None:
-        """The axes along which one layer lies; None: all."""
+        """The axes of one layer; None: all."""
         return tuple(range(1, self.chosen.ndim)) or None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pruning:
-    """What is pruned.
+    """The weights to prune.
 
     Attributes:
-      weights: nested dict, those of the parameters that have trained weights which may be pruned.
-      by_layer: each layer has the sparsity, not all of them together.
+      weights: nested dict of the parameters with trained weights that may be pruned.
+      by_layer: the sparsity holds for each layer, not for all together.
     """
 
     weights: Mapping[Any, Any]
     by_layer: bool
 
-    def pruned(
+    def wrap(
         self, optimizer: optax.GradientTransformation, hyperparameters: Hyperparameters, step: jax.Array
     ) -> optax.GradientTransformation:
-        """The optimizer, made to prune after its update, where the schedule asks for it.
+        """Wraps an optimizer so that it prunes after its update when the schedule says so.
 
-        Gradients of pruned weights are taken for zero, so that they count neither in the norm that gradients are
-        clipped to nor in later moments; what momentum and weight decay would still move is put back to zero.
+        Gradients of pruned weights are set to zero, so they count neither in the norm for clipping nor in later
+        moments. Weights that momentum and weight decay would still move are set back to zero.
 
         Args:
-          optimizer: which makes the updates.
+          optimizer: makes the updates.
           hyperparameters: with the times of pruning.
-          step: steps taken before.
+          step: number of steps taken before this one.
         """
 
         def init(params: Tree) -> PruningState:
@@ -100,42 +100,42 @@ class Pruning:
             return PruningState(kept, jnp.float32(0), optimizer.init(params))
 
         def update(gradient: Tree, state: PruningState, params: Tree) -> tuple[Tree, PruningState]:
-            updates, inner = optimizer.update(_zeroed(gradient, state.kept), state.inner, params)
+            updates, inner = optimizer.update(_mask(gradient, state.kept), state.inner, params)
             moved = jax.tree.map(jnp.add, _within(params, self.weights), _within(updates, self.weights))
-            # More than before also where updates that were skipped have made a time of the schedule pass.
+            # Greater than before also if the time of a pruning passed while updates were skipped.
             share = jnp.maximum(state.share, pruning_schedule.share(step + 1, hyperparameters))
             is_due = share > state.share
             kept = jax.lax.cond(
                 is_due,
-                lambda: self._kept(moved, state.kept, share, is_due, hyperparameters),
+                lambda: self._new_kept(moved, state.kept, share, is_due, hyperparameters),
                 lambda: state.kept,
             )
-            return _cancelled(updates, params, kept), PruningState(kept, share, inner)
+            return _move_to_zero(updates, params, kept), PruningState(kept, share, inner)
 
         return optax.GradientTransformation(init, update)
 
-    def zeroed(self, tree: Tree, state: PruningState) -> Tree:
+    def mask(self, tree: Tree, state: PruningState) -> Tree:
         """A tree like the trained part of the parameters, with zeros where weights are pruned."""
-        return _zeroed(tree, state.kept)
+        return _mask(tree, state.kept)
 
     def is_over(self, state: PruningState) -> np.ndarray:
-        """Whether the final sparsity is reached; bool (), of stacked states one for each. Waits for the state."""
+        """Whether the final sparsity is reached; bool (), or one for each of stacked states. Waits for the state."""
         return np.asarray(jax.device_get(state.share) >= 1)
 
     def zeros(self, trained: Tree) -> Tree:
-        """How many of the weights that may be pruned are zero, by parameter: uint32, as `Weights.chosen` is shaped.
+        """The number of zero weights of each parameter that may be pruned: uint32, with the shape of `Weights.chosen`.
 
         Args:
           trained: trained part of the parameters.
         """
 
-        def of_layers(weights: Weights, leaf: jax.Array) -> jax.Array:
+        def count_layers(weights: Weights, leaf: jax.Array) -> jax.Array:
             return _count(leaf == 0, weights.within_layer) * weights.chosen.astype(np.uint32)
 
-        return jax.tree.map(of_layers, self.weights, _within(trained, self.weights))
+        return jax.tree.map(count_layers, self.weights, _within(trained, self.weights))
 
     def reached(self, zeros: Tree) -> dict[str, Any]:
-        """What `zeros` found, for a summary: `weights`, `zeros` and `sparsity` of all, and `layers`, that of each."""
+        """Summarises the counts of `zeros`: `weights`, `zeros` and `sparsity` in all, and the sparsity of each layer."""
         layers: dict[str, float] = {}
         for weights, found in zip(self._leaves(), jax.tree.leaves(zeros), strict=True):
             pairs = zip(weights.paths, weights.chosen.ravel(), np.ravel(found), strict=True)
@@ -144,12 +144,12 @@ class Pruning:
         total = sum(int(np.sum(found)) for found in jax.tree.leaves(zeros))
         return {"weights": size, "zeros": total, "sparsity": total / size, "layers": layers}
 
-    def _kept(
+    def _new_kept(
         self, moved: Tree, kept: Tree, share: jax.Array, is_due: jax.Array, hyperparameters: Hyperparameters
     ) -> Tree:
-        """Which weights are kept from here on, of those that were; anything, unless it is due."""
+        """The new mask of kept weights; arbitrary values unless a pruning is due."""
         ranks = jax.tree.leaves(jax.tree.map(_rank, self.weights, moved, kept))
-        # Lest XLA compute them anew for another use, with other last bits: then counts would not be exact.
+        # Otherwise XLA may compute them twice with different last bits, and counts would not be exact.
         ranks = jax.lax.optimization_barrier(ranks)
 
         def count(size: int) -> jax.Array:
@@ -170,7 +170,7 @@ class Pruning:
 
 
 def build(config: ml_collections.ConfigDict, model: Model, params: Tree, partition: Partition) -> Pruning | None:
-    """What the config says of pruning a model's parameters; None, if it says that nothing is pruned.
+    """Builds the pruning of a model's parameters; None without pruning.
 
     Args:
       config: the whole config.
@@ -179,7 +179,7 @@ def build(config: ml_collections.ConfigDict, model: Model, params: Tree, partiti
       partition: their trained part; only that is pruned.
 
     Raises:
-      UserError: a pattern is found in nothing trained, there is none, or there are too many weights.
+      UserError: a pattern matches no trained parameter, there is no pattern, or there are too many weights.
     """
     if config.prune.sparsity == 0:
         return None
@@ -200,31 +200,31 @@ def build(config: ml_collections.ConfigDict, model: Model, params: Tree, partiti
 
     pairs = jax.tree.unflatten(jax.tree.structure(params), [_Leaf(pair) for pair in leaves])
     pruning = Pruning(
-        _without_none(partition.mapped(lambda leaf, rows: chosen(leaf.pair, rows), pairs)),
+        _without_none(partition.map(lambda leaf, rows: chosen(leaf.pair, rows), pairs)),
         by_layer=config.prune.scope == "layer",
     )
     sizes = [weights.size for weights in jax.tree.leaves(pruning.weights)]
     if not sizes:
-        raise UserError(f"{_FIELD}: no pattern is given; name what is pruned, as ('(^|/)kernel$',) does")
+        raise UserError(f"{_FIELD}: no pattern is given; name the parameters to prune, such as ('(^|/)kernel$',)")
     together = max(sizes) if pruning.by_layer else sum(sizes)
     if together > pruning_schedule.MOST_WEIGHTS:
         raise UserError(
-            f"prune.scope: {together:,} weights are too many to be pruned together; at most "
-            f"{pruning_schedule.MOST_WEIGHTS:,} are: take 'layer', or fewer in {_FIELD}"
+            f"prune.scope: {together:,} weights cannot be pruned together, the limit is "
+            f"{pruning_schedule.MOST_WEIGHTS:,}; choose 'layer', or fewer parameters in {_FIELD}"
         )
     return pruning
 
 
 @dataclasses.dataclass(frozen=True)
 class _Leaf:
-    """What JAX's trees would take apart."""
+    """A pair that JAX's tree functions treat as a leaf."""
 
     pair: tuple[str, Any]
 
 
 def _rank(weights: Weights, leaf: jax.Array, kept: jax.Array) -> jax.Array:
-    """Numbers in the order in which weights are pruned, uint32: first those that are, then by magnitude."""
-    # The bits of numbers that are not negative are in the order of the numbers.
+    """Ranks in the order of pruning, uint32: first the weights that are already pruned, then by magnitude."""
+    # The bits of non-negative floats, read as integers, have the order of the floats.
     magnitude = jax.lax.bitcast_convert_type(jnp.abs(leaf), jnp.uint32) + 1
     return jnp.where(weights.chosen, jnp.where(kept, magnitude, 0), _NEVER)
 
@@ -232,39 +232,39 @@ def _rank(weights: Weights, leaf: jax.Array, kept: jax.Array) -> jax.Array:
 def _smallest(
     ranks: Sequence[jax.Array], count: jax.Array, axes: tuple[int, ...] | None, is_due: jax.Array
 ) -> list[jax.Array]:
-    """Where the `count` lowest ranks are, of equal ones the first; anything, unless it is due.
+    """Masks of the `count` lowest ranks, the first of equal ones; arbitrary values unless a pruning is due.
 
-    By bisection: no sort, which is slow, and would gather arrays that are split over devices. Each turn is a count.
-    Stacked trainings take both sides of a branch at every step: there, loops without turns spare the work.
+    Uses bisection, as a sort is slow and would gather arrays that are split over devices. Each iteration is a count.
+    Stacked trainings run both sides of a branch at every step; there, loops of no iterations save the work.
 
     Args:
       ranks: of one parameter or several, uint32.
-      count: how many, uint32; as the sums over `axes` are shaped.
-      axes: along which ranks are compared; None: all, and over all of `ranks`.
-      is_due: bool.
+      count: number of ranks to find, uint32, with the shape of sums over `axes`.
+      axes: axes along which ranks are compared; None: all of them, and across all arrays.
+      is_due: bool scalar, whether a pruning is due.
     """
 
     def below(arrays: Sequence[jax.Array], bound: jax.Array) -> jax.Array:
         return sum(_count(array < bound, axes) for array in arrays)
 
     def bound(arrays: Sequence[jax.Array], count: jax.Array) -> jax.Array:
-        """The highest number that no more than `count` are below, found bit by bit."""
+        """The highest number with at most `count` entries below it, found bit by bit."""
 
-        def add(turn: jax.Array, found: jax.Array) -> jax.Array:
-            more = found | jnp.uint32(1) << (_BITS - 1 - turn).astype(jnp.uint32)
+        def add_bit(bit: jax.Array, found: jax.Array) -> jax.Array:
+            more = found | jnp.uint32(1) << (_BITS - 1 - bit).astype(jnp.uint32)
             return jnp.where(below(arrays, more) <= count, more, found)
 
-        return jax.lax.fori_loop(0, jnp.where(is_due, _BITS, 0), add, jnp.zeros_like(count))
+        return jax.lax.fori_loop(0, jnp.where(is_due, _BITS, 0), add_bit, jnp.zeros_like(count))
 
     limit = bound(ranks, count)
-    # Of those at the limit, the ones that come first; all others come last of all.
+    # Ties at the limit are broken by place; all other entries come last.
     places = [jnp.where(r == limit, place, _NEVER) for r, place in zip(ranks, _places(ranks, axes), strict=True)]
     last = bound(places, count - below(ranks, limit))
     return [(rank < limit) | (place < last) for rank, place in zip(ranks, places, strict=True)]
 
 
 def _places(arrays: Sequence[jax.Array], axes: tuple[int, ...] | None) -> list[jax.Array]:
-    """The place of each number among those along the axes, over all arrays: uint32."""
+    """The index of each entry along the axes, counted across all arrays: uint32."""
     places, offset = [], 0
     for array in arrays:
         place, stride = jnp.full(array.shape, offset, jnp.uint32), 1
@@ -281,33 +281,33 @@ def _count(mask: jax.Array, axes: tuple[int, ...] | None) -> jax.Array:
 
 
 def _within(tree: Tree, part: Mapping[Any, Any]) -> Tree:
-    """Those leaves of a nested dict that another one has too."""
+    """The leaves of a nested dict that another nested dict has too."""
     return {
         name: _within(tree[name], inner) if isinstance(inner, Mapping) else tree[name] for name, inner in part.items()
     }
 
 
-def _zeroed(tree: Tree, kept: Mapping[Any, Any]) -> Tree:
-    """The nested dict with zeros where something is not kept."""
+def _mask(tree: Tree, kept: Mapping[Any, Any]) -> Tree:
+    """The nested dict with zeros where weights are not kept."""
     changed = {
-        name: _zeroed(tree[name], part) if isinstance(part, Mapping) else jnp.where(part, tree[name], 0.0)
+        name: _mask(tree[name], part) if isinstance(part, Mapping) else jnp.where(part, tree[name], 0.0)
         for name, part in kept.items()
     }
     return {**tree, **changed}
 
 
-def _cancelled(updates: Tree, params: Tree, kept: Mapping[Any, Any]) -> Tree:
-    """The updates, but those to zero where something is not kept."""
+def _move_to_zero(updates: Tree, params: Tree, kept: Mapping[Any, Any]) -> Tree:
+    """The updates, replaced by updates to zero where weights are not kept."""
 
-    def own(name: Any, part: Any) -> Any:
+    def change(name: Any, part: Any) -> Any:
         if isinstance(part, Mapping):
-            return _cancelled(updates[name], params[name], part)
+            return _move_to_zero(updates[name], params[name], part)
         return jnp.where(part, updates[name], -params[name])
 
-    return {**updates, **{name: own(name, part) for name, part in kept.items()}}
+    return {**updates, **{name: change(name, part) for name, part in kept.items()}}
 
 
 def _without_none(tree: Mapping[Any, Any]) -> dict[Any, Any]:
-    """The nested dict without leaves that are None, and without dicts that are left empty."""
+    """The nested dict without leaves that are None and without empty dicts."""
     parts = {name: _without_none(part) if isinstance(part, Mapping) else part for name, part in tree.items()}
     return {name: part for name, part in parts.items() if part is not None and part != {}}

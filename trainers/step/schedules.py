@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the share of the peak rate at each step. Their lengths are data, as hyperparameters are."""
+"""Learning-rate schedules: the share of the peak rate at each step. Their lengths are traced hyperparameters."""
 
 from collections.abc import Callable, Collection, Mapping
 
@@ -17,11 +17,11 @@ Schedule = Callable[[jax.Array, Lengths], jax.Array]
 
 
 def build(config: ml_collections.ConfigDict, name: str = "", field: str = "schedule.name") -> Schedule:
-    """A linear warmup from 0, then what the name says: from the step (as float32) and the lengths to a share.
+    """Builds a schedule: a linear warmup from 0, then the named one; from step (float32) and lengths to a share.
 
     Args:
       config: the `schedule` section.
-      name: of another schedule than the one of the section.
+      name: name of the schedule; "": that of the section.
       field: the config field that holds the name, for errors.
 
     Raises:
@@ -40,15 +40,15 @@ def build(config: ml_collections.ConfigDict, name: str = "", field: str = "sched
 
 
 def lengths(config: ml_collections.ConfigDict, clock: Clock, names: Collection[str] = ()) -> dict[str, np.ndarray]:
-    """What `build`'s schedule has to know of a training: float32 numbers of steps, scalars but for `step_at` (n,).
+    """The lengths that a schedule needs: float32 numbers of steps, scalars except `step_at` (n,).
 
     Args:
       config: the `schedule` section.
-      clock: turns durations into steps; knows the length of the training.
-      names: of other schedules that are used besides.
+      clock: of the training.
+      names: names of other schedules in use.
 
     Raises:
-      UserError: a duration is none, or the warmup is longer than the training.
+      UserError: a duration is invalid, or the warmup is longer than the training.
     """
     warmup = clock.steps(config.warmup, "schedule.warmup") if config.warmup.strip() else 0
     if warmup >= clock.total_steps:
@@ -57,7 +57,7 @@ def lengths(config: ml_collections.ConfigDict, clock: Clock, names: Collection[s
             "shorten the warmup or lengthen train.duration"
         )
     steps = {"warmup_steps": warmup, "decay_steps": clock.total_steps - warmup}
-    # Checkpoints hold no empty arrays.
+    # Checkpoints cannot store empty arrays.
     names = {config.name, *names}
     if "step" in names and config.step_at:
         steps["step_at"] = [clock.steps(text, "schedule.step_at") for text in config.step_at]
@@ -67,16 +67,16 @@ def lengths(config: ml_collections.ConfigDict, clock: Clock, names: Collection[s
     return {name: np.asarray(value, np.float32) for name, value in steps.items()}
 
 
-def _decayed(step: jax.Array, lengths: Lengths) -> jax.Array:
-    """The share of the training that is over, counted from the end of the warmup."""
+def _progress(step: jax.Array, lengths: Lengths) -> jax.Array:
+    """The share of the training after the warmup that is over."""
     return (step - lengths["warmup_steps"]) / lengths["decay_steps"]
 
 
-# Optax's schedules want lengths that are known when a program is traced; over a length of 1 they take shares instead.
+# Optax's schedules need lengths that are known at tracing; with a length of 1 they take shares of the training instead.
 _AFTER_WARMUP: dict[str, Callable[[ml_collections.ConfigDict, jax.Array, Lengths], jax.Array]] = {
     "constant": lambda config, step, lengths: jnp.ones_like(step),
-    "cosine": lambda config, step, lengths: optax.cosine_decay_schedule(1.0, 1, config.end)(_decayed(step, lengths)),
-    "linear": lambda config, step, lengths: optax.linear_schedule(1.0, config.end, 1)(_decayed(step, lengths)),
+    "cosine": lambda config, step, lengths: optax.cosine_decay_schedule(1.0, 1, config.end)(_progress(step, lengths)),
+    "linear": lambda config, step, lengths: optax.linear_schedule(1.0, config.end, 1)(_progress(step, lengths)),
     "step": lambda config, step, lengths: (
         config.step_factor ** jnp.sum(jnp.float32(step >= lengths["step_at"]))
         if config.step_at

@@ -1,4 +1,4 @@
-"""The train state: one pytree that holds everything a run changes or has fitted."""
+"""The train state: one pytree with everything that a run changes or fits."""
 
 import dataclasses
 import functools
@@ -28,17 +28,17 @@ Tree = Any
 Leaf = Any
 """An array; inside JAX's transformations also a tracer, a shape or a sharding, since states are pytrees."""
 Start = dict[str, Any]
-"""What a training begins with in place of fresh values: some of the `params` and `model_state`, as nested dicts."""
+"""Values that replace the random initialisation: some of the `params` and `model_state`, as nested dicts."""
 
 
 @functools.partial(jax.tree_util.register_dataclass)
 @dataclasses.dataclass(frozen=True)
 class InferenceState:
-    """The part of a train state that answers: what evaluation, prediction and export need.
+    """The part of a train state that evaluation, prediction and export need.
 
     Attributes:
-      params: parameters; their moving average where the run keeps one.
-      model_state: statistics of the model that no gradient changes (of batch normalisation).
+      params: parameters, or their moving average if the run has one.
+      model_state: statistics of the model without gradients (batch normalisation).
       preprocessing: dict of arrays fitted on the training rows; empty for texts.
     """
 
@@ -50,18 +50,18 @@ class InferenceState:
 @functools.partial(jax.tree_util.register_dataclass)
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Everything a run changes or has fitted; saved whole in every checkpoint.
+    """Everything that a run changes or fits; every checkpoint saves all of it.
 
     Attributes:
       step: int32 scalar, steps taken.
       params: nested dict of float32 arrays.
       model_state: as in `InferenceState`.
-      opt_state: of the optimizer for the trained part of the parameters, as Optax makes it.
+      opt_state: Optax state of the optimizer, for the trained part of the parameters.
       hyperparameters: float32 scalars by name, and the lengths of the schedule in steps.
       key: typed random key of the run; each step folds its number into it.
-      ema: moving average of those `params` of which some part is trained, or an empty dict.
-      preprocessing: as in `InferenceState`, and `class_weights` where the loss has them.
-      skipped: int32 scalar, updates skipped in a row because loss or gradient was not finite.
+      ema: moving average of the `params` that are trained, at least in part, or an empty dict.
+      preprocessing: as in `InferenceState`, and `class_weights` if the loss has them.
+      skipped: int32 scalar, number of consecutive updates skipped because loss or gradient was not finite.
     """
 
     step: Leaf
@@ -75,31 +75,31 @@ class TrainState:
     skipped: Leaf
 
     def inference(self) -> InferenceState:
-        """The part that answers."""
+        """The part for inference."""
         return InferenceState(laid_over(self.params, self.ema), self.model_state, self.preprocessing)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
-    """What compiled steps close over: all of a run that is no data. Runs that share one can share compiled steps.
+    """What compiled steps close over: everything of a run that is not data. Runs with one program share compiled steps.
 
     Attributes:
       config: the whole config; its hyperparameters are not read from here.
       features: what an example is.
-      objective: what is minimised and measured.
+      objective: loss and metrics.
       used: names of the hyperparameters that are in the program.
-      schedule: share of the learning rate at each step, by the lengths that are among the hyperparameters.
+      schedule: share of the learning rate at each step; its lengths are among the hyperparameters.
       graphdef: the model without its arrays.
       params: shapes of the parameters.
       model_state: shapes of the model's statistics.
       partition_rules: how the model's parameters may be split; see `models.interface.Model`.
-      tensor_units: what the tensor axis of a mesh has to divide, by config field.
-      partition: which part of the parameters is trained.
+      tensor_units: sizes that the tensor axis of a mesh must divide, by config field.
+      partition: the trained part of the parameters.
       weight_decay_factors: tree like the trained part of the parameters.
       learning_rate_factors: tree like it.
-      fine_tuning: how fast each of it is trained, and from when on.
-      pruning: which of it is pruned; None: nothing.
-      reads_features: steps read what the head reads, (B, features) float32, in place of raw inputs.
+      fine_tuning: learning rates and unfreezing by layer.
+      pruning: the weights to prune; None without pruning.
+      reads_features: steps read inputs of the head, (B, features) float32, in place of raw inputs.
     """
 
     config: ml_collections.ConfigDict
@@ -133,15 +133,15 @@ class Program:
             weight_decay_factors=self.weight_decay_factors,
             learning_rate_factors=self.learning_rate_factors,
         )
-        return self.pruning.pruned(optimizer, hyperparameters, step) if self.pruning else optimizer
+        return self.pruning.wrap(optimizer, hyperparameters, step) if self.pruning else optimizer
 
     def learning_rates(self, hyperparameters: Hyperparameters, step: jax.Array) -> Tree:
-        """The learning rate of `step`, or a tree of those of the parameters where they differ."""
+        """The learning rate of `step`, or a tree of learning rates if parameters differ in it."""
         rate = self.learning_rate(hyperparameters, step)
         return self.fine_tuning.learning_rates(rate, hyperparameters, step, self.schedule, self.used)
 
     def learning_rate(self, hyperparameters: Hyperparameters, step: jax.Array) -> jax.Array:
-        """The learning rate of `step`, of what has none of its own."""
+        """The learning rate of `step` for parameters without one of their own."""
         share = self.schedule(jnp.asarray(step, jnp.float32), hyperparameters)
         return hyperparameters["learning_rate"] * jnp.asarray(share, jnp.float32)
 
@@ -156,10 +156,10 @@ def make_program(
     used: frozenset[str],
     schedule: Schedule,
 ) -> tuple[Program, Init]:
-    """The program of a config, and the function that makes a first state, without or with a `Start`.
+    """Builds the program of a config, and the function that makes an initial state.
 
-    The function is `(seed, hyperparameters, preprocessing, start=None) -> TrainState`; what `start` holds is laid over
-    the fresh values. The model is built here once, without arrays, to learn its structure.
+    The function is `(seed, hyperparameters, preprocessing, start=None) -> TrainState`; values of `start` replace random
+    ones. The model is built here once, without arrays, to get its structure.
 
     Raises:
       UserError: the model cannot be built on these features, or the optimizer's rules do not fit its parameters.
@@ -181,8 +181,8 @@ def make_program(
     model = nnx.eval_shape(build, jax.random.key(0))
     if model.predicts_tokens and features.task != "language":
         raise UserError(
-            f"model.{config.model.name}.pooling: left empty, and as there are as many classes as tokens it means "
-            f"'tokens', which is no {features.task}; name another"
+            f"model.{config.model.name}.pooling: is empty, and with as many classes as tokens it means 'tokens', which "
+            f"is not for {features.task}; choose another"
         )
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     trained_part = freezing.partition(model, params, config.transfer.freeze, also=lora.find_kernels(params))
@@ -191,7 +191,7 @@ def make_program(
 
     def factors(field: str) -> Tree:
         whole = optimizers.factors(params, config.optimizer[field], f"optimizer.{field}")
-        return trained_part.mapped(lambda factor, _: factor, whole)
+        return trained_part.map(lambda factor, _: factor, whole)
 
     program = Program(
         config=config,
@@ -228,8 +228,8 @@ def make_program(
             opt_state=program.optimizer(hyperparameters, step).init(trained_part.trained(params)),
             hyperparameters=hyperparameters,
             key=run_key,
-            # Of stacked blocks all, so that it can stand in place of the parameters as it is.
-            ema=trained_part.mapped(lambda leaf, _: jnp.copy(leaf), params) if "ema_decay" in used else {},
+            # All stacked blocks, so that it can replace the parameters as it is.
+            ema=trained_part.map(lambda leaf, _: jnp.copy(leaf), params) if "ema_decay" in used else {},
             preprocessing=preprocessing,
             skipped=jnp.int32(0),
         )
@@ -249,5 +249,5 @@ def laid_over(tree: Tree, over: Tree) -> Tree:
 
 
 def num_parameters(params: Tree) -> int:
-    """How many numbers the parameters hold."""
+    """The number of elements of all parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,6 +1,6 @@
 """The train step and the evaluation step: pure functions of a state and a batch.
 
-How they are dispatched (one by one, several in a program, over which devices) is decided elsewhere.
+Dispatching them (one by one, several in a program, over which devices) is the subject of other modules.
 """
 
 import dataclasses
@@ -27,11 +27,11 @@ _PURPOSES = (KeyPurpose.AUGMENT, KeyPurpose.MIX, KeyPurpose.MODEL, KeyPurpose.CO
 
 
 def make_train_step(program: Program) -> TrainStep:
-    """The function `(state, batch) -> (state, metrics)` that takes one step.
+    """Builds the function `(state, batch) -> (state, metrics)` that takes one step.
 
-    The metrics are (sum, weight) pairs: `loss` (the one minimised, over the batch as augmented), the objective's cheap
-    scores, `gradient_norm`, `learning_rate` and `skipped`. An update whose loss or gradient is not finite is not made:
-    everything but the step count stays as it was, to the bit, and the metrics count it as skipped.
+    The metrics are (sum, weight) pairs: `loss` (of the augmented batch), the objective's cheap scores, `gradient_norm`,
+    `learning_rate` and `skipped`. If loss or gradient is not finite, the update is skipped: everything but the step
+    count stays the same to the bit, and the metrics count it as skipped.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -40,22 +40,22 @@ def make_train_step(program: Program) -> TrainStep:
         # The norm is finite if every entry of the gradient is.
         finite = jnp.isfinite(metrics["loss"][0]) & jnp.isfinite(norm)
 
-        def updated(state: TrainState) -> TrainState:
+        def update(state: TrainState) -> TrainState:
             optimizer = program.optimizer(state.hyperparameters, state.step)
             trained = program.partition.trained(state.params)
             updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
             moved = optax.apply_updates(trained, updates)
-            trained = program.fine_tuning.held(trained, moved, state.hyperparameters, state.step)
+            trained = program.fine_tuning.hold_frozen(trained, moved, state.hyperparameters, state.step)
             return dataclasses.replace(
                 state,
-                params=program.partition.merged(state.params, trained),
+                params=program.partition.merge(state.params, trained),
                 model_state=model_state,
                 opt_state=opt_state,
                 ema=_moving_average(program, state, trained, opt_state),
             )
 
-        # A branch, which on CPU costs less than a select over every array. Multiplying by zero would keep a NaN.
-        new_state = jax.lax.cond(finite, updated, lambda state: state, state)
+        # On CPU a branch costs less than a select over every array. Multiplying by zero would keep a NaN.
+        new_state = jax.lax.cond(finite, update, lambda state: state, state)
         new_state = dataclasses.replace(
             new_state, step=state.step + 1, skipped=jnp.where(finite, 0, state.skipped + 1).astype(jnp.int32)
         )
@@ -69,12 +69,12 @@ def make_train_step(program: Program) -> TrainStep:
 
 
 def zero_metrics(program: Program) -> Metrics:
-    """The metrics of no step, to add those of steps to."""
+    """Metrics of zero steps, to which those of steps are added."""
     return _zeros(("loss", *program.objective.scores, "gradient_norm", "learning_rate", "skipped"))
 
 
 def make_evaluation_step(program: Program) -> Callable[[InferenceState, Batch], Totals]:
-    """The function `(inference state, batch) -> totals` of the objective."""
+    """Builds the function `(inference state, batch) -> totals` of the objective."""
     outputs, objective = make_outputs(program), program.objective
 
     def evaluation_step(state: InferenceState, batch: Batch) -> Totals:
@@ -90,7 +90,7 @@ def make_evaluation_step(program: Program) -> Callable[[InferenceState, Batch], 
 
 
 def make_outputs(program: Program) -> Callable[[InferenceState, jax.Array], jax.Array]:
-    """The function `(inference state, raw inputs (B, ...)) -> outputs (B, ..., num_outputs)`: preprocessing, model."""
+    """Builds the function `(inference state, raw inputs (B, ...)) -> outputs (B, ..., num_outputs)`."""
 
     def outputs(state: InferenceState, inputs: jax.Array) -> jax.Array:
         model = program.model(state.params, state.model_state)
@@ -123,7 +123,7 @@ def _gradient(program: Program, state: TrainState, batch: Batch) -> tuple[Tree, 
             return (jax.tree.map(jnp.add, sums, (gradient, metrics)), model_state), None
 
         zeros = jax.tree.map(jnp.zeros_like, trained), _zeros(("loss", *program.objective.scores))
-        numbered_parts = jnp.arange(parts), _cut(batch, parts)
+        numbered_parts = jnp.arange(parts), _split(batch, parts)
         ((gradient, metrics), model_state), _ = jax.lax.scan(add_part, (zeros, state.model_state), numbered_parts)
 
     gradient, metrics = axes.over_batch((gradient, metrics))
@@ -134,7 +134,7 @@ def _gradient(program: Program, state: TrainState, batch: Batch) -> tuple[Tree, 
 def _weighted_loss(
     program: Program, state: TrainState, trained: Tree, model_state: Tree, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, tuple[Tree, Metrics]]:
-    """The sum of weight times loss over the batch; beside it the model's new statistics and the metrics."""
+    """The weighted sum of losses over the batch, and as auxiliary output the model's new statistics and the metrics."""
 
     def rate(name: str) -> jax.Array | None:
         return state.hyperparameters[name] if name in program.used else None
@@ -169,7 +169,7 @@ def _weighted_loss(
             mix_key, inputs, targets, weight, mixup=rate("mixup"), cutmix=rate("cutmix")
         )
 
-    model = program.model(program.partition.merged(state.params, trained), model_state)
+    model = program.model(program.partition.merge(state.params, trained), model_state)
     if program.reads_features:
         outputs = model.apply_head(inputs)
     else:
@@ -181,7 +181,7 @@ def _weighted_loss(
 
 
 def _moving_average(program: Program, state: TrainState, trained: Tree, opt_state: Tree) -> Tree:
-    """The moving average after this step; its decay grows to the one asked, so that short runs are not held back."""
+    """The moving average after this step. Its decay grows to the configured one, so that short runs can use it."""
     if not state.ema:
         return state.ema
     step = state.step.astype(jnp.float32)
@@ -189,12 +189,12 @@ def _moving_average(program: Program, state: TrainState, trained: Tree, opt_stat
     average = program.partition.trained(state.ema)
     average = jax.tree.map(lambda average, param: decay * average + (1 - decay) * param, average, trained)
     if program.pruning:
-        average = program.pruning.zeroed(average, opt_state)
-    return program.partition.merged(state.ema, average)
+        average = program.pruning.mask(average, opt_state)
+    return program.partition.merge(state.ema, average)
 
 
-def _cut(batch: Batch, parts: int) -> Batch:
-    """A batch (B, ...) as (parts, B / parts, ...). Each part takes every so-manieth row, so from every device."""
+def _split(batch: Batch, parts: int) -> Batch:
+    """Reshapes a batch (B, ...) to (parts, B / parts, ...). Each part has rows of every device: every parts-th row."""
     return jax.tree.map(lambda leaf: jnp.swapaxes(leaf.reshape(-1, parts, *leaf.shape[1:]), 0, 1), batch)
 
 

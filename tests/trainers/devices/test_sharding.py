@@ -201,7 +201,7 @@ def test_the_first_rule_of_the_config_that_matches_wins_and_is_taken_as_written(
         ((("hidden/0/bias", (None, "fsdp")),), r"does not fit 'hidden/0/bias' of shape \(32,\)"),
         ((("hidden/0/kernel", ("fsdp", "fsdp")),), "each axis once"),
         ((("head/kernel", (None, "fsdp")),), r"does not divide 'head/kernel' of shape \(32, 10\)"),
-        ((("hidden/(", ("fsdp",)),), "is no regular expression"),
+        ((("hidden/(", ("fsdp",)),), "is not a regular expression"),
         ((("hiden", ("fsdp",)),), "'hiden' is found in no parameter"),
     ],
 )

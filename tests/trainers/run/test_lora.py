@@ -106,7 +106,7 @@ def test_a_layer_computes_what_the_paper_says():
     [
         (("attention",), "'attention' is found in no linear layer but the head; others are hidden/0, hidden/1"),
         (("^head",), "transfer.lora.patterns: '.head' is found in no linear layer but the head"),
-        (("hidden/(",), r"transfer.lora.patterns: 'hidden/\(' is no regular expression"),
+        (("hidden/(",), r"transfer.lora.patterns: 'hidden/\(' is not a regular expression"),
     ],
 )
 def test_a_layer_that_does_not_exist_is_an_error(make_training, patterns, message):

@@ -170,7 +170,7 @@ def test_members_that_differ_in_rates_and_times_share_a_program_and_equal_their_
             {"transfer__unfreeze": (("hidden", "100 steps"),)},
             "'100 steps' is 100 steps, but the whole training has 100",
         ),
-        ({"transfer__unfreeze": (("hidden", "soon"),)}, "transfer.unfreeze: 'soon' is no duration"),
+        ({"transfer__unfreeze": (("hidden", "soon"),)}, "transfer.unfreeze: 'soon' is not a duration"),
         ({"transfer__head_schedule": "cosin"}, "transfer.head_schedule: unknown name 'cosin'; did you mean 'cosine'?"),
     ],
 )

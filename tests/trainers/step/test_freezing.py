@@ -168,8 +168,8 @@ def test_where_nothing_is_frozen_the_trees_are_passed_on_untouched(make_training
     training = make_training()
     params, partition = training.state.params, training.program.partition
     assert partition.trained(params) is params
-    assert partition.merged({}, params) is params
-    assert num_parameters(partition.mapped(lambda leaf, rows: leaf, params)) == num_parameters(params)
+    assert partition.merge({}, params) is params
+    assert num_parameters(partition.map(lambda leaf, rows: leaf, params)) == num_parameters(params)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_where_nothing_is_frozen_the_trees_are_passed_on_untouched(make_training
             ("^hidden/0", "."),
             r"transfer.freeze: \('\^hidden/0', '\.'\) are found in all parameters, so that",
         ),
-        (("hidden/(",), r"transfer.freeze: 'hidden/\(' is no regular expression"),
+        (("hidden/(",), r"transfer.freeze: 'hidden/\(' is not a regular expression"),
     ],
 )
 def test_a_pattern_of_nothing_or_of_everything_is_an_error(make_training, patterns, message):

@@ -153,7 +153,7 @@ def test_a_rule_that_matches_nothing_is_an_error():
 
 
 def test_a_bad_expression_is_an_error():
-    with pytest.raises(UserError, match=r"optimizer.x: '\(' is no regular expression"):
+    with pytest.raises(UserError, match=r"optimizer.x: '\(' is not a regular expression"):
         optimizers.factors(parameters(), (("(", 1.0),), "optimizer.x")
 
 

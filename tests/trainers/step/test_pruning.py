@@ -72,7 +72,7 @@ def optimized(count=9, begin_with=None, **fields):
     def step(params, state, gradient, number):
         trained = program.partition.trained(params)
         updates, state = program.optimizer(values, number).update(gradient, state, trained)
-        return program.partition.merged(params, optax.apply_updates(trained, updates)), state
+        return program.partition.merge(params, optax.apply_updates(trained, updates)), state
 
     params = [begin_with or random(program.params)]
     state = program.optimizer(values, jnp.int32(0)).init(program.partition.trained(params[0]))
@@ -446,18 +446,18 @@ def test_four_fifths_of_the_weights_cost_less_than_a_point_of_accuracy():
     ("fields", "message"),
     [
         ({"prune__parameters": ("kernal",)}, "prune.parameters: 'kernal' is found in no parameter"),
-        ({"prune__parameters": ("(",)}, r"prune.parameters: '\(' is no regular expression"),
+        ({"prune__parameters": ("(",)}, r"prune.parameters: '\(' is not a regular expression"),
         ({"prune__parameters": ()}, "prune.parameters: no pattern is given"),
         (
             {"prune__parameters": ("hidden/0",), "transfer__freeze": ("hidden/0",)},
             "prune.parameters: 'hidden/0' is found in no parameter; parameters are head/bias",
         ),
         ({"prune__end": "101 steps"}, "prune.end: '101 steps' is 101 steps, but the whole training has 100"),
-        ({"prune__end": "late"}, "prune.end: 'late' is no duration"),
-        ({"prune__begin": ""}, "prune.begin: '' is no duration"),
-        ({"prune__every": "0 steps"}, "prune.every: '0 steps' is no interval; give more than 0"),
+        ({"prune__end": "late"}, "prune.end: 'late' is not a duration"),
+        ({"prune__begin": ""}, "prune.begin: '' is not a duration"),
+        ({"prune__every": "0 steps"}, "prune.every: '0 steps' is not an interval; give more than 0"),
         ({"prune__begin": "80 steps"}, "prune.begin: '80 steps' is 80 steps, after prune.end at 70; begin earlier"),
-        ({"transfer__unfreeze": (("hidden", "30 steps"),)}, "but transfer.unfreeze holds parameters until step 30"),
+        ({"transfer__unfreeze": (("hidden", "30 steps"),)}, "but transfer.unfreeze freezes parameters until step 30"),
     ],
 )
 def test_what_does_not_fit_is_an_error(make_training, fields, message):
