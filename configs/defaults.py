@@ -436,4 +436,4 @@ def _patterns(pairs: tuple[tuple[str, str], ...]) -> list[str]:
 
 
 FIELDS = flatten(_describe())
-"""The description of each field by its path, in the order of this page."""
+"""The description of each field by its path."""

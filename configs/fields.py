@@ -135,7 +135,7 @@ def operational(default: Any, check: Check | None = None, **facts: Any) -> Field
 
 
 def flatten(described: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Field]:
-    """The descriptions by path, in the order of the page.
+    """The descriptions by path, in alphabetical order.
 
     Raises:
       TypeError: a field has a value but no description.

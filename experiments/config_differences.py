@@ -27,7 +27,7 @@ class Difference(NamedTuple):
 
 
 def find(resolved: ml_collections.ConfigDict, given: ml_collections.ConfigDict, origins: Origins) -> list[Difference]:
-    """The fields of a config that do not have their defaults, in the order of `configs/defaults.py`.
+    """The fields of a config that do not have their defaults.
 
     Args:
       resolved: the config that a run uses.

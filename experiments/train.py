@@ -1,19 +1,24 @@
-"""Trains by a config in a working directory; run again, it goes on where it stopped.
+"""Trains a config in a run directory. The same command resumes a run that was stopped.
 
     plumbline train --config=configs/digits_resnet.py --workdir=runs/digits
     plumbline train --config=configs/digits_vit.py --workdir=runs/vit --config.optimizer.learning_rate=3e-4
 
-With --config.transfer.check=True, a training that begins with a source is followed by the same from scratch, and the
-difference on the test split is printed and written to transfer_check.json.
+With --config.transfer.check=True, a training that starts from a source is followed by the same training from scratch.
+The difference on the test split is printed and written to transfer_check.json.
+
+With --dry_run, nothing is trained: config, data, source, mesh, memory, disk and run directory are checked, up to the
+first compilation, and the fields that differ from their defaults are printed with the line or flag that set them.
+Nothing is written to the run directory, which may be left out.
 
 Flags:
     --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
     --workdir=DIR              the run directory: new, empty, or that of the same config
     --overwrite                delete what another run left in DIR
+    --dry_run                  check everything and print the config; train nothing
     --distributed=auto|off|explicit   whether to join other processes, auto by default; see experiments/distribution.py
     --coordinator=HOST:PORT --processes=N --process-id=I --initialization-timeout=SECONDS
 
-Exit codes: 0 done, 2 an error you can mend, 3 diverged, 42 preempted after a save (run the same command again).
+Exit codes: 0 done, 2 an error that you can fix, 3 diverged, 42 preempted after a save (run the same command again).
 """
 
 import os
@@ -25,12 +30,13 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import command, distribution
+from experiments import command, config_differences, distribution, origins
 from plumbline import exit_codes
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete what another run left in the run directory.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Check everything, and train nothing.")
 distribution.define_flags("auto")
 
 _EXIT_CODES = {"done": exit_codes.DONE, "diverged": exit_codes.DIVERGED, "preempted": exit_codes.PREEMPTED}
@@ -39,12 +45,14 @@ _EXIT_CODES = {"done": exit_codes.DONE, "diverged": exit_codes.DIVERGED, "preemp
 def main(words: list[str]) -> int:
     """Trains, prints the metrics, and returns the exit code."""
     command.refuse(words)
-    command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
-    # Until the training itself listens there is nothing to save, and the same command will do. An exception could get
-    # lost in what is being imported.
+    command.require(config=_CONFIG.value)
+    if not _DRY_RUN.value:
+        command.require(workdir=_WORKDIR.value)
+    # Until the training handles signals there is nothing to save, and the same command can be run again. An exception
+    # could get lost in a module that is being imported.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(exit_codes.PREEMPTED))
     with distribution.joined():
-        # JAX takes a moment to import: a wrong flag should not have to wait for it.
+        # Importing JAX takes a while, and wrong flags should fail before it.
         from trainers.processes import coordination
         from trainers.run.loop import train
 
@@ -54,6 +62,9 @@ def main(words: list[str]) -> int:
 
             transfer_check.check_possible()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if _DRY_RUN.value:
+            _check_only()
+            return exit_codes.DONE
         summary = train(_CONFIG.value, _WORKDIR.value, overwrite=_OVERWRITE.value)
         status = summary["status"]
         if coordination.process_index() > 0:
@@ -67,8 +78,26 @@ def main(words: list[str]) -> int:
     return _EXIT_CODES[status]
 
 
+def _check_only() -> None:
+    """Checks everything up to the first compilation, and prints the config as differences to the defaults."""
+    from trainers.processes import coordination
+    from trainers.run import dry_run
+
+    checked = dry_run.check(_CONFIG.value, _WORKDIR.value, overwrite=_OVERWRITE.value)
+    if coordination.process_index() > 0:
+        return
+    differences = config_differences.find(checked.config, _CONFIG.value, origins.OF_FLAGS)
+    print(config_differences.format_table(differences))
+    outcome = {
+        "done": f"'{_WORKDIR.value}' is done already; --overwrite trains it again",
+        "starts": f"{checked.description}; everything is ready to start",
+        "resumes": f"{checked.description}; everything is ready to resume",
+    }
+    print(f"dry run: {outcome[checked.status]}", file=sys.stderr)
+
+
 def _check_transfer() -> str:
-    """Trains from scratch as well, or goes on with that; prints the difference, and returns the status."""
+    """Trains from scratch, or resumes that; prints the difference, and returns the status."""
     from diagnostics.transfer import transfer_check
     from trainers.run.directory import RunDirectory
     from trainers.run.loop import train

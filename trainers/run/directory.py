@@ -101,9 +101,7 @@ class RunDirectory:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(
-                    f"--workdir: another process is training in '{self.path}'; wait for it, or choose another"
-                ) from None
+                raise self._is_held() from None
             except OSError as error:  # Some network file systems have no locks; then there is no guard.
                 logging.warning("No lock on %s (%s): keep other trainings out of it.", self.path, error)
             self._remove_marks()
@@ -115,6 +113,26 @@ class RunDirectory:
             finally:
                 self._remove_marks()
                 self._leave_no_trace(made)
+
+    def check_available(self) -> None:
+        """Checks that a training could hold the directory; writes nothing.
+
+        Raises:
+          UserError: the directory cannot be written, or another process is training in it.
+        """
+        if not self._writes:
+            return
+        nearest = next(path for path in (self.path, *self.path.parents) if path.exists())
+        if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+            problem = "Permission denied" if nearest.is_dir() else "Not a directory"
+            raise UserError(f"--workdir: cannot write to '{self.path}': {problem}; choose another")
+        if not (self.path / _LOCK).exists():
+            return
+        with suppress(OSError), (self.path / _LOCK).open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise self._is_held() from None
 
     def check_shared(self, mark: str) -> None:
         """Checks that this is the directory that the process which writes it holds, not one of the same name.
@@ -146,7 +164,7 @@ class RunDirectory:
         if (self.path / "config.json").exists():
             if not overwrite:
                 self._check_same(config)
-        elif any(entry.name not in (*_FILES, *_FOLDERS) for entry in self.path.iterdir() if entry.name[0] != "."):
+        elif self._holds_other_files():
             raise UserError(f"--workdir: '{self.path}' holds files but no run; choose an empty or a new folder")
 
     def begin(
@@ -281,6 +299,13 @@ class RunDirectory:
             return
         kept = [line for line in self.metrics() if line["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
+    def _holds_other_files(self) -> bool:
+        entries = self.path.iterdir() if self.path.exists() else ()
+        return any(entry.name not in (*_FILES, *_FOLDERS) for entry in entries if entry.name[0] != ".")
+
+    def _is_held(self) -> UserError:
+        return UserError(f"--workdir: another process is training in '{self.path}'; wait for it, or choose another")
 
     def _shows(self, mark: str) -> bool:
         end = time.monotonic() + _SHARED_SECONDS

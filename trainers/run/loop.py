@@ -67,11 +67,9 @@ def train(
 
         # Everything that can be wrong is found before anything is deleted, written or compiled.
         begins = coordination.broadcast(overwrite or not directory.has_checkpoint())
-        run, origin = _prepare(config, directory, goodput, devices, begins=begins)
+        run, origin = prepare(config, directory, goodput, devices, begins=begins)
         execution = config.execution
         plan = make_plan(execution.mode, execution.scan_steps, run.rules.shortest_interval)
-        data_and_code = {"data": run.dataset.fingerprint, "versions": versions()}
-        coordination.agree({"config": compared(config.to_dict()), **data_and_code})
 
         if overwrite:
             directory.clear()
@@ -89,7 +87,7 @@ def train(
                 return finish(run, checkpoints, at, ending)
 
 
-def _prepare(
+def prepare(
     config: ml_collections.ConfigDict,
     directory: RunDirectory,
     goodput: Goodput,
@@ -97,7 +95,21 @@ def _prepare(
     *,
     begins: bool,
 ) -> tuple[Run, str]:
-    """Opens the data, builds the training and checks it; with a table of what its first parameters come from."""
+    """Opens the data, builds the training and checks it. Writes nothing to the run directory and compiles no step.
+
+    Args:
+      config: the resolved config.
+      directory: the run directory.
+      goodput: of the run.
+      devices: to train on; None: all devices.
+      begins: the run starts from its initial parameters; otherwise it is resumed.
+
+    Returns:
+      The run, and a table of the sources of its initial parameters; "" without `transfer.source`.
+
+    Raises:
+      UserError: the training is not possible, or processes disagree about it.
+    """
     compilation.keep_programs(config.execution.compilation_cache, config.data.cache_dir)
     coordination.agree({"devices of each process": jax.local_device_count()})
     mesh = training_mesh(config, devices)
@@ -120,4 +132,6 @@ def _prepare(
         start=start,
     )
     preflight.check_training(directory.path, training)
+    data_and_code = {"data": dataset.fingerprint, "versions": versions()}
+    coordination.agree({"config": compared(config.to_dict()), **data_and_code})
     return run, origin

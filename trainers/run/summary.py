@@ -75,5 +75,5 @@ def _sparsity(run: Run, best: Best) -> dict[str, Any]:
     if pruning is None:
         return {}
     whole = replicated(run.training.mesh)
-    count = jax.jit(lambda params: pruning.zeros(partition.trained(params)), out_shardings=whole)
-    return {"pruning": pruning.reached(jax.device_get(count(best.state.params)))}
+    count = jax.jit(lambda params: pruning.count_zeros(partition.select(params)), out_shardings=whole)
+    return {"pruning": pruning.summarize(jax.device_get(count(best.state.params)))}

@@ -40,7 +40,7 @@ class FineTuning:
     layers_after: Tree
     in_head: Tree
     head_schedule: Schedule | None
-    turns: Tree
+    unfreeze_index: Tree
 
     def learning_rates(
         self,

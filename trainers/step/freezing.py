@@ -34,12 +34,12 @@ class Partition:
     rows: Mapping[Any, Any]
     frozen: frozenset[str]
 
-    def trained(self, params: Tree) -> Tree:
+    def select(self, params: Tree) -> Tree:
         """The trained part of the parameters, or of a tree like them; the tree itself if nothing is frozen."""
         return self.map(_select_rows, params) if self.frozen else params
 
     def merge(self, params: Tree, trained: Tree) -> Tree:
-        """The parameters with their trained part replaced by `trained`, a tree as `trained()` returns it."""
+        """The parameters with their trained part replaced by `trained`, a tree as `select` returns it."""
         return _merge(params, trained, self.rows) if self.frozen else trained
 
     def map(self, function: Callable[[Any, Rows], Any], tree: Tree) -> Tree:

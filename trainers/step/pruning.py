@@ -122,7 +122,7 @@ class Pruning:
         """Whether the final sparsity is reached; bool (), or one for each of stacked states. Waits for the state."""
         return np.asarray(jax.device_get(state.share) >= 1)
 
-    def zeros(self, trained: Tree) -> Tree:
+    def count_zeros(self, trained: Tree) -> Tree:
         """The number of zero weights of each parameter that may be pruned: uint32, with the shape of `Weights.chosen`.
 
         Args:
@@ -134,8 +134,8 @@ class Pruning:
 
         return jax.tree.map(count_layers, self.weights, _within(trained, self.weights))
 
-    def reached(self, zeros: Tree) -> dict[str, Any]:
-        """Summarises the counts of `zeros`: `weights`, `zeros` and `sparsity` in all, and the sparsity of each layer."""
+    def summarize(self, zeros: Tree) -> dict[str, Any]:
+        """Summarises the counts of `count_zeros`: `weights`, `zeros` and `sparsity` in all, and that of each layer."""
         layers: dict[str, float] = {}
         for weights, found in zip(self._leaves(), jax.tree.leaves(zeros), strict=True):
             pairs = zip(weights.paths, weights.chosen.ravel(), np.ravel(found), strict=True)

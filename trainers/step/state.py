@@ -76,7 +76,7 @@ class TrainState:
 
     def inference(self) -> InferenceState:
         """The part for inference."""
-        return InferenceState(laid_over(self.params, self.ema), self.model_state, self.preprocessing)
+        return InferenceState(overlay(self.params, self.ema), self.model_state, self.preprocessing)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -220,12 +220,12 @@ def make_program(
         init_key, run_key = jax.random.split(jax.random.key(seed))
         _, *fresh = nnx.split(build(init_key), nnx.Param, nnx.BatchStat)
         params, model_state = map(nnx.to_pure_dict, fresh)
-        params, step = laid_over(params, (start or {}).get("params", {})), jnp.int32(0)
+        params, step = overlay(params, (start or {}).get("params", {})), jnp.int32(0)
         return TrainState(
             step=step,
             params=params,
-            model_state=laid_over(model_state, (start or {}).get("model_state", {})),
-            opt_state=program.optimizer(hyperparameters, step).init(trained_part.trained(params)),
+            model_state=overlay(model_state, (start or {}).get("model_state", {})),
+            opt_state=program.optimizer(hyperparameters, step).init(trained_part.select(params)),
             hyperparameters=hyperparameters,
             key=run_key,
             # All stacked blocks, so that it can replace the parameters as it is.
@@ -237,15 +237,15 @@ def make_program(
     return program, init
 
 
-def laid_over(tree: Tree, over: Tree) -> Tree:
-    """A nested dict with the leaves of another in place of its own; the other has some of its names.
+def overlay(tree: Tree, over: Tree) -> Tree:
+    """Replaces leaves of a nested dict by those of another, which has some of its names.
 
     Raises:
       KeyError: the other has a name that the first one lacks.
     """
     if not isinstance(tree, Mapping):
         return over
-    return {**tree, **{name: laid_over(tree[name], part) for name, part in over.items()}}
+    return {**tree, **{name: overlay(tree[name], part) for name, part in over.items()}}
 
 
 def num_parameters(params: Tree) -> int:

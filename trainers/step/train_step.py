@@ -42,7 +42,7 @@ def make_train_step(program: Program) -> TrainStep:
 
         def update(state: TrainState) -> TrainState:
             optimizer = program.optimizer(state.hyperparameters, state.step)
-            trained = program.partition.trained(state.params)
+            trained = program.partition.select(state.params)
             updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
             moved = optax.apply_updates(trained, updates)
             trained = program.fine_tuning.hold_frozen(trained, moved, state.hyperparameters, state.step)
@@ -106,7 +106,7 @@ def _gradient(program: Program, state: TrainState, batch: Batch) -> tuple[Tree, 
 
     The gradient is with respect to the trained part of the parameters.
     """
-    trained = program.partition.trained(state.params)
+    trained = program.partition.select(state.params)
     key = jax.random.fold_in(state.key, state.step)
     parts = program.config.train.accumulation_steps
     grad_fn = jax.grad(functools.partial(_weighted_loss, program, state), has_aux=True)
@@ -186,7 +186,7 @@ def _moving_average(program: Program, state: TrainState, trained: Tree, opt_stat
         return state.ema
     step = state.step.astype(jnp.float32)
     decay = jnp.minimum(state.hyperparameters["ema_decay"], (1 + step) / (10 + step))
-    average = program.partition.trained(state.ema)
+    average = program.partition.select(state.ema)
     average = jax.tree.map(lambda average, param: decay * average + (1 - decay) * param, average, trained)
     if program.pruning:
         average = program.pruning.mask(average, opt_state)

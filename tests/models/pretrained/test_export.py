@@ -15,7 +15,7 @@ from models.pretrained.export import About, export
 from plumbline import UserError
 from trainers.settings import override
 from trainers.step.optimizers import paths_and_leaves
-from trainers.step.state import laid_over
+from trainers.step.state import overlay
 
 FIXTURES = pathlib.Path(__file__).parents[2] / "references" / "fixtures"
 
@@ -26,7 +26,7 @@ def read(name, num_outputs):
     options = override(defaults.get_config(), fields).model
     model = build(options, input_shape=(9,), categories=(40,), num_outputs=num_outputs, key=jax.random.key(0))
     start, _ = pretrained.load(str(FIXTURES / name), model)
-    params = laid_over(nnx.to_pure_dict(nnx.state(model, nnx.Param)), start["params"])
+    params = overlay(nnx.to_pure_dict(nnx.state(model, nnx.Param)), start["params"])
     return model, {path: np.asarray(leaf) for path, leaf in paths_and_leaves(params)}
 
 

@@ -113,7 +113,7 @@ def test_without_any_of_it_there_is_one_rate_for_all():
     program, _ = build_program(config, IMAGES)
     values = jax.tree.map(jnp.asarray, hyperparameters.from_config(config, make_clock(config, 1000)))
     rate = program.learning_rates(values, jnp.int32(1))
-    assert (rate.shape, program.fine_tuning.turns) == ((), {})
+    assert (rate.shape, program.fine_tuning.unfreeze_index) == ((), {})
 
 
 @pytest.mark.slow

@@ -122,7 +122,7 @@ def test_what_is_trained_moves_as_in_a_training_of_all(make_training, case):
 def test_the_optimizer_state_is_that_of_the_trained_part_alone(make_training, case, optimizer):
     fields, patterns = FROZEN[case]
     training = make_training(**fields, optimizer__name=optimizer, transfer__freeze=patterns)
-    trained = training.program.partition.trained(training.state.params)
+    trained = training.program.partition.select(training.state.params)
     expected = training.program.optimizer(training.state.hyperparameters, jnp.int32(0)).init(trained)
     assert held(training.state.opt_state) == held(expected)
     if optimizer in ("adam", "adamw"):
@@ -167,7 +167,7 @@ def test_blocks_that_are_frozen_go_with_recomputation(make_training, assert_tree
 def test_where_nothing_is_frozen_the_trees_are_passed_on_untouched(make_training):
     training = make_training()
     params, partition = training.state.params, training.program.partition
-    assert partition.trained(params) is params
+    assert partition.select(params) is params
     assert partition.merge({}, params) is params
     assert num_parameters(partition.map(lambda leaf, rows: leaf, params)) == num_parameters(params)
 
@@ -181,7 +181,7 @@ def test_where_nothing_is_frozen_the_trees_are_passed_on_untouched(make_training
         ),
         (
             ("^hidden/0", "."),
-            r"transfer.freeze: \('\^hidden/0', '\.'\) are found in all parameters, so that",
+            r"transfer.freeze: \('\^hidden/0', '\.'\) are found in all parameters, so nothing",
         ),
         (("hidden/(",), r"transfer.freeze: 'hidden/\(' is not a regular expression"),
     ],

@@ -70,14 +70,14 @@ def optimized(count=9, begin_with=None, **fields):
 
     @jax.jit
     def step(params, state, gradient, number):
-        trained = program.partition.trained(params)
+        trained = program.partition.select(params)
         updates, state = program.optimizer(values, number).update(gradient, state, trained)
         return program.partition.merge(params, optax.apply_updates(trained, updates)), state
 
     params = [begin_with or random(program.params)]
-    state = program.optimizer(values, jnp.int32(0)).init(program.partition.trained(params[0]))
+    state = program.optimizer(values, jnp.int32(0)).init(program.partition.select(params[0]))
     for number in range(count):
-        gradient = random(program.partition.trained(params[-1]))
+        gradient = random(program.partition.select(params[-1]))
         new, state = step(params[-1], state, gradient, jnp.int32(number))
         params.append(new)
     return program, [jax.device_get(each) for each in params]
@@ -148,7 +148,7 @@ def test_each_layer_and_each_stacked_block_comes_to_its_own_exact_share():
         layers = list(leaf) if path.startswith("blocks/") else [leaf]
         assert len(layers) == (3 if path.startswith("blocks/") else 1)
         assert [(layer == 0).sum() for layer in layers] == [round(0.6 * layers[0].size)] * len(layers), path
-    reached = program.pruning.reached(program.pruning.zeros(jax.tree.map(jnp.asarray, params)))
+    reached = program.pruning.summarize(program.pruning.count_zeros(jax.tree.map(jnp.asarray, params)))
     assert reached["layers"]["blocks/2/mlp/out/kernel"] == round(0.6 * 96) / 96
     assert reached["zeros"] == zeros(params)
     others = [leaf for path, leaf in paths_and_leaves(params) if not path.endswith("kernel")]
