@@ -50,7 +50,7 @@ def check(workdir: str | os.PathLike, *, state_bytes: int, best_bytes: int, keep
     Disk: a checkpoint takes `state_bytes + best_bytes`, compression not counted. The run keeps `keep` of them and
     writes the next before it deletes the oldest, so it needs `keep + 1` times as much, less what the run's own
     checkpoints take there already: they make room for the new ones. Against it stands what is free for this user on
-    the file system of `workdir`. A `workdir` that is no local path, as in gs://, is not looked at.
+    the file system of `workdir`.
 
     Memory: `host_bytes` against what the system calls available, or what is left under the memory limit of the
     process' control group or a group above it, whichever is less. File caches count as free.
@@ -66,8 +66,7 @@ def check(workdir: str | os.PathLike, *, state_bytes: int, best_bytes: int, keep
       UserError: there is not enough of one of them; the message says how much is needed, how much is there, and what
         to change.
     """
-    if "://" not in os.fspath(workdir):
-        _check_disk(pathlib.Path(workdir).absolute(), state_bytes + best_bytes, keep)
+    _check_disk(pathlib.Path(workdir).absolute(), state_bytes + best_bytes, keep)
     if host_bytes > (available := available_memory()):
         raise UserError(
             f"memory: the run takes about {_size(host_bytes)} of host memory, {_size(available)} are available; "

@@ -44,10 +44,6 @@ def test_what_the_runs_checkpoints_take_already_counts_as_room_for_the_new(tmp_p
         preflight.check(tmp_path, state_bytes=free, best_bytes=0, keep=1, host_bytes=0)
 
 
-def test_a_workdir_in_the_cloud_is_not_looked_at():
-    preflight.check("gs://bucket/run", state_bytes=2**60, best_bytes=0, keep=1, host_bytes=0)
-
-
 def test_more_memory_than_there_is_is_refused(tmp_path):
     total = psutil.virtual_memory().total
     with pytest.raises(UserError, match=rf"memory: the run takes about {total / GIB + 1:.1f} GiB .* are available"):
