@@ -1,4 +1,4 @@
-"""Job files: what stands in them, that they end in the command a user would type, and what is refused."""
+"""Job files: their content, the command that they end in, and the jobs that are refused."""
 
 import json
 import os

@@ -34,7 +34,7 @@ def trials(workdir):
 
 @pytest.fixture(scope="module")
 def searched(command, tmp_path_factory):
-    """The directory of a finished search, what it printed, and its summary before anybody reports it again."""
+    """The directory of a finished search, what it printed, and its summary."""
     workdir = tmp_path_factory.mktemp("searched") / "sweep"
     words = ("--sampler=tpe", "--trials=12", "--folds=3", "--config.population.lanes=12")
     printed = command("sweep", *QUICK, f"--workdir={workdir}", *words).stdout

@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def tool(tmp_path):
-    """Runs a program of the launchers' environment with a home of its own; says why where it is not installed."""
+    """Runs a program of the launchers' environment with a temporary home; skips the test if it is not installed."""
 
     def run(name, *words, code=0):
         if not (TOOLS / name).exists():

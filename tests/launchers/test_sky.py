@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-# Run by the Python that has SkyPilot: what it makes of a file.
+# Run by the Python with SkyPilot: prints how SkyPilot reads a file.
 READ = """
 import json, sys
 import sky

@@ -1,6 +1,6 @@
 """A job of two tasks on a real Slurm of this machine, preempted in two ways, and finished.
 
-The cluster is the test's own: one node, its own key, ports and folder, started and stopped here.
+The test starts and stops a cluster of one node, with a separate key, ports and folder.
 """
 
 import getpass
@@ -139,7 +139,7 @@ def test_a_job_of_two_tasks_preempted_twice_is_queued_again_and_finishes(cluster
         *("--on=slurm", "--config=configs/digits_mlp.py", f"--workdir={workdir}", "--accelerator=cpu"),
         *("--config.train.duration=6000 steps", "--config.train.log_every=100 steps"),
         *("--config.train.evaluate_every=1000 steps", "--config.train.tensorboard=False"),
-        # So that what is there after a preemption was saved because of it.
+        # So that a checkpoint after a preemption was saved because of it.
         *("--config.train.checkpoint_every=1000000 steps", "--config.execution.mode=loop"),
         *(f"--options=--ntasks-per-node={TASKS}", f"--output={tmp_path / 'run.sbatch'}", "--submit"),
     )
@@ -152,18 +152,18 @@ def test_a_job_of_two_tasks_preempted_twice_is_queued_again_and_finishes(cluster
     def status():
         return json.loads((workdir / "status.json").read_text())
 
-    def told():
+    def describe():
         log = (tmp_path / f"run-{job}.log").read_text()[-4000:]
         return f"{cluster.job(job)}\n{log}\n{logs(cluster)}"
 
     def train_on():
         seen = len(lines())
-        wait_for(lambda: cluster.job(job)["JobState"] == "RUNNING" and len(lines()) > seen + 3, told)
+        wait_for(lambda: cluster.job(job)["JobState"] == "RUNNING" and len(lines()) > seen + 3, describe)
 
     def is_queued_again(times):
-        wait_for(lambda: cluster.job(job)["Restarts"] == str(times), told)
-        wait_for(lambda: cluster.job(job)["JobState"] == "PENDING", told)
-        assert status()["status"] == "preempted", told()
+        wait_for(lambda: cluster.job(job)["Restarts"] == str(times), describe)
+        wait_for(lambda: cluster.job(job)["JobState"] == "PENDING", describe)
+        assert status()["status"] == "preempted", describe()
         # Slurm waits two minutes before it starts such a job again.
         cluster("scontrol", "update", f"JobId={job}", "StartTime=now")
         return status()["step"]
@@ -177,7 +177,7 @@ def test_a_job_of_two_tasks_preempted_twice_is_queued_again_and_finishes(cluster
     cluster("sbatch", "--partition=urgent", f"--ntasks={TASKS}", "--output=/dev/null", "--wrap=sleep 2")
     second = is_queued_again(2)
     assert 0 < first < second < 6000
-    wait_for(lambda: cluster.job(job)["JobState"] == "COMPLETED", told, seconds=400)
+    wait_for(lambda: cluster.job(job)["JobState"] == "COMPLETED", describe, seconds=400)
     assert (status()["status"], status()["step"]) == ("done", 6000)
     steps = [line["step"] for line in map(json.loads, lines()) if line["split"] == "train"]
     assert steps == list(range(100, 6001, 100))

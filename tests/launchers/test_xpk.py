@@ -15,7 +15,7 @@ DRY = (
     "--dry-run --skip-validation --no-dependency-auto-download "
     "--project=mine --project-number=1 --zone=us-central1-a --output-manifest-file="
 )
-# Run by the Python that has xpk: its own parser, without the command behind it.
+# Run by the Python with xpk: parses words with xpk's parser, and runs nothing.
 PARSE = """
 import argparse, sys
 from xpk.parser.core import set_parser

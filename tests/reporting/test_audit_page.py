@@ -5,7 +5,9 @@ import html.parser
 import io
 import itertools
 import json
+import pathlib
 import re
+import tomllib
 
 import jinja2.nodes
 import markupsafe
@@ -192,6 +194,14 @@ def test_no_template_switches_escaping_off():
         tree = environment.parse(environment.loader.get_source(environment, name)[0])
         assert not list(tree.find_all((jinja2.nodes.ScopedEvalContextModifier, jinja2.nodes.MarkSafe)))
         assert "safe" not in {node.name for node in tree.find_all(jinja2.nodes.Filter)}
+
+
+def test_templates_are_installed_with_their_packages():
+    checkout = pathlib.Path(templating.__file__).parents[1]
+    settings = tomllib.loads((checkout / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    for package in ("reporting", "launching"):
+        assert list((checkout / package / "templates").iterdir())
+        assert settings[package] == ["templates/*"]
 
 
 def test_a_template_without_one_of_its_values_is_an_error():

@@ -54,7 +54,7 @@ def main(given):
                 if not trial.finished:
                     attributes = {"worker": given["worker"], "scores": {"accuracy": [value(trial.overrides)]}}
                     if study.tell(trial.number, [value(trial.overrides)], attributes=attributes):
-                        print(f"told {trial.number}", flush=True)
+                        print(f"stored {trial.number}", flush=True)
             if not taken and not [r for r in study.records() if r.status in ("running", "waiting")]:
                 break
 

@@ -121,7 +121,7 @@ def test_a_search_killed_twice_at_random_moments_ends_with_the_trials_of_an_unin
         process.kill()
         assert output(process)
     out, error = output(start_worker(workdir=tmp_path / "killed"))
-    assert "told 23" in out, error
+    assert "stored 23" in out, error
     assert points_and_values(results(tmp_path / "killed", sampler="tpe")) == expected
 
 
@@ -135,7 +135,7 @@ def test_two_workers_share_a_study_and_run_each_trial_once(sampler, tmp_path, st
     records = results(tmp_path, storage=shared["storage"], sampler=sampler)
     assert {record.attributes["worker"] for record in records} == {"a", "b"}
     assert len(records) == (60 if sampler == "grid" else 40)
-    assert all(begun[f"begin {record.number}"] == begun[f"told {record.number}"] == 1 for record in records)
+    assert all(begun[f"begin {record.number}"] == begun[f"stored {record.number}"] == 1 for record in records)
     if sampler == "grid":
         points = sorted(sorted(record.overrides.items()) for record in records)
         assert points == sorted(sorted(point.items()) for point in worker.space().grid())
@@ -146,12 +146,12 @@ def test_the_trials_of_a_dead_worker_come_back_and_are_run_once(tmp_path, start_
     doomed = start_worker(workdir=tmp_path / "a", worker="a", seconds=60, **shared)
     wait_for(doomed, "begin", 4)
     other = start_worker(workdir=tmp_path / "b", worker="b", **shared)
-    wait_for(other, "told", 8)
+    wait_for(other, "stored", 8)
     # All that is left is in the hands of a worker that lives; so the other one waits.
     assert other.poll() is None
     doomed.kill()
     out, error = output(other)
-    assert out.count("told") == 4, error
+    assert out.count("stored") == 4, error
     records = results(tmp_path, storage=shared["storage"], sampler="random")
     assert len(records) == 12
     assert all(record.status == "done" for record in records)
@@ -241,7 +241,7 @@ class TestPostgreSQL:
         records = results(tmp_path, storage=postgres, sampler=sampler, name=shared["name"])
         assert {record.attributes["worker"] for record in records} == {"a", "b"}, outputs
         assert len(records) == (60 if sampler == "grid" else 40)
-        assert all(begun[f"begin {record.number}"] == begun[f"told {record.number}"] == 1 for record in records)
+        assert all(begun[f"begin {record.number}"] == begun[f"stored {record.number}"] == 1 for record in records)
         assert all(record.status == "done" for record in records)
 
     @pytest.mark.slow
@@ -250,13 +250,13 @@ class TestPostgreSQL:
         doomed = start_worker(workdir=tmp_path / "a", worker="a", seconds=60, **shared)
         wait_for(doomed, "begin", 4)
         other = start_worker(workdir=tmp_path / "b", worker="b", **shared)
-        wait_for(other, "told", 8)
+        wait_for(other, "stored", 8)
         # For longer than a dead one is given, its heart beats.
         time.sleep(6)
         assert other.poll() is None
         doomed.kill()
         out, error = output(other)
-        assert out.count("told") == 4, error
+        assert out.count("stored") == 4, error
         records = results(tmp_path, storage=postgres, name="dead", sampler="random")
         assert [record.status for record in records] == ["done"] * 12
         assert sorted(points_and_values(records)) == sorted(
@@ -273,6 +273,6 @@ class TestPostgreSQL:
             process.kill()
             assert output(process)
         out, error = output(start_worker(workdir=tmp_path, **shared))
-        assert "told 23" in out, error
+        assert "stored 23" in out, error
         expected = points_and_values(search(tmp_path / "whole", sampler="tpe"))
         assert points_and_values(results(tmp_path, storage=postgres, name="killed", sampler="tpe")) == expected
