@@ -34,8 +34,8 @@ _NOT_USERS = (
 )
 # What absl says of a value -> what it means.
 _REASONS = {
-    r"invalid literal for int": "'{value}' is no whole number",
-    r"could not convert string to float": "'{value}' is no number",
+    r"invalid literal for int": "'{value}' is not a whole number",
+    r"could not convert string to float": "'{value}' is not a number",
     r"Non-boolean argument": "'{value}' is neither true nor false",
     r"value should be one of <(.*)>": "unknown name '{value}'; known: {found}",
     r"as a ConfigDict": "is a section; set one of its fields, as in --config.SECTION.FIELD=VALUE",
