@@ -80,7 +80,7 @@ def _ablate(config: "ml_collections.ConfigDict", ablations: object) -> None:
         on_cpu = jax.default_backend() == "cpu"
         config.population.mode = ("map" if config.model.name in _DENSE else "loop") if on_cpu else "vmap"
     with output_directory.lock(_WORKDIR.value, _request(variants), overwrite=_OVERWRITE.value) as output:
-        config = transfer.resolved(config)
+        config = transfer.resolve(config)
         pool = load_pool(config.data, seed=config.seed)
         bins = config.evaluation.calibration_bins
         objective = objectives.build(config.objective.name, pool.features, calibration_bins=bins)

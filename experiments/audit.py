@@ -125,7 +125,7 @@ def _audit() -> None:
     if used and pathlib.Path(used).resolve() == pathlib.Path(_WORKDIR.value).resolve():
         raise UserError(f"--workdir: '{_WORKDIR.value}' is data.findings as well, and would be replaced; give another")
     with output_directory.lock(_WORKDIR.value, _request(config), overwrite=_OVERWRITE.value) as output:
-        config = transfer.resolved(config, run)
+        config = transfer.resolve(config, run)
         examples = open_examples(config.data, seed=config.seed, assets=run.assets() if run else None)
         reference, fingerprint = _read_reference(config, examples)
         _check_unchanged(output.path, {"data": examples.fingerprint, "reference": fingerprint})
@@ -154,11 +154,11 @@ def _audit() -> None:
 
 
 def _request(config: "ml_collections.ConfigDict") -> output_directory.Request:
-    from trainers.run.directory import compared
+    from trainers.run.directory import defining_fields
 
     # Trainings remember the config themselves; the data are looked at without any.
     settings: dict[str, str | int] = {
-        name: str(value) for name, value in compared(config.to_dict()).items() if name.startswith("data.")
+        name: str(value) for name, value in defining_fields(config.to_dict()).items() if name.startswith("data.")
     }
     settings |= {"seed": config.seed, "reference": _REFERENCE.value or "none"}
     if _RUN.value:

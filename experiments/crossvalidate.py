@@ -79,7 +79,7 @@ def _cross_validate(config: "ml_collections.ConfigDict") -> int:
     from trainers.run import transfer
 
     with output_directory.lock(_WORKDIR.value, _request(), overwrite=_OVERWRITE.value) as output:
-        config = transfer.resolved(config)
+        config = transfer.resolve(config)
         pool = load_grouped_pool(config, _GROUPS.value)
         plain = "stratified" if pool.features.task == "classification" else "shuffled"
         kinds = [plain]

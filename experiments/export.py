@@ -26,7 +26,7 @@ from plumbline import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from trainers.run.transfer import PlainRun
+    from trainers.run.transfer import MergedRun
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write.")
@@ -42,7 +42,7 @@ def main(words: list[str]) -> None:
     from models.pretrained.export import About, export
     from trainers.run import transfer
 
-    run = transfer.plain_run(_WORKDIR.value)
+    run = transfer.read_run(_WORKDIR.value)
     like = _LIKE.value or run.config.transfer.source
     if not like:
         raise UserError("--like: missing, and the run began with no source; name weights of the same architecture")
@@ -75,7 +75,7 @@ def _says_normalization(folder: pathlib.Path) -> bool:
     return says or (folder / "preprocessor_config.json").is_file()
 
 
-def _in_units(run: "PlainRun") -> "dict[str, np.ndarray]":
+def _in_units(run: "MergedRun") -> "dict[str, np.ndarray]":
     """The parameters; those of a regression's head so that it answers in the units of the label, as others expect."""
     if run.features.task != "regression":
         return run.arrays

@@ -29,11 +29,11 @@ def main(words: list[str]) -> None:
     """Writes and prints."""
     command.refuse(words)
     command.require(workdir=_WORKDIR.value)
-    from trainers.run.generation import written
+    from trainers.run.generation import generate_text
     from trainers.run.inference import FinishedRun
 
     run = FinishedRun(_WORKDIR.value, checkpoint=_CHECKPOINT.value)
-    text = written(
+    text = generate_text(
         run,
         _PROMPT.value,
         num_tokens=_TOKENS.value,

@@ -87,7 +87,7 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
         results=(_FIGURES, *plot_style.file_names(_PLOT)),
     )
     with output_directory.lock(_WORKDIR.value, request, overwrite=_OVERWRITE.value) as output:
-        config = transfer.resolved(config)
+        config = transfer.resolve(config)
         pool = load_pool(config.data, seed=config.seed)
         pool.require_independent("learning_curve")
         score, asked = _score(pool)

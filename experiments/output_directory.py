@@ -144,7 +144,7 @@ def lock(workdir: str, request: Request, *, overwrite: bool) -> Iterator[OutputD
     from trainers.run.directory import RunDirectory
 
     directory = RunDirectory(workdir)
-    with directory.held():
+    with directory.hold():
         output = OutputDirectory(directory.path, request, overwrite=overwrite)
         try:
             yield output

@@ -67,7 +67,7 @@ def main(words: list[str]) -> None:
     from trainers.devices.sharding import table
     from trainers.run import transfer
 
-    config = transfer.resolved(config)
+    config = transfer.resolve(config)
     examples = examples_of(config)
     training = make_training(config, examples, devices)
     if _TABLE.value:

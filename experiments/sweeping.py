@@ -21,7 +21,7 @@ from reporting import plot_style, sweep_files, sweep_plots, sweep_text
 from reporting.best_config import BaseConfig, write_best_config
 from trainers.populations.population import Population
 from trainers.run import transfer
-from trainers.run.directory import compared
+from trainers.run.directory import defining_fields
 from tuning import feasibility
 from tuning import storage as storages
 from tuning.directory import SweepDirectory
@@ -105,7 +105,7 @@ def _check(config: ml_collections.ConfigDict, space: Callable[[], Any], options:
     checked = parse(space(), config)
     trials = check_options(options, checked)
     budget = parse_budget(options.budget)
-    config = transfer.resolved(config)
+    config = transfer.resolve(config)
     pool = load_grouped_pool(config, options.groups)
     feasibility.check_values(checked, config, pool)
     metrics = parse_metrics(options.metric, config, pool.features)
@@ -135,7 +135,7 @@ def _settings(
     options: Options, config: ml_collections.ConfigDict, pool: Pool, metrics: tuple[Metric, ...]
 ) -> dict[str, Any]:
     """Returns what all workers and all starts must agree on, as JSON values."""
-    fields = {f"config.{name}": value for name, value in compared(config.to_dict()).items()}
+    fields = {f"config.{name}": value for name, value in defining_fields(config.to_dict()).items()}
     search = {
         "sampler": options.sampler,
         "pruner": options.pruner,

@@ -11,7 +11,7 @@ import pandas
 
 from diagnostics.statistics import mean_interval, within
 from plumbline import UserError, unknown_name
-from trainers.run.directory import RunDirectory, compared
+from trainers.run.directory import RunDirectory, defining_fields
 from trainers.run.evaluation import overall
 from trainers.step.objectives import bounds
 
@@ -110,7 +110,7 @@ def _record(path: pathlib.Path, root: pathlib.Path, split: str) -> dict[str, Any
     record["origin"] = {"started": pandas.NaT, "seconds": None, "commit": None, "dirty": None}
     record["origin"] |= {"folder": None, "command": None}
     try:
-        record["config"] = compared(directory.config().to_dict())
+        record["config"] = defining_fields(directory.config().to_dict())
         status = directory.status()
         record["step"] = status.get("step", 0)
         summary = directory.summary() if status.get("status") == "done" else {}

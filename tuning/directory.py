@@ -49,7 +49,7 @@ class SweepDirectory:
         Raises:
           UserError: the directory cannot be written, is locked by another process, or holds something else.
         """
-        with self._run.held():
+        with self._run.hold():
             for name in self._files:
                 remove_unfinished(self.path / name)
             if overwrite:

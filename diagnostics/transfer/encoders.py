@@ -47,7 +47,7 @@ class Encoder:
         training = build_training(config, pool.features, self._fitted)
         self._program = training.program
         self._pool, self._batch_size = pool, evaluation_batch_size(config)
-        start = {} if fresh else transfer.begin_from(config.transfer, self._program)[0]
+        start = {} if fresh else transfer.load_start(config.transfer, self._program)[0]
         seed, values, _ = training.init_arguments
 
         # Jitted as a whole, so that the optimizer's state is never made.
@@ -101,7 +101,7 @@ def source_config(config: ml_collections.ConfigDict, source: str) -> ml_collecti
     """
     fields = {"model.name": transfer.PRETRAINED, "transfer.source": source, "objective.name": "auto"}
     fields |= {"transfer.freeze": (), "transfer.lora.patterns": (), "transfer.unfreeze": ()}
-    found = transfer.resolved(override(config, fields | {"data.tokenizer": ""}))
+    found = transfer.resolve(override(config, fields | {"data.tokenizer": ""}))
     # Texts become the tokens that the source knows; a source that does not say leaves it to the config.
     return found if found.data.tokenizer else override(found, {"data.tokenizer": config.data.tokenizer})
 

@@ -101,7 +101,7 @@ def scratch_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike
       config: of the run.
       workdir: of the run.
     """
-    return override(transfer.resolved(config, RunDirectory(workdir)), _FROM_SCRATCH)
+    return override(transfer.resolve(config, RunDirectory(workdir)), _FROM_SCRATCH)
 
 
 def compare(workdir: str | os.PathLike) -> Comparison:

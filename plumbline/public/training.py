@@ -96,7 +96,7 @@ def train_population(
       UserError: a value does not fit, or is the same for all members of a population.
       Preempted: Ctrl-C or SIGTERM, after a save.
     """
-    config = transfer.resolved(load_config(config, overrides))
+    config = transfer.resolve(load_config(config, overrides))
     if isinstance(members, Mapping):
         pool = load_pool(config) if pool is None else pool
         seeds = [config.seed] if seeds is None else list(seeds)

@@ -81,7 +81,7 @@ def test_a_run_that_was_stopped_is_ready_to_resume(command, quick_run, tmp_path)
 def test_a_directory_in_which_another_process_trains_is_not_available(tmp_path):
     directory = RunDirectory(tmp_path / "run")
     directory.check_available()
-    with directory.held(), pytest.raises(UserError, match="another process is training in"):
+    with directory.hold(), pytest.raises(UserError, match="another process is training in"):
         RunDirectory(directory.path).check_available()
     directory.check_available()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from plumbline import UserError
-from trainers.run.generation import written
+from trainers.run.generation import generate_text
 from trainers.run.inference import FinishedRun
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -39,21 +39,21 @@ def test_a_model_of_the_alphabet_goes_on_with_it(command, language_run):
 def test_a_seed_writes_the_same_text_again_and_longer_prompts_than_the_model_reads_are_kept(language_run):
     run, prompt = FinishedRun(language_run), 2 * ALPHABET
     hot = {"num_tokens": 20, "temperature": 5.0}
-    first, again, other = (written(run, prompt, seed=seed, **hot) for seed in (1, 1, 2))
+    first, again, other = (generate_text(run, prompt, seed=seed, **hot) for seed in (1, 1, 2))
     assert first == again != other
     assert first.startswith(prompt)
     assert len(first) == len(prompt) + 20
-    assert written(run, prompt, top_k=1, **hot) == prompt + ALPHABET[:20]
+    assert generate_text(run, prompt, top_k=1, **hot) == prompt + ALPHABET[:20]
 
 
 def test_an_empty_prompt_is_refused(language_run):
     with pytest.raises(UserError, match=r"^--prompt: has no tokens; begin the text with at least one$"):
-        written(FinishedRun(language_run), "", num_tokens=3)
+        generate_text(FinishedRun(language_run), "", num_tokens=3)
 
 
 def test_a_prompt_of_bytes_that_are_no_text_is_refused(language_run):
     with pytest.raises(UserError, match=r"^--prompt: is not encoded as UTF-8"):
-        written(FinishedRun(language_run), "\udcff", num_tokens=1)
+        generate_text(FinishedRun(language_run), "\udcff", num_tokens=1)
 
 
 def test_a_run_that_is_no_language_model_is_refused(fails, quick_run):

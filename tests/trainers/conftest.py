@@ -112,7 +112,7 @@ class Runs:
         config, features = directory.config(), directory.features()
         program, init = build_program(config, features)
         values = hyperparameters.from_config(config, make_clock(config, 1000))
-        arguments = jax.numpy.uint32(0), values, directory.fitted()
+        arguments = jax.numpy.uint32(0), values, directory.fitted_arrays()
         whole = replicated(data_mesh(jax.devices()[:1]))
         state = abstract(jax.eval_shape(init, *arguments), whole)
         checkpoints = Checkpoints(directory.checkpoints, read_only=True)

@@ -126,7 +126,7 @@ class Trial:
 def judge_trial(
     mode: str, trials: Mapping[str, Trial], *, steps_left: int, stack_bytes: int, compile_seconds: float
 ) -> tuple[str, bool]:
-    """The mode to go on with once `mode` has been timed, and whether that is final.
+    """The mode of the next steps once `mode` has been timed, and whether that is final.
 
     Args:
       mode: "loop" or "scan".

@@ -1,8 +1,8 @@
 """Floating-point operations of a program, counted from its jaxpr before anything is compiled.
 
-The count is of the mathematics, whatever a compiler makes of it: a multiplication and an addition for each term of
-each sum in a matrix product or a convolution. All else (activations, norms, the optimizer) is left out, as is usual for
-model FLOPs (Chowdhery et al. 2022, "PaLM", appendix B): it is little beside them, and no published figure has it.
+The count is of the mathematics, independent of the compiler: a multiplication and an addition for each term of each sum
+in a matrix product or a convolution. Everything else (activations, norms, the optimizer) is left out, as is usual for
+model FLOPs (Chowdhery et al. 2022, "PaLM", appendix B). It is small in comparison, and published figures omit it.
 """
 
 import dataclasses
@@ -16,18 +16,18 @@ RULE = (
     "model FLOPs: 2mnk of every matrix product and convolution, forward and backward; recomputation, padding and all "
     "other arithmetic left out"
 )
-"""What is counted, in one sentence, to be printed beside figures."""
+"""The rule of the count in one sentence, to be printed beside figures."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Flops:
-    """Floating-point operations, an addition and a multiplication counted apart.
+    """Floating-point operations; an addition and a multiplication count as two.
 
     Attributes:
       matrix_products: of `dot_general`.
       convolutions: of `conv_general_dilated`.
-      unknown_loops: `while` loops with such arithmetic in them, whose number of turns a jaxpr does not tell; each is
-        counted as one turn.
+      unknown_loops: `while` loops that contain such arithmetic. A jaxpr does not hold their number of iterations; each
+        counts as one iteration.
     """
 
     matrix_products: int = 0
@@ -48,19 +48,19 @@ class Flops:
         )
 
     def times(self, repetitions: int) -> "Flops":
-        """Of as many executions; a loop of unknown length stays one loop."""
+        """The operations of several executions; a loop of unknown length stays one loop."""
         return Flops(self.matrix_products * repetitions, self.convolutions * repetitions, self.unknown_loops)
 
 
 def count(jaxpr: ClosedJaxpr | Jaxpr) -> Flops:
     """Counts the floating-point operations of a jaxpr over all devices.
 
-    A scan counts as many times as it is long, a `while` loop once, a `cond` as its costliest branch, a `shard_map` once
-    for each device along the axes that it maps over. What `jax.checkpoint` recomputes is in the jaxpr and so is
-    counted: for model FLOPs (`RULE`), make the jaxpr without rematerialisation.
+    A scan counts once for each iteration, a `while` loop once, a `cond` as its most expensive branch, and a `shard_map`
+    once for each device along the axes that it maps over. What `jax.checkpoint` recomputes is in the jaxpr and is
+    counted: for model FLOPs (`RULE`), make the jaxpr without rematerialization.
 
     Args:
-      jaxpr: as `jax.make_jaxpr(function)(*arguments)` or `jax.jit(function).trace(*arguments).jaxpr` gives it.
+      jaxpr: as `jax.make_jaxpr(function)(*arguments)` or `jax.jit(function).trace(*arguments).jaxpr` returns it.
     """
     if isinstance(jaxpr, ClosedJaxpr):
         jaxpr = jaxpr.jaxpr
@@ -82,8 +82,8 @@ def convolution(
 ) -> int:
     """Floating-point operations of a convolution: 2 for each pair of an output and a kernel tap that meets an input.
 
-    Taps that fall on padding, or between the elements of a dilated input, are multiplications by zero and left out. So
-    a convolution and its two backward passes (of which one has a dilated input) count the same.
+    Taps that fall on padding, or between the elements of a dilated input, multiply by zero and are left out. So a
+    convolution and its two backward passes (of which one has a dilated input) count the same.
 
     Args:
       batch: elements of the output along its batch axis.

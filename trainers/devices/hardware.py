@@ -1,8 +1,8 @@
-"""What accelerators can do, by the name that JAX gives them: peaks, memory, bandwidths, power.
+"""Data of accelerators, by their names in JAX: peak FLOP/s, memory, bandwidths, power.
 
-The figures are the makers': Google's Cloud TPU documentation (one page for each generation, "System architecture"; for
-v4 also Jouppi et al. 2023, "TPU v4", table 4), and NVIDIA's data sheets, without sparsity. They are peaks: what a
-program reaches of them is for others to say.
+The figures are published by the makers: in Google's Cloud TPU documentation (one page for each generation, "System
+architecture"; for v4 also Jouppi et al. 2023, "TPU v4", table 4), and in NVIDIA's data sheets, without sparsity. They
+are peaks, of which a program reaches a part.
 """
 
 import dataclasses
@@ -17,17 +17,17 @@ class Hardware:
     """One device, as `jax.devices()` counts them.
 
     Attributes:
-      name: what people call it: "v5e", "h100".
-      peak_flops: floating-point operations a second by type of the inputs, "bfloat16" and "float32"; sums are in
-        float32. For "float32" it is the rate at JAX's default precision: TPUs then multiply in bfloat16, and NVIDIA's
-        from Ampere on in TensorFloat-32.
+      name: its common name, such as "v5e" or "h100".
+      peak_flops: floating-point operations per second by type of the inputs, "bfloat16" and "float32"; sums are in
+        float32. For "float32" it is the rate at JAX's default precision: TPUs then multiply in bfloat16, NVIDIA GPUs
+        since Ampere in TensorFloat-32.
       memory_bytes: of the device's own memory.
-      memory_bandwidth: bytes a second from and to it.
+      memory_bandwidth: bytes per second from and to it.
       links: to other devices, each as fast as `link_bandwidth`.
-      link_bandwidth: bytes a second over one link, one way.
-      torus_axes: axes of the torus that the links make up, two links an axis; 0 where a switch joins the devices.
-      wraps: a side of such a length closes into a ring: "16" (only at 16), "4s" (at every multiple of 4) or "".
-      network_bandwidth: bytes a second for each device, one way, between hosts that no link joins; 0 unknown.
+      link_bandwidth: bytes per second over one link, one way.
+      torus_axes: axes of the torus of links, two links per axis; 0 where a switch joins the devices.
+      wraps: lengths at which a side of the torus is a ring: "16" (only 16), "4s" (every multiple of 4) or "" (none).
+      network_bandwidth: bytes per second and device, one way, between hosts that no link joins; 0: unknown.
       devices_per_host: on the usual host.
       watts: the published power of a chip or board under load; None if it is not published.
     """
@@ -83,7 +83,7 @@ def _gpu(
     devices_per_host: int,
     watts: float,
 ) -> Hardware:
-    """`nvlink_gb_s`: one way, over all links; where there is no NVLink, of PCI Express."""
+    """`nvlink_gb_s`: one way, over all links; without NVLink, that of PCI Express."""
     return Hardware(
         name=name,
         peak_flops={"bfloat16": bfloat16 * _TERA, "float32": float32 * _TERA},
@@ -97,7 +97,8 @@ def _gpu(
     )
 
 
-# Google gives the bandwidth between chips both ways and over all links; half of it, by links, is a link one way.
+# Google publishes the bandwidth between chips in both directions over all links. Half of it, divided by the number of
+# links, is that of a link one way.
 _V4 = _tpu(
     "v4", 275.0, memory_gib=32, memory_gb_s=1228.0, axes=3, link_gb_s=50.0, wraps="4s", devices_per_host=4, watts=192.0
 )  # fmt: skip
@@ -171,11 +172,11 @@ BY_DEVICE_KIND: dict[str, Hardware] = {
 """By `device.device_kind`; several names may mean the same device."""
 
 BY_NAME: dict[str, Hardware] = {hardware.name: hardware for hardware in BY_DEVICE_KIND.values()}
-"""By the name people use."""
+"""By the common name."""
 
 
 def peak_flops(device_kind: str, dtype: str) -> float | None:
-    """Peak floating-point operations a second of one device; None if the device or the type is not in the table.
+    """Peak floating-point operations per second of one device; None if the device or the type is not in the table.
 
     Args:
       device_kind: as `jax.Device.device_kind`.

@@ -1,4 +1,4 @@
-"""Devices in a mesh, and which examples of a batch each process reads for its own."""
+"""Devices in a mesh, and which examples of a batch each process reads."""
 
 import functools
 import math
@@ -14,12 +14,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from plumbline import UserError, counted
 from plumbline.axes import AXES, BATCH
 
-# Dispatches under way at which the host waits, and how many it then leaves: dispatching in bursts disturbs the
-# arithmetic less than waking up for every step, where both share a few cores.
+# Dispatches in flight at which the host waits, and how many it then leaves. Where host and arithmetic share a few
+# cores, dispatching in bursts disturbs the arithmetic less than waking up for every step.
 _IN_BURSTS = 16, 2
-# Several processes learn of each other's wishes by what has ended: soon, then.
+# Several processes learn of each other's requests from finished dispatches, so few may be in flight.
 _OF_MANY_PROCESSES = 2, 1
-# Several devices in one CPU process share its threads: programs that wait for each other's parts could fill them all.
+# Several devices in one CPU process share its threads, which programs that wait for each other could fill.
 _OF_MANY_CPU_DEVICES = 1, 0
 
 
@@ -27,8 +27,8 @@ def make_mesh(config: ml_collections.ConfigDict, devices: Sequence[jax.Device] |
     """The mesh of a config.
 
     Args:
-      config: the `mesh` section: the size of each axis, one of which may be -1: what the others leave over.
-      devices: to lay it over; all there are by default.
+      config: the `mesh` section: the size of each axis, one of which may be -1: the number of devices that remains.
+      devices: of the mesh; all devices by default.
 
     Raises:
       UserError: the sizes do not multiply to the number of devices.
@@ -46,17 +46,17 @@ def make_mesh(config: ml_collections.ConfigDict, devices: Sequence[jax.Device] |
 
 
 def data_mesh(devices: Sequence[jax.Device]) -> Mesh:
-    """A mesh of these devices along the data axis: every parameter whole on each."""
+    """A mesh of these devices along the data axis, with every parameter replicated."""
     return make_mesh(ml_collections.ConfigDict(dict.fromkeys(AXES, 1) | {AXES[0]: -1}), devices)
 
 
 def num_batch_shards(mesh: Mesh) -> int:
-    """Parts that a batch is split into."""
+    """Number of parts that a batch is split into."""
     return math.prod(mesh.shape[axis] for axis in BATCH)
 
 
 def check_batch(mesh: Mesh, batch_size: int, accumulation_steps: int) -> None:
-    """Checks that a training batch can be shared out evenly.
+    """Checks that a training batch can be split evenly.
 
     Raises:
       UserError: it cannot.
@@ -71,7 +71,7 @@ def check_batch(mesh: Mesh, batch_size: int, accumulation_steps: int) -> None:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Whole on every device."""
+    """Replicated on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -87,13 +87,13 @@ def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
 
 
 def global_batch(mesh: Mesh, batch: dict[str, np.ndarray], batch_size: int, *, stacked: bool = False) -> dict:
-    """Arrays over all processes of what each has read for its own rows; with one process, what was read.
+    """Assembles arrays over all processes from the rows that each has read; with one process returns them as they are.
 
     Args:
       mesh: devices.
       batch: leaves (B_local, ...), or (count, B_local, ...) if stacked.
       batch_size: rows of the global batch.
-      stacked: several batches, one after the other.
+      stacked: whether there are several batches.
     """
     if jax.process_count() == 1:
         return batch
@@ -114,7 +114,7 @@ def global_batch(mesh: Mesh, batch: dict[str, np.ndarray], batch_size: int, *, s
 
 
 def on_mesh(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, traced with the mesh in force that `axes.constrain` looks for."""
+    """The function, traced with the mesh set that `axes.constrain` uses."""
 
     @functools.wraps(function)
     def traced(*arguments: Any) -> Any:
@@ -125,7 +125,7 @@ def on_mesh(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def in_flight(mesh: Mesh) -> tuple[int, int]:
-    """Dispatches under way at which the host should wait, and how many of them to leave."""
+    """Dispatches in flight at which the host should wait, and how many to leave."""
     if mesh.devices.flat[0].platform == "cpu" and len(mesh.local_devices) > 1:
         return _OF_MANY_CPU_DEVICES
     return _OF_MANY_PROCESSES if jax.process_count() > 1 else _IN_BURSTS

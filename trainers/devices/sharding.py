@@ -1,9 +1,9 @@
-"""How a train state lies over a mesh: which parameter is split along which axis.
+"""The sharding of a train state over a mesh: which parameter is split along which axis.
 
-A parameter goes by the first of the config's `parallel.rules` that is found in its path, as written. Otherwise the
-model's own rules say what the `tensor` axis splits, and the `fsdp` axis takes the largest dimension that is still free
-and that it divides, in any parameter that is not small (ZeRO stage 3; Rajbhandari et al. 2020, section 5). Optimizer
-state and moving average lie as their parameter does.
+The first of the config's `parallel.rules` that matches the path of a parameter applies. Otherwise the rules of the
+model say what the `tensor` axis splits, and the `fsdp` axis splits the largest remaining dimension that it divides,
+unless the parameter is small (ZeRO stage 3; Rajbhandari et al. 2020, section 5). Optimizer state and moving average are
+sharded like their parameters.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from trainers.step.state import Program, TrainState
 
 Tree = Any
 Entry = str | tuple[str, ...] | None
-# A dimension that is never split: blocks that a loop runs over, one after the other.
+# A dimension that is never split: that of stacked blocks, which a loop runs over.
 _LAYERS = "layers"
 _FIELD = "parallel.rules"
 
@@ -33,12 +33,12 @@ def state_shardings(program: Program, mesh: Mesh, state: TrainState) -> TrainSta
     """The sharding of every leaf of a train state.
 
     Args:
-      program: of the run; its config has the rules.
+      program: whose config holds the rules.
       mesh: devices.
       state: the state, or shapes in its form.
 
     Raises:
-      UserError: a rule is wrong or fits no parameter, or an axis does not divide what it is to split.
+      UserError: a rule is wrong or matches no parameter, or an axis does not divide the dimension that it splits.
     """
     specs = parameter_specs(program, mesh, state.params)
 
@@ -78,10 +78,10 @@ def parameter_specs(program: Program, mesh: Mesh, params: Tree) -> dict[str, Par
     for path, leaf in leaves:
         rule = next((entries for pattern, (_, entries) in zip(own, rules, strict=True) if pattern.search(path)), None)
         if rule is not None:
-            specs[path] = _as_written(rule, path, leaf, mesh)
+            specs[path] = _explicit_spec(rule, path, leaf, mesh)
         else:
-            specs[path] = _automatic(_model_rule(program, path), leaf, mesh, program.config.parallel.fsdp_min_size)
-            if not _divides(specs[path], leaf.shape, mesh):
+            specs[path] = _automatic_spec(_model_rule(program, path), leaf, mesh, program.config.parallel.fsdp_min_size)
+            if not _is_divisible(specs[path], leaf.shape, mesh):
                 raise UserError(
                     f"mesh.tensor: {mesh.shape[TENSOR]} does not divide '{path}' of shape {leaf.shape}; choose a "
                     f"number that does, or write {_FIELD}"
@@ -91,7 +91,7 @@ def parameter_specs(program: Program, mesh: Mesh, params: Tree) -> dict[str, Par
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """One array of a state on a mesh: its path, shape, how it is split, and its bytes in all and on each device."""
+    """An array of a state on a mesh: path, shape, sharding, and bytes in total and on each device."""
 
     path: str
     shape: tuple[int, ...]
@@ -101,10 +101,10 @@ class Placement:
 
 
 def placements(tree: Tree, shardings: Tree) -> list[Placement]:
-    """Where each array of a tree lies.
+    """The placement of each array of a tree.
 
     Args:
-      tree: arrays, or shapes in their place.
+      tree: of arrays or their shapes.
       shardings: a `NamedSharding` for each.
     """
     leaves = zip(paths_and_leaves(tree), jax.tree.leaves(shardings), strict=True)
@@ -112,7 +112,7 @@ def placements(tree: Tree, shardings: Tree) -> list[Placement]:
 
 
 def table(mesh: Mesh, state: TrainState, shardings: TrainState) -> str:
-    """Parameter, shape, sharding and bytes a device as text, with the sums of parameters and optimizer state."""
+    """A table of parameter, shape, sharding and bytes per device, with sums for parameters and optimizer state."""
     parameters = placements(state.params, shardings.params)
     optimizer = placements(state.opt_state, shardings.opt_state)
     rows = [(p.path, "x".join(map(str, p.shape)) or "-", _text(p.spec), f"{p.device_bytes:,}") for p in parameters]
@@ -134,21 +134,21 @@ def table(mesh: Mesh, state: TrainState, shardings: TrainState) -> str:
 
 
 def _spec_of(path: str, leaf: Any, specs: dict[str, PartitionSpec], program: Program, mesh: Mesh) -> PartitionSpec:
-    """That of the parameter which the path ends in, if the leaf has its shape; else an automatic one."""
+    """The spec of the parameter that the path ends with, if the leaf has its shape; else an automatic one."""
     parts = path.split("/")
     for start in range(len(parts)):
         spec = specs.get("/".join(parts[start:]))
-        if spec is not None and len(spec) == leaf.ndim and _divides(spec, leaf.shape, mesh):
+        if spec is not None and len(spec) == leaf.ndim and _is_divisible(spec, leaf.shape, mesh):
             return spec
-    # What is shaped otherwise: counts, and the rows and columns of factored moments.
-    return _automatic((), leaf, mesh, program.config.parallel.fsdp_min_size)
+    # Leaves of other shapes: counts, and the rows and columns of factored moments.
+    return _automatic_spec((), leaf, mesh, program.config.parallel.fsdp_min_size)
 
 
 def _model_rule(program: Program, path: str) -> tuple[Entry, ...]:
     return next((entries for pattern, entries in program.partition_rules if re.search(pattern, path)), ())
 
 
-def _automatic(entries: Sequence[Entry], leaf: Any, mesh: Mesh, min_size: int) -> PartitionSpec:
+def _automatic_spec(entries: Sequence[Entry], leaf: Any, mesh: Mesh, min_size: int) -> PartitionSpec:
     entries = [*entries, *[None] * (leaf.ndim - len(entries))]
     free = [dim for dim in range(leaf.ndim) if entries[dim] is None and leaf.shape[dim] % mesh.shape[FSDP] == 0]
     chosen = [TENSOR if entry == TENSOR and mesh.shape[TENSOR] > 1 else None for entry in entries]
@@ -158,7 +158,7 @@ def _automatic(entries: Sequence[Entry], leaf: Any, mesh: Mesh, min_size: int) -
     return PartitionSpec(*chosen)
 
 
-def _as_written(entries: Sequence[Entry], path: str, leaf: Any, mesh: Mesh) -> PartitionSpec:
+def _explicit_spec(entries: Sequence[Entry], path: str, leaf: Any, mesh: Mesh) -> PartitionSpec:
     for axis in _axes(entries):
         if axis not in AXES:
             raise unknown_name(_FIELD, axis, AXES)
@@ -168,7 +168,7 @@ def _as_written(entries: Sequence[Entry], path: str, leaf: Any, mesh: Mesh) -> P
             "give one entry a dimension, and each axis once"
         )
     spec = PartitionSpec(*entries, *[None] * (leaf.ndim - len(entries)))
-    if not _divides(spec, leaf.shape, mesh):
+    if not _is_divisible(spec, leaf.shape, mesh):
         raise UserError(f"{_FIELD}: {tuple(entries)} does not divide '{path}' of shape {leaf.shape} evenly")
     return spec
 
@@ -186,7 +186,7 @@ def _check_tensor(program: Program, mesh: Mesh, config_rules: Sequence[Sequence[
             raise UserError(f"mesh.tensor: {size} does not divide {field} ({units}); choose a number that does")
 
 
-def _divides(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> bool:
+def _is_divisible(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> bool:
     return all(
         dim % math.prod(mesh.shape[axis] for axis in _axes([entry])) == 0
         for dim, entry in zip(shape, spec, strict=True)
@@ -194,7 +194,7 @@ def _divides(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> bool:
 
 
 def _axes(entries: Iterable[Entry]) -> list[str]:
-    """The axes that entries name; "layers" is none."""
+    """The mesh axes that entries name; "layers" is not one."""
     named = [(entry,) if isinstance(entry, str) else entry or () for entry in entries]
     return [axis for axes in named for axis in axes if axis != _LAYERS]
 

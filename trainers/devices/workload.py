@@ -1,4 +1,4 @@
-"""What a train step reads and how much it computes, known before anything is compiled."""
+"""The batch that a train step reads and the FLOPs that it takes, known before anything is compiled."""
 
 import dataclasses
 

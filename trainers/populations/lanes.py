@@ -1,8 +1,8 @@
-"""Lanes: as many trainings as advance side by side in one compiled program, each with a state of its own.
+"""Lanes: trainings that advance side by side in one compiled program, each with a state of its own.
 
-A lane takes one member after the other, so that the shapes of the programs never change. The leading axis of every
-array is that of lanes, split over the devices. The lanes of a device are stacked ("vmap"), or taken one after the other
-inside the program ("map"), or there is a single one, whose steps are dispatched from Python ("loop").
+A lane trains one member after the other, so the shapes of the programs never change. The leading axis of every array is
+that of lanes, split over the devices. The lanes of a device are stacked ("vmap"), or run one after the other inside the
+program ("map"), or there is a single lane, whose steps are dispatched from Python ("loop").
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ from trainers.step.train_step import Batch, make_evaluation_step, make_outputs, 
 
 MODES = ("loop", "map", "vmap")
 
-# Of the rows of an evaluation, so many batches go into one dispatch at most.
+# Most batches of an evaluation in one dispatch.
 _MOST_BATCHES = 64
 _AXIS = "lane"
 
@@ -35,7 +35,7 @@ class Lanes:
       count: lanes, a multiple of the devices.
       steps: most steps in a dispatch.
       states: train states, leaves (count, ...).
-      best: the best inference state of each lane, as far as `keep_best` was told.
+      best: the best inference state of each lane, as set by `keep_best`.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Lanes:
           training: of one of the members; all share its program.
           pool: of the rows.
           arguments: of `init`, for each lane; with "loop" there is one lane a device.
-          start: what all members begin with.
+          start: arrays that all members begin with in place of fresh values.
           mode: how the lanes of a device are run.
           steps: most steps in a dispatch; 1 with "loop".
           devices: that the lanes are spread over.
@@ -73,18 +73,18 @@ class Lanes:
         self._start = start
 
         loop = mode == "loop"
-        # Compiled once and run now and then: on CPU most of LLVM's work on it would be wasted.
+        # Compiled once and rarely run. On CPU most of LLVM's optimization would be wasted.
         quickly = {"xla_backend_optimization_level": 1} if devices[0].platform == "cpu" else None
-        self._init = jax.jit(_spread(lambda start, *own: init(*own, start), mesh, "map"), compiler_options=quickly)
+        self._init = jax.jit(_over_lanes(lambda start, *own: init(*own, start), mesh, "map"), compiler_options=quickly)
         advance = jax.jit(
-            _spread(_advance(program, loop=loop), mesh, mode),
+            _over_lanes(_advance(program, loop=loop), mesh, mode),
             in_shardings=(whole, split, split, split),
             out_shardings=split,
             donate_argnums=1,
         )
-        self._totals = jax.jit(_spread(_over_batches(_totals(program), loop=loop), mesh, mode))
-        self._predictions = jax.jit(_spread(_over_batches(_predictions(program), loop=loop), mesh, mode))
-        self._keep = jax.jit(_spread(lambda _, *own: _choose(*own), mesh, "vmap"), donate_argnums=3)
+        self._totals = jax.jit(_over_lanes(_over_batches(_totals(program), loop=loop), mesh, mode))
+        self._predictions = jax.jit(_over_lanes(_over_batches(_predictions(program), loop=loop), mesh, mode))
+        self._keep = jax.jit(_over_lanes(lambda _, *own: _choose(*own), mesh, "vmap"), donate_argnums=3)
         self._take = jax.jit(lambda tree, lane: jax.tree.map(lambda leaf: leaf[lane], tree))
         self._put = jax.jit(
             lambda tree, lane, new: jax.tree.map(lambda leaf, value: leaf.at[lane].set(value), tree, new),
@@ -95,13 +95,13 @@ class Lanes:
         def along(*shape: int) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((self.count, *shape), jnp.int32)
 
-        self.states: TrainState = self._begun(arguments)
-        self.best: InferenceState = self._begun(arguments).inference()
+        self.states: TrainState = self._begin_all(arguments)
+        self.best: InferenceState = self._begin_all(arguments).inference()
         self._advance = advance.lower(self._rows, self.states, along(steps, batch_size), along()).compile()
 
     @property
     def memory(self) -> int:
-        """Bytes on each device while lanes advance, by XLA's own account."""
+        """Bytes on each device while lanes advance, as XLA reports them."""
         sizes = self._advance.memory_analysis()
         own = sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.output_size_in_bytes
         return own - sizes.alias_size_in_bytes
@@ -112,27 +112,27 @@ class Lanes:
         return num_parameters(self.states.params) // self.count
 
     def begin(self, arguments: Mapping[int, tuple]) -> None:
-        """Begins new members in these lanes; the others stay as they are."""
+        """Begins new members in these lanes; the other lanes do not change."""
         some = next(iter(arguments.values()))
-        fresh = self._begun([arguments.get(lane, some) for lane in range(self.count)])
+        fresh = self._begin_all([arguments.get(lane, some) for lane in range(self.count)])
         mask = np.array([lane in arguments for lane in range(self.count)])
         self.states = fresh if mask.all() else self._keep((), mask, fresh, self.states)
 
     def advance(self, positions: np.ndarray, until: np.ndarray) -> None:
-        """Dispatches steps; a lane that has come to its end, or has skipped too many updates in a row, rests.
+        """Dispatches steps. A lane that has reached its goal, or has diverged, takes none.
 
         Args:
           positions: (count, steps, B) int32, of the examples in the pool.
-          until: (count,) int32, steps of its training at which each lane rests.
+          until: (count,) int32, step at which each lane stops.
         """
         self.states = self._advance(self._rows, self.states, positions, until)
 
     def progress(self) -> tuple[np.ndarray, np.ndarray]:
-        """Steps taken, and updates skipped in a row, of each lane: (count,) each. Waits for what is under way."""
+        """Steps taken, and updates skipped in a row, of each lane: (count,) each. Waits for all dispatches."""
         return jax.device_get((self.states.step, self.states.skipped))
 
     def keep_best(self, better: np.ndarray) -> None:
-        """Takes the states of these lanes, (count,) bool, for their best."""
+        """Keeps the states of these lanes, (count,) bool, as their best."""
         self.best = self._keep((), better, self.states.inference(), self.best)
 
     def evaluate(self, positions: Mapping[int, np.ndarray], *, best: bool = False) -> dict[int, Sums]:
@@ -158,22 +158,22 @@ class Lanes:
 
     @property
     def form(self) -> tuple[TrainState, InferenceState]:
-        """What `take` gives, as shapes."""
+        """The shapes of what `take` returns."""
         return jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), (self.states, self.best))
 
     def take(self, lane: int) -> tuple[TrainState, InferenceState]:
-        """A copy of what a lane holds."""
+        """Copies the train state and the best state of a lane."""
         return self._take((self.states, self.best), lane)
 
     def put(self, lane: int, state: TrainState, best: InferenceState) -> None:
-        """Puts what `take` gave into a lane."""
+        """Puts the states that `take` returned into a lane."""
         self.states, self.best = self._put((self.states, self.best), lane, (state, best))
 
-    def _begun(self, arguments: Sequence[tuple]) -> TrainState:
+    def _begin_all(self, arguments: Sequence[tuple]) -> TrainState:
         return self._init(self._start, *jax.tree.map(lambda *leaves: np.stack(leaves), *arguments))
 
     def _over(self, function: Callable, positions: Mapping[int, np.ndarray], best: bool) -> Any:
-        """Calls the function with as many batches at a time as it takes; yields what it gives, on the host."""
+        """Calls the function with as many batches at a time as it takes; yields its results on the host."""
         state = self.best if best else self.states.inference()
         size = self._batches * self._batch_size
         mask = np.array([lane in positions for lane in range(self.count)])
@@ -194,12 +194,12 @@ def _rows(pool: Pool) -> dict[str, np.ndarray]:
     return rows if pool.groups is None else rows | {"group": pool.groups}
 
 
-def _gathered(rows: Batch, index: jax.Array) -> Batch:
-    # A barrier, lest XLA fuse the gather with the step: so a step is compiled as that of a single run is.
+def _gather(rows: Batch, index: jax.Array) -> Batch:
+    # The barrier keeps XLA from fusing the gather with the step, so that the step is compiled as in a single run.
     return jax.lax.optimization_barrier({name: leaf[index] for name, leaf in rows.items()})
 
 
-def _spread(function: Callable, mesh: Mesh, mode: str) -> Callable:
+def _over_lanes(function: Callable, mesh: Mesh, mode: str) -> Callable:
     """The function of one lane, `(common, *own)`, as one of all lanes: `own` gets a leading axis, `common` does not."""
 
     def on_device(common: Any, *own: Any) -> Any:
@@ -212,12 +212,12 @@ def _spread(function: Callable, mesh: Mesh, mode: str) -> Callable:
             return jax.lax.map(one, own)
         return jax.tree.map(lambda leaf: leaf[None], one(jax.tree.map(lambda leaf: leaf[0], own)))
 
-    def spread(common: Any, *own: Any) -> Any:
+    def over_lanes(common: Any, *own: Any) -> Any:
         lanes = PartitionSpec(_AXIS)
         specs = (PartitionSpec(), *[lanes] * len(own))
         return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=lanes, check_vma=False)(common, *own)
 
-    return spread
+    return over_lanes
 
 
 def _advance(program: Program, *, loop: bool) -> Callable:
@@ -227,9 +227,9 @@ def _advance(program: Program, *, loop: bool) -> Callable:
         under_way = (state.step < until) & ~rules.has_diverged(state.skipped, most)
 
         def taken(state: TrainState) -> TrainState:
-            return train_step(state, _gathered(rows, index))[0]
+            return train_step(state, _gather(rows, index))[0]
 
-        # A branch spares the work of lanes at rest. But in a branch XLA runs convolutions on a CPU much more slowly.
+        # A branch saves the work of stopped lanes. But on a CPU, XLA runs convolutions in a branch much more slowly.
         if loop:
             return _choose(under_way, taken(state), state)
         return jax.lax.cond(under_way, taken, lambda state: state, state)
@@ -246,7 +246,7 @@ def _totals(program: Program) -> Callable:
     evaluation_step = make_evaluation_step(program)
 
     def totals(rows: Batch, state: InferenceState, index: jax.Array, weight: jax.Array) -> Totals:
-        batch = _gathered(rows, index)
+        batch = _gather(rows, index)
         return evaluation_step(state, batch | {"weight": batch["weight"] * weight})
 
     return totals
@@ -262,7 +262,7 @@ def _predictions(program: Program) -> Callable:
 
 
 def _over_batches(function: Callable, *, loop: bool) -> Callable:
-    """The function of one batch as one of several, (batches, B), of a lane that takes part if its mask is on."""
+    """The function of one batch as one of several batches, (batches, B); a lane whose mask is off computes nothing."""
 
     def over(rows: Batch, mask: jax.Array, state: InferenceState, index: jax.Array, weight: jax.Array) -> Any:
         if loop:

@@ -109,7 +109,7 @@ class MemberState:
         count = min(due - self.step, _LONGEST_WINDOW)
         rows, size = self.member.train, self.config.train.batch_size
         first = self.step + (self.rollback["batches"] if self.rollback else 0)
-        # There are none if the member has paused at the very step that it is to go on to.
+        # There are none if the member has already paused at its stop.
         positions = order.positions(len(rows), size, self.member.seed, first, count) if count else np.zeros(0, int)
         self._window = rows[positions].astype(np.int32).reshape(count, size)
         self.goal = self.step + count

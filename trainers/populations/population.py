@@ -34,7 +34,7 @@ from trainers.populations.population_file import PopulationCheckpoint, read, wri
 from trainers.populations.scheduler import Scheduler
 from trainers.processes.signals import Signals
 from trainers.run import transfer
-from trainers.run.directory import compared
+from trainers.run.directory import defining_fields
 from trainers.run.progress import PopulationProgress
 from trainers.step import hyperparameters
 from trainers.step.state import Start
@@ -109,7 +109,7 @@ class Population:
         self._devices = list(devices or jax.local_devices())
         self._show, self._shown_metric = progress, shown_metric
         self._path = None if directory is None else pathlib.Path(directory) / "population.npz"
-        self._fingerprint = _digest([compared(self._config.to_dict()), pool.fingerprint, sorted(pool.splits)])
+        self._fingerprint = _digest([defining_fields(self._config.to_dict()), pool.fingerprint, sorted(pool.splits)])
         self._used: dict[str, frozenset[str]] = collections.defaultdict(lambda: used)
         self._trainings: dict[tuple[str, frozenset[str]], tuple[Training, Start]] = {}
         self._starts: dict[str, Start] = {}
@@ -246,7 +246,7 @@ class Population:
                 used=self._used[key],
             )
             if key not in self._starts:
-                self._starts[key], _ = transfer.begin_from(state.config.transfer, training.program)
+                self._starts[key], _ = transfer.load_start(state.config.transfer, training.program)
             self._trainings[identity] = training, self._starts[key]
 
     def _engine(self, key: str, states: list[MemberState]) -> Engine:

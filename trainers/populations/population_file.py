@@ -1,4 +1,4 @@
-"""The file of a population: outcomes, and checkpoints of members that paused or were under way.
+"""The file of a population: outcomes, and checkpoints of members that paused or were training.
 
 The file is written whole or not at all. The state of a member belongs to no lane, so it can resume in any lane.
 """

@@ -12,7 +12,7 @@ from trainers.step.state import num_parameters
 def announce(run: Run, at: RunState) -> None:
     """Prints model, data, length and devices of a run to standard error, once for all processes."""
     if coordination.process_index() == 0:
-        verb = f"going on at step {at.step}" if at.step else "starting"
+        verb = f"resuming at step {at.step}" if at.step else "starting"
         print(f"{describe(run)}; {verb}", file=sys.stderr, flush=True)
 
 

@@ -1,8 +1,7 @@
-"""Linear probes from cached features: what the head reads of each example is computed once, and trained on.
+"""Linear probes on cached features: the input of the head is computed once for each example.
 
-That gives the same as going through the frozen trunk at every step only where a training draws nothing at random
-before the head. The train state stays whole, with the trunk in it: checkpoints, evaluation and prediction by other
-commands do not know the difference.
+This equals running the frozen trunk at every step, if nothing before the head is random. The train state still holds
+the trunk, so checkpoints, evaluation and prediction by other commands are the same.
 """
 
 import dataclasses
@@ -29,7 +28,7 @@ _FIELD = "transfer.cache_features"
 
 
 def check(program: Program) -> None:
-    """Checks that a training would come to the same with cached features.
+    """Checks that cached features do not change a training.
 
     Raises:
       UserError: something but the head is trained, something is drawn at random, or there are several processes.
@@ -52,24 +51,24 @@ def check(program: Program) -> None:
 
 
 def cache_features(run: Run, state: InferenceState) -> Run:
-    """Computes what the head reads of all examples; the run that is returned reads that in place of them.
+    """Computes the features of all examples; the run that is returned reads them in place of raw inputs.
 
     Args:
       run: that is to take steps.
-      state: with which it begins.
+      state: that the run begins with.
     """
     training, shardings = run.training, run.training.shardings.inference()
     size = evaluation_batch_size(training.config)
     compute = make_compute(training.program, training.mesh, shardings, batch_size=size)
     training = training.reading_features()
-    dataset = cached(run.dataset, functools.partial(compute, state))
+    dataset = replace_inputs(run.dataset, functools.partial(compute, state))
     return dataclasses.replace(run, training=training, dataset=dataset, evaluate=make_run_evaluate(training))
 
 
 def make_compute(
     program: Program, mesh: Mesh, shardings: InferenceState, *, batch_size: int
 ) -> Callable[[InferenceState, Split], np.ndarray]:
-    """The function `(inference state, split) -> what the head reads (n, features) float32`.
+    """The function `(inference state, split) -> features (n, d) float32`, the input of the head.
 
     Args:
       program: of the run.
@@ -97,12 +96,12 @@ def make_compute(
     return compute
 
 
-def cached(dataset: Dataset, compute: Callable[[Split], np.ndarray]) -> Dataset:
-    """The data with what the head reads in place of the inputs of all splits.
+def replace_inputs(dataset: Dataset, compute: Callable[[Split], np.ndarray]) -> Dataset:
+    """The data with features in place of the inputs of all splits.
 
     Args:
       dataset: of the run.
-      compute: gives it (n, features) for a split.
+      compute: returns the features (n, d) of a split.
     """
     splits = {
         name: dataclasses.replace(split, reader=ArrayReader(compute(split), np.arange(len(split))))

@@ -1,7 +1,7 @@
-"""Checkpoints: all that a run needs to go on or to answer, saved by Orbax in the background.
+"""Checkpoints: everything a run needs to resume or to predict, saved by Orbax in the background.
 
-Each comes with the checksums of its files, which are part of what Orbax commits: a checkpoint is there with them or not
-at all. They are checked before anything is read.
+Each checkpoint holds the checksums of its files, which Orbax commits together with the files. They are verified before
+anything is read.
 """
 
 import dataclasses
@@ -31,17 +31,17 @@ from trainers.step.train_step import Metrics
 Tree = Any
 Result = TypeVar("Result")
 
-# Orbax writes these at the very moment of the commit, after the checksums of all others.
+# Orbax writes these files at the commit, after the checksums of all others.
 _WRITTEN_LAST = ("_CHECKPOINT_METADATA", "commit_success.txt")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_STEP = -1
-# A state smaller than this is copied in no time, whatever memory it is copied to.
+# Copying a state smaller than this takes no noticeable time, into any memory.
 _LARGE = 64 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Best:
-    """The best evaluation so far: at which step, the value of the metric that chooses, and what was evaluated."""
+    """The best evaluation so far: its step, the value of the monitored metric, and the state that was evaluated."""
 
     step: int
     value: float
@@ -50,14 +50,14 @@ class Best:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint holds.
+    """The contents of a checkpoint.
 
     Attributes:
       state: the train state.
-      running: sums of the training metrics since they were last written.
+      running: sums of the training metrics since the last log line.
       best: the best evaluation so far; None before the first.
       fingerprint: of the data the run reads.
-      extra: small facts of the run, by name; whatever JSON can hold.
+      extra: other small values of the run, by name, as JSON.
     """
 
     state: TrainState
@@ -70,20 +70,20 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one run, by step.
 
-    The newest that is whole is used; a damaged one is named in the log and passed over. There is never a silent fresh
-    start: if all that are there are damaged, that is an error.
+    The newest valid checkpoint is used; damaged ones are named in the log and skipped. If all checkpoints are damaged,
+    that is an error, never a silent new start.
 
-    Several processes use it together: each calls every method, in the same order, on a file system that all of them
-    see. The first one checks the files, chooses the step, and renames.
+    Several processes use it together: each calls every method, in the same order, on a shared file system. The first
+    process verifies the files, chooses the step and renames.
     """
 
     def __init__(self, path: str | os.PathLike, *, keep: int = 1, read_only: bool = False):
         """Opens the folder.
 
         Args:
-          path: folder; made if it is not there, unless `read_only`.
+          path: folder; created if it is missing, unless `read_only`.
           keep: how many checkpoints to keep, newest first.
-          read_only: nothing will be saved or renamed; leftovers of saves that were cut short stay.
+          read_only: nothing is saved or renamed; remains of interrupted saves stay.
         """
         managers, arrays = ocp.checkpoint_managers, ocp.StandardCheckpointHandler
         options = ocp.CheckpointManagerOptions(
@@ -95,7 +95,7 @@ class Checkpoints:
         )
         handlers = {"state": arrays(), "running": arrays(), "best": arrays(), "about": ocp.JsonCheckpointHandler()}
         for name in ("absl", "asyncio"):
-            logging.getLogger(name).addFilter(_without_errors_of_orbax)
+            logging.getLogger(name).addFilter(_drop_orbax_errors)
         self._folder, self._read_only = pathlib.Path(path).absolute(), read_only
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
         self._is_first = jax.process_index() == 0
@@ -104,11 +104,11 @@ class Checkpoints:
         self._own_copy = _OwnCopy()
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Saves in the background; returns as soon as the arrays are copied. Waits for a save still under way.
+        """Saves in the background; returns once the arrays are copied. Waits for an earlier save first.
 
         Raises:
-          UserError: there is no room on the disk, for this checkpoint or for the one before it.
-          Exception: this save or the one before it failed; whatever it failed with.
+          UserError: the disk is full, for this checkpoint or for the one before it.
+          Exception: the error with which this save or the one before it failed.
         """
         self.wait()
         best = checkpoint.best
@@ -118,14 +118,14 @@ class Checkpoints:
             "extra": dict(checkpoint.extra),
         }
         items = {
-            "state": ocp.args.StandardSave(self._own_copy.of(checkpoint.state)),
+            "state": ocp.args.StandardSave(self._own_copy.copy(checkpoint.state)),
             "running": ocp.args.StandardSave(checkpoint.running),
             "about": ocp.args.JsonSave(about),
         }
         if best:
             items["best"] = ocp.args.StandardSave(best.state)
         self._saving = step = int(checkpoint.state.step)
-        with self._full_disk_told():
+        with self._report_full_disk():
             saved = self._manager.save(step, args=ocp.args.Composite(**items))
         if not saved:
             raise RuntimeError(f"the checkpoint of step {step} was not saved, as a newer one is there")
@@ -137,26 +137,26 @@ class Checkpoints:
         """Returns once everything is on disk.
 
         Raises:
-          UserError: a save in the background found no room on the disk.
-          Exception: a save in the background failed; whatever it failed with.
+          UserError: a save in the background found the disk full.
+          Exception: the error with which a save in the background failed.
         """
-        with self._full_disk_told():
+        with self._report_full_disk():
             self._manager.wait_until_finished()
         if self._sealing:
             self._sealing.join()
             self._sealing = None
 
     def restore(self, state: TrainState, running: Tree, *, at_most: int | None = None) -> Checkpoint | None:
-        """The newest whole checkpoint, or None if there is none at all; damaged newer ones are moved aside.
+        """The newest valid checkpoint, or None if there is none; damaged newer ones are moved aside.
 
         Args:
-          state: shapes, types and shardings of the train state, as `abstract` gives them. The mesh may be another than
-            the one the checkpoint was saved on.
+          state: shapes, types and shardings of the train state, as `abstract` returns them. The mesh may differ
+            from that of the save.
           running: those of the running metrics.
-          at_most: leave out checkpoints of later steps, which stay as they are.
+          at_most: ignore checkpoints of later steps.
 
         Raises:
-          UserError: there are checkpoints, but all are damaged; or the newest whole one is of another model.
+          UserError: all checkpoints are damaged, or the newest valid one is of another model.
         """
 
         def read(step: int) -> Checkpoint:
@@ -175,12 +175,12 @@ class Checkpoints:
         self.wait()
         found = self._newest(read, at_most)
         if found and not self._read_only:
-            # Orbax would refuse to save below them, and count them among those to keep.
+            # Orbax would refuse to save below their steps, and count them among those to keep.
             self._move_aside([s for s in self._steps(at_most) if s > int(found.state.step)], "damaged")
         return found
 
     def restore_inference(self, state: TrainState, which: str) -> tuple[int, InferenceState, str] | None:
-        """What answers at the "best" evaluation or at the "last" step; without any evaluation the last is the best.
+        """The inference state of the "best" evaluation or the "last" step; without evaluations the last is the best.
 
         Args:
           state: as for `restore`.
@@ -203,7 +203,7 @@ class Checkpoints:
         return self._newest(read)
 
     def move_aside(self, after: int, label: str) -> None:
-        """Renames the checkpoints of later steps than `after` to `LABEL-STEP-TIME`; waits for a save under way.
+        """Renames the checkpoints of steps later than `after` to `LABEL-STEP-TIME`; waits for a running save.
 
         They are kept, but never restored or deleted.
         """
@@ -211,7 +211,7 @@ class Checkpoints:
         self._move_aside([step for step in self._steps() if step > after], label)
 
     def close(self) -> None:
-        """Waits for a save under way, and lets go of the folder; raises what `wait` raises."""
+        """Waits for a running save and closes the folder; raises what `wait` raises."""
         try:
             self.wait()
         finally:
@@ -220,16 +220,16 @@ class Checkpoints:
     # ---- Saving.
 
     def _write_checksums(self) -> None:
-        """Called by Orbax in the background, in the first process, when all is written but not committed yet."""
+        """Called by Orbax in the background of the first process, when all files are written but not committed."""
         uncommitted = self._folder / f"{self._saving}{ocp.path.atomicity_types.TMP_DIR_SUFFIX}"
         checksums.write(uncommitted, leave_out=_WRITTEN_LAST)
 
     def _seal(self, step: int) -> None:
-        """Adds the checksums of what was written at the commit."""
+        """Adds the checksums of the files that were written at the commit."""
         try:
             self._manager.wait_until_finished()
         except Exception:
-            return  # The thread that saves is told of it as well.
+            return  # The thread that saves gets this error too.
         try:
             checksums.write(self._folder / str(step))
         except (OSError, ValueError) as error:
@@ -238,11 +238,11 @@ class Checkpoints:
             )
 
     @contextmanager
-    def _full_disk_told(self) -> Iterator[None]:
+    def _report_full_disk(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            if reason := _no_room(error):
+            if reason := _full_disk_reason(error):
                 raise UserError(
                     f"--workdir: could not save the checkpoint of step {self._saving} in '{self._folder}': {reason}; "
                     "the checkpoints before it are whole; make room and run the same command again"
@@ -253,31 +253,31 @@ class Checkpoints:
 
     def _newest(self, read: Callable[[int], Result], at_most: int | None = None) -> Result | None:
         steps = self._steps(at_most)
-        undamaged = (step for step in reversed(steps) if self._is_undamaged(step))
-        while (step := _agreed(next(undamaged, _NO_STEP) if self._is_first else _NO_STEP)) != _NO_STEP:
+        undamaged = (step for step in reversed(steps) if self._is_valid(step))
+        while (step := _broadcast(next(undamaged, _NO_STEP) if self._is_first else _NO_STEP)) != _NO_STEP:
             try:
                 result, failure = read(step), ""
             except UserError:
                 raise
-            except Exception as error:  # Orbax, TensorStore and the file system each raise their own.
+            except Exception as error:  # Orbax, TensorStore and the file system raise errors of their own.
                 failure = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            if _in_all_processes(not failure):
+            if _is_true_everywhere(not failure):
                 return result
-            self._pass_over(step, failure or "another process could not read it")
-        if not _agreed(len(steps)):
+            self._log_damage(step, failure or "another process could not read it")
+        if not _broadcast(len(steps)):
             return None
         if self._read_only:
-            # A training that goes on may have put newer ones in their place.
+            # A training that is running may have replaced them with newer ones.
             self._manager.reload()
-            if _agreed(self._steps(at_most) != steps):
+            if _broadcast(self._steps(at_most) != steps):
                 return self._newest(read, at_most)
         raise UserError(
             f"--workdir: all checkpoints in '{self._folder}' are damaged (steps {steps[::-1]}); "
             "put one back from a copy, or start again with --overwrite"
         )
 
-    def _is_undamaged(self, step: int) -> bool:
-        """Whether it is, as far as its checksums tell; the log says what they tell."""
+    def _is_valid(self, step: int) -> bool:
+        """Whether a checkpoint agrees with its checksums; damage is logged."""
         folder = self._folder / str(step)
         if not (folder / checksums.NAME).exists():
             logging.warning(
@@ -289,14 +289,14 @@ class Checkpoints:
         phrases = checksums.damage(folder, may_lack=_WRITTEN_LAST)
         if phrases:
             more = f" (and {len(phrases) - 3} more)" if len(phrases) > 3 else ""
-            self._pass_over(step, "; ".join(phrases[:3]) + more)
+            self._log_damage(step, "; ".join(phrases[:3]) + more)
         return not phrases
 
-    def _pass_over(self, step: int, reason: str) -> None:
-        logging.warning("The checkpoint of step %d is damaged and passed over: %s", step, reason)
+    def _log_damage(self, step: int, reason: str) -> None:
+        logging.warning("The checkpoint of step %d is damaged and skipped: %s", step, reason)
 
     def _read_arrays(self, step: int, **wanted: Tree) -> Any:
-        """Items as arrays, like the abstract trees in `wanted`.
+        """Reads items as arrays in the form of the abstract trees in `wanted`.
 
         Raises:
           UserError: they were saved with other names, shapes or types.
@@ -321,7 +321,7 @@ class Checkpoints:
         return sorted(step for step in self._manager.all_steps() if at_most is None or step <= at_most)
 
     def _move_aside(self, steps: Sequence[int], label: str) -> None:
-        if not _agreed(len(steps)):
+        if not _broadcast(len(steps)):
             return
         for step in steps if self._is_first else ():
             os.replace(self._folder / str(step), self._folder / f"{label}-{step}-{time.time_ns()}")
@@ -331,24 +331,24 @@ class Checkpoints:
 
 
 class _OwnCopy:
-    """A copy of a large state that lies in the CPU's memory, in buffers that are kept from save to save.
+    """A copy of a large state in CPU memory, in buffers that are reused from save to save.
 
-    Orbax copies what lies on an accelerator, but writes from an array in the CPU's memory itself. So the next step,
-    which would use up the array, makes a copy instead, in fresh memory, while Orbax keeps all cores busy: with 100
-    million parameters on two cores that step took up to 1.4 s in place of 0.02 s. A copy to memory that is there
-    already took 0.02 s.
+    Orbax copies arrays of an accelerator, but writes arrays in CPU memory directly. The next step cannot reuse their
+    buffers, so it copies them into new memory while Orbax keeps all cores busy: with 100 million parameters on two
+    cores that step took up to 1.4 s instead of 0.02 s. A copy into existing memory took 0.02 s.
     """
 
     def __init__(self):
         self._state: TrainState | None = None
+        self._copy: Callable[[TrainState | None, TrainState], TrainState] | None = None
 
-    def of(self, state: TrainState) -> TrainState:
-        """A copy, good until the next call; the state itself where there is nothing to gain."""
+    def copy(self, state: TrainState) -> TrainState:
+        """A copy that is valid until the next call; the state itself if it is small or not in CPU memory."""
         leaves = jax.tree.leaves(state)
         on_cpu = all(device.platform == "cpu" for device in state.step.devices())
         if not on_cpu or sum(leaf.nbytes for leaf in leaves) < _LARGE:
             return state
-        if self._state is None:
+        if self._copy is None:
             shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
             self._copy = jax.jit(_copy, donate_argnums=0, keep_unused=True, out_shardings=shardings)
         self._state = self._copy(self._state, state)
@@ -356,14 +356,14 @@ class _OwnCopy:
 
 
 def _copy(buffers: TrainState | None, state: TrainState) -> TrainState:
-    del buffers  # Given away; the copy takes their memory.
+    del buffers  # Donated: the copy reuses their memory.
     return jax.tree.map(jnp.copy, state)
 
 
-def _no_room(error: BaseException | None) -> str:
-    """What the system says if there was no room on the disk; empty for another error."""
+def _full_disk_reason(error: BaseException | None) -> str:
+    """The message of the system if the disk was full; empty for other errors."""
     while error is not None:
-        # TensorStore gives the number in its text only.
+        # TensorStore has the number in its message only.
         numbers = [getattr(error, "errno", None), *map(int, re.findall(r"os_error_code='(\d+)'", str(error)))]
         for number in numbers:
             if number in _NO_ROOM:
@@ -373,7 +373,7 @@ def _no_room(error: BaseException | None) -> str:
 
 
 def _differences(saved: Tree, wanted: Tree) -> list[str]:
-    """How the arrays of a checkpoint differ from those asked for: a phrase for each."""
+    """How the arrays of a checkpoint differ from the wanted ones, as a phrase for each."""
     there, here = _shapes(saved), _shapes(wanted)
     phrases = [
         f"{name} is {there[name]} there, {shape} here" if name in there else f"{name} is not there, {shape} here"
@@ -384,7 +384,7 @@ def _differences(saved: Tree, wanted: Tree) -> list[str]:
 
 
 def _shapes(tree: Tree) -> dict[str, str]:
-    """Path to shape and type, as Orbax sees them: a random key is the numbers it is made of."""
+    """Shape and type by path, as Orbax stores them: a random key is an array of numbers."""
     shapes = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -393,18 +393,18 @@ def _shapes(tree: Tree) -> dict[str, str]:
     return shapes
 
 
-def _agreed(value: int) -> int:
-    """The first process's value, in all of them."""
+def _broadcast(value: int) -> int:
+    """The value of the first process, in all processes."""
     return int(multihost_utils.broadcast_one_to_all(np.int32(value))) if jax.process_count() > 1 else int(value)
 
 
-def _in_all_processes(fine: bool) -> bool:
-    """Whether it is so in every one of them."""
+def _is_true_everywhere(fine: bool) -> bool:
+    """Whether `fine` is true in every process."""
     return bool(np.all(multihost_utils.process_allgather(np.bool_(fine)))) if jax.process_count() > 1 else fine
 
 
-def _without_errors_of_orbax(record: logging.LogRecord) -> bool:
-    """Leaves out its tracebacks: what fails in its threads is raised where a save is waited for, and told once."""
+def _drop_orbax_errors(record: logging.LogRecord) -> bool:
+    """Drops tracebacks of Orbax: an error in its threads is raised again where the save is waited for."""
     trace = record.exc_info[2] if record.exc_info else None
     texts = [record.pathname, record.getMessage(), *(frame.filename for frame in traceback.extract_tb(trace))]
     return record.levelno != logging.ERROR or not any("orbax" in text for text in texts)

@@ -1,8 +1,8 @@
-"""Checksums of a folder's files: whether what lies there is still what was written.
+"""Checksums of the files of a folder: CRC-32, as zlib computes it, and the size.
 
-CRC-32 (that of zlib) and the size. What is looked for is a broken disk or a copy that was cut short, not a forger:
-CRC-32 finds every change within four neighbouring bytes, and misses one in four thousand million of the others. On one
-core it read 6.8 GB/s where SHA-256 read 2.0 and BLAKE2b 1.35, so it takes least from a training that goes on beside it.
+They detect a broken disk or a truncated copy, not manipulation. CRC-32 detects every change within four neighbouring
+bytes, and misses one in four thousand million of the others. On one core it read 6.8 GB/s, SHA-256 2.0 and BLAKE2b
+1.35, so it slows a running training least.
 """
 
 import functools
@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 NAME = "CHECKSUMS.json"
-# A file, as Orbax takes folders for parts of the checkpoint; one that a kill left means nothing.
+# A file, since Orbax takes folders for items of the checkpoint. One that a kill has left is ignored.
 _TEMPORARY = f".{NAME}"
 
 _THREADS = min(8, os.cpu_count() or 1)
@@ -26,11 +26,11 @@ Sum = dict[str, Any]
 
 
 def write(folder: pathlib.Path, *, leave_out: Collection[str] = ()) -> None:
-    """Writes `folder/CHECKSUMS.json`, atomically; what one that is there says of other files stays.
+    """Writes `folder/CHECKSUMS.json` atomically; entries of an existing one are kept.
 
     Args:
-      folder: what is summed, with all that is below it.
-      leave_out: files that are to change yet, as paths within the folder.
+      folder: whose files are read, including those in subfolders.
+      leave_out: files that will still change, as paths within the folder.
 
     Raises:
       OSError: a file cannot be read, or the checksums cannot be written.
@@ -42,19 +42,19 @@ def write(folder: pathlib.Path, *, leave_out: Collection[str] = ()) -> None:
     with (folder / _TEMPORARY).open("wb") as file:
         file.write(_text(sums).encode())
         file.flush()
-        os.fsync(file.fileno())  # A power cut must not leave whole files beside an empty list of them.
+        os.fsync(file.fileno())  # After a power cut the list must not be empty while the files are whole.
     os.replace(folder / _TEMPORARY, folder / NAME)
 
 
 def damage(folder: pathlib.Path, *, may_lack: Collection[str] = ()) -> list[str]:
-    """What is not as it was when the checksums were written: a file of another content, one missing, one too many.
+    """Differences from the time when the checksums were written: changed, missing and additional files.
 
     Args:
-      folder: one that has a `CHECKSUMS.json`.
-      may_lack: files of which that need not know.
+      folder: with a `CHECKSUMS.json`.
+      may_lack: files that may be missing from `CHECKSUMS.json`.
 
     Returns:
-      A phrase for each such file; empty if all is whole.
+      A phrase for each such file; empty if there are none.
     """
     try:
         sums = _read(folder)
@@ -62,7 +62,7 @@ def damage(folder: pathlib.Path, *, may_lack: Collection[str] = ()) -> list[str]
         return [f"{NAME} cannot be read ({error})"]
     try:
         there = set(_files(folder))
-    except OSError as error:  # Another process is deleting it, say.
+    except OSError as error:  # For example, another process is deleting it.
         return [f"its files cannot be listed ({error})"]
     phrases = [f"{name} is missing" for name in sorted(sums.keys() - there)]
     phrases += [f"{name} does not belong there" for name in sorted(there - sums.keys() - set(may_lack))]
@@ -105,7 +105,7 @@ def _text(sums: dict[str, Sum]) -> str:
 def _read(folder: pathlib.Path) -> dict[str, Sum]:
     text = (folder / NAME).read_bytes().decode()
     sums = json.loads(text)
-    # Written anew it must come out the same: so not a byte of this file can change unseen either.
+    # Written again it must be the same, so that a change of any byte of this file is detected too.
     if not isinstance(sums, dict) or not all(isinstance(s, dict) for s in sums.values()) or _text(sums) != text:
-        raise ValueError("it is not as it was written")
+        raise ValueError("it was changed")
     return sums

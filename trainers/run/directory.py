@@ -1,12 +1,12 @@
-"""The run directory: the files that whatever makes a run writes, and every later command reads.
+"""The run directory: the files of a run, which training writes and every later command reads.
 
-`config.json` (resolved), `provenance.json` (command and commit of each start), `features.json` (what an example is),
-`tokenizer.json` (of texts, for others), `fitted.npz` (arrays fitted on the training rows), `rows.npz` (which rows were
-left out or count less, if any), `execution.json` (how steps are dispatched), `rollback.json` (if it went back after
-diverging), `status.json`, `metrics.jsonl`, `goodput.jsonl` (where wall time went), `summary.json`, `tensorboard/` and
-`checkpoints/` (whole train states, with the parameters that were best on the validation split); of a run that began
-with a source `transfer.txt` (what came from where) and, if it was checked, `scratch/` (the same training without it)
-and `transfer_check.json`.
+`config.json` (resolved), `provenance.json` (command and commit of each start), `features.json` (of an example),
+`tokenizer.json` (of texts, for other tools), `fitted.npz` (arrays fitted on the training rows), `rows.npz` (rows that
+are left out or weigh less, if any), `execution.json` (how steps are dispatched), `rollback.json` (after a rollback),
+`status.json`, `metrics.jsonl`, `goodput.jsonl` (where wall time went), `summary.json`, `tensorboard/` and
+`checkpoints/` (train states, with the parameters that were best on the validation split). A run with a transfer source
+has `transfer.txt` (the source of each parameter) and, if it was checked, `scratch/` (the same training without the
+source) and `transfer_check.json`.
 """
 
 import errno
@@ -35,11 +35,11 @@ from trainers import settings
 
 _LOCK = ".lock"
 _MARK = ".mark-"
-# How long another process may take to see a new file; network file systems are slow at that.
+# Seconds that another process may take to see a new file, as on network file systems.
 _SHARED_SECONDS = 10.0
 _FOLDERS = ("checkpoints", "tensorboard", "scratch")
-# In the order in which they are deleted: a run that says it is done must have its checkpoints, and a checkpoint must
-# never lie there without the config it belongs to.
+# In the order in which they are deleted: a run with the status "done" must have its checkpoints, and checkpoints must
+# always have their config.
 _FILES = (
     "status.json",
     "summary.json",
@@ -59,14 +59,14 @@ _FILES = (
 
 
 class RunDirectory:
-    """One run's files. Whole files are replaced atomically; `metrics.jsonl` and `goodput.jsonl` grow by whole lines."""
+    """The files of one run. They are replaced atomically; `metrics.jsonl` and `goodput.jsonl` grow by whole lines."""
 
     def __init__(self, path: str | os.PathLike, *, writes: bool = True):
         """Reads and writes nothing yet.
 
         Args:
           path: of the directory.
-          writes: otherwise what changes files does nothing; of several processes, one writes.
+          writes: if False, methods that change files do nothing. Of several processes, one writes.
         """
         if "://" in os.fspath(path):
             raise UserError(
@@ -82,8 +82,8 @@ class RunDirectory:
         self.scratch = self.path / "scratch"
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Makes the directory if need be and keeps other trainings out of it while the block runs.
+    def hold(self) -> Iterator[None]:
+        """Creates the directory if it is missing, and locks it while the block runs.
 
         Raises:
           UserError: the directory cannot be written, or another process is training in it.
@@ -101,18 +101,18 @@ class RunDirectory:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise self._is_held() from None
-            except OSError as error:  # Some network file systems have no locks; then there is no guard.
+                raise self._lock_error() from None
+            except OSError as error:  # Some network file systems have no locks.
                 logging.warning("No lock on %s (%s): keep other trainings out of it.", self.path, error)
             self._remove_marks()
-            with self._room_needed():
-                # A name that is new, in a file that is closed: buckets that are mounted show others nothing else soon.
+            with self._report_full_disk():
+                # A new name and a closed file: only these become visible through mounted buckets soon.
                 (self.path / self.mark).write_text("", encoding="utf-8")
             try:
                 yield
             finally:
                 self._remove_marks()
-                self._leave_no_trace(made)
+                self._remove_new_folders(made)
 
     def check_available(self) -> None:
         """Checks that a training could hold the directory; writes nothing.
@@ -132,16 +132,16 @@ class RunDirectory:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise self._is_held() from None
+                raise self._lock_error() from None
 
     def check_shared(self, mark: str) -> None:
-        """Checks that this is the directory that the process which writes it holds, not one of the same name.
+        """Checks that this is the directory that the writing process has locked, not another one of the same name.
 
         Args:
-          mark: that process's `mark`, once it holds the directory.
+          mark: the `mark` of the writing process, once it has locked the directory.
 
         Raises:
-          UserError: it is another one, or is not there.
+          UserError: it is another one, or does not exist.
         """
         if not self._writes and not self._shows(mark):
             raise UserError(
@@ -150,14 +150,14 @@ class RunDirectory:
             )
 
     def check(self, config: ml_collections.ConfigDict, *, overwrite: bool) -> None:
-        """Checks that a run of `config` can begin or continue here; changes nothing that is there.
+        """Checks that a run of `config` can begin or resume here; changes nothing.
 
         Args:
           config: the resolved config.
-          overwrite: what another run left may be deleted.
+          overwrite: whether the files of another run may be deleted.
 
         Raises:
-          UserError: the directory holds something else: another config's run, or no run at all.
+          UserError: the directory holds a run of another config, or files that are not those of a run.
         """
         if not self._writes:
             return
@@ -170,13 +170,13 @@ class RunDirectory:
     def begin(
         self, config: ml_collections.ConfigDict, dataset: Dataset, fitted: Mapping[str, np.ndarray], origin: str = ""
     ) -> None:
-        """Writes what the run is, new or continued.
+        """Writes the description of a run that begins or resumes.
 
         Args:
           config: the resolved config.
           dataset: that it trains on.
           fitted: arrays fitted on the training rows.
-          origin: what of the first parameters came from where; "" says nothing.
+          origin: table of the sources of the first parameters; "" writes nothing.
         """
         if not self._writes:
             return
@@ -193,7 +193,7 @@ class RunDirectory:
             np.savez(temporary, **fitted)
 
     def clear(self) -> None:
-        """Deletes what a run wrote, and only that: a mistaken --workdir=~ must not empty a home directory."""
+        """Deletes the files of a run and nothing else: a mistaken --workdir=~ must not empty a home directory."""
         for name in (*_FILES[:2], *_FOLDERS, *_FILES[2:]) if self._writes else ():
             path = self.path / name
             try:
@@ -205,15 +205,15 @@ class RunDirectory:
                 raise UserError(f"--workdir: cannot delete '{path}': {error.strerror}; delete it yourself") from None
 
     def config(self) -> ml_collections.ConfigDict:
-        """The run's config.
+        """The config of the run.
 
         Raises:
           UserError: there is no run here.
         """
-        return ml_collections.ConfigDict(_tuples(self._read("config.json"))).lock()
+        return ml_collections.ConfigDict(_to_tuples(self._read("config.json"))).lock()
 
     def features(self) -> Features:
-        """What an example of the run is."""
+        """Kind, shape and labels of an example."""
         return Features.from_json(self._read("features.json"))
 
     def assets(self) -> RunAssets:
@@ -222,7 +222,7 @@ class RunDirectory:
         lists = RowLists.load(self.path / "rows.npz") if chosen.drop or chosen.weights else RowLists()
         return RunAssets(tokenizer=self.features().tokenizer, row_lists=lists)
 
-    def fitted(self) -> dict[str, np.ndarray]:
+    def fitted_arrays(self) -> dict[str, np.ndarray]:
         """The arrays fitted on the training rows."""
         try:
             with np.load(self.path / "fitted.npz") as arrays:
@@ -231,15 +231,15 @@ class RunDirectory:
             raise UserError(f"--workdir: fitted.npz in '{self.path}' is missing or damaged ({error})") from None
 
     def has_checkpoint(self) -> bool:
-        """Whether a checkpoint was saved, whole or not."""
+        """Whether a checkpoint was saved, valid or not."""
         return self.checkpoints.is_dir() and any(entry.name.isdigit() for entry in self.checkpoints.iterdir())
 
     def status(self) -> dict[str, Any]:
-        """The last status written; empty before the first."""
+        """The last status that was written; empty before the first."""
         return self._read("status.json") if (self.path / "status.json").exists() else {}
 
     def execution(self) -> dict[str, Any] | None:
-        """How the run's steps are dispatched, once that has been chosen."""
+        """How steps are dispatched; None before that is chosen."""
         return self._read("execution.json") if (self.path / "execution.json").exists() else None
 
     def provenance(self) -> dict[str, Any]:
@@ -247,7 +247,7 @@ class RunDirectory:
         return self._read("provenance.json") if (self.path / "provenance.json").exists() else {}
 
     def rollback(self) -> dict[str, Any] | None:
-        """From which step on how many batches are passed over, and why, if the run went back after diverging."""
+        """Step from which batches are skipped, their number and the reason, after a rollback; else None."""
         return self._read("rollback.json") if (self.path / "rollback.json").exists() else None
 
     def summary(self) -> dict[str, Any]:
@@ -259,7 +259,7 @@ class RunDirectory:
         self._write("execution.json", execution)
 
     def write_rollback(self, rollback: Mapping[str, Any]) -> None:
-        """Writes which batches are passed over: `{"step", "batches", "reason"}`."""
+        """Writes which batches are skipped: `{"step", "batches", "reason"}`."""
         self._write("rollback.json", rollback)
 
     def write_status(self, status: str, step: int, reason: str = "") -> None:
@@ -267,7 +267,7 @@ class RunDirectory:
         self._write("status.json", {"status": status, "step": step, "reason": reason})
 
     def write_transfer_check(self, figures: Mapping[str, Any]) -> None:
-        """Writes what became of the comparison with a training from scratch."""
+        """Writes the result of the comparison with a training from scratch."""
         self._write("transfer_check.json", figures)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
@@ -275,15 +275,15 @@ class RunDirectory:
         self._write("summary.json", summary)
 
     def append_metrics(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-        """Adds one line: `{"step", "time" (Unix, s), "split", metric: value, ...}`; a value not finite becomes null."""
+        """Adds a line `{"step", "time" (Unix, s), "split", metric: value, ...}`; values not finite become null."""
         self._append("metrics.jsonl", {"step": step, "time": round(time.time(), 3), "split": split, **metrics})
 
     def append_goodput(self, step: int, figures: Mapping[str, Any]) -> None:
-        """Adds one line: `{"step", "time" (Unix, s), figure: value, ...}`; those of earlier starts stay."""
+        """Adds a line `{"step", "time" (Unix, s), figure: value, ...}`; lines of earlier starts stay."""
         self._append("goodput.jsonl", {"step": step, "time": round(time.time(), 3), **figures})
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All lines of `metrics.jsonl`; a last one that a kill cut short is left out."""
+        """All lines of `metrics.jsonl`, without an unfinished last line."""
         path = self.path / "metrics.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
         return [json.loads(line) for line in lines if line.endswith("\n")]
@@ -294,7 +294,7 @@ class RunDirectory:
         return {k: v for k, v in lines[-1].items() if k not in ("step", "time", "split")} if lines else {}
 
     def forget_metrics_after(self, step: int) -> None:
-        """Removes the lines of steps after `step`, which a resumed run will write again."""
+        """Removes the lines of later steps, which a resumed run writes again."""
         if not self._writes:
             return
         kept = [line for line in self.metrics() if line["step"] <= step]
@@ -304,7 +304,7 @@ class RunDirectory:
         entries = self.path.iterdir() if self.path.exists() else ()
         return any(entry.name not in (*_FILES, *_FOLDERS) for entry in entries if entry.name[0] != ".")
 
-    def _is_held(self) -> UserError:
+    def _lock_error(self) -> UserError:
         return UserError(f"--workdir: another process is training in '{self.path}'; wait for it, or choose another")
 
     def _shows(self, mark: str) -> bool:
@@ -319,8 +319,8 @@ class RunDirectory:
         for mark in self.path.glob(f"{_MARK}*"):
             mark.unlink(missing_ok=True)
 
-    def _leave_no_trace(self, made: Sequence[pathlib.Path]) -> None:
-        """Removes the folders that were made for a run that never began."""
+    def _remove_new_folders(self, made: Sequence[pathlib.Path]) -> None:
+        """Removes the folders that were created for a run that never began."""
         if [entry.name for entry in self.path.iterdir()] == [_LOCK]:
             (self.path / _LOCK).unlink()
             with suppress(OSError):
@@ -329,16 +329,16 @@ class RunDirectory:
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         if self._writes:
-            with self._room_needed():
+            with self._report_full_disk():
                 write_text(self.path / name, _json(value))
 
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
         if self._writes:
-            with self._room_needed(), (self.path / name).open("a", encoding="utf-8") as file:
+            with self._report_full_disk(), (self.path / name).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(_finite(line)) + "\n")
 
     @contextmanager
-    def _room_needed(self) -> Iterator[None]:
+    def _report_full_disk(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -358,10 +358,10 @@ class RunDirectory:
             raise UserError(f"--workdir: {self.path / name} is damaged ({error})") from None
 
     def _check_same(self, config: ml_collections.ConfigDict) -> None:
-        old, new = compared(self._read("config.json")), compared(json.loads(_json(config.to_dict())))
+        old, new = defining_fields(self._read("config.json")), defining_fields(json.loads(_json(config.to_dict())))
         differing = sorted(name for name in old | new if old.get(name) != new.get(name))
         if differing:
-            shown = ", ".join(f"{n} is {_shown(old, n)} there, {_shown(new, n)} here" for n in differing[:5])
+            shown = ", ".join(f"{n} is {_quote(old, n)} there, {_quote(new, n)} here" for n in differing[:5])
             more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
             raise UserError(
                 f"--workdir: '{self.path}' holds a run of another config ({shown}{more}); "
@@ -369,7 +369,7 @@ class RunDirectory:
             )
 
 
-def compared(config: Mapping[str, Any]) -> dict[str, Any]:
+def defining_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that define a run, by path: none that a resumed run may change, and none of models it does not use."""
     return {path: value for path, value in settings.used_fields(config).items() if not _may_change(path)}
 
@@ -378,15 +378,15 @@ def _may_change(path: str) -> bool:
     return path in settings.FIELDS and settings.FIELDS[path].may_change
 
 
-def _shown(fields: Mapping[str, Any], name: str) -> str:
+def _quote(fields: Mapping[str, Any], name: str) -> str:
     return repr(fields[name]) if name in fields else "no field"
 
 
-def _tuples(value: Any) -> Any:
-    # JSON knows lists only; configs hold tuples, so that nobody changes one in place.
+def _to_tuples(value: Any) -> Any:
+    # JSON has lists only; configs hold tuples, which cannot be changed in place.
     if isinstance(value, dict):
-        return {name: _tuples(inner) for name, inner in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+        return {name: _to_tuples(inner) for name, inner in value.items()}
+    return tuple(map(_to_tuples, value)) if isinstance(value, list) else value
 
 
 def _finite(value: Any) -> Any:

@@ -47,7 +47,7 @@ def check(
     Args:
       config: the whole config.
       workdir: the run directory; None: a new one on the file system of the current folder.
-      overwrite: what another run left in `workdir` may be deleted.
+      overwrite: whether the files of another run in `workdir` may be deleted.
       devices: to train on; None: all devices.
 
     Raises:
@@ -55,7 +55,7 @@ def check(
     """
     directory = RunDirectory(workdir or ".", writes=coordination.process_index() == 0)
     is_new = overwrite or workdir is None
-    config = transfer.resolved(config, None if is_new else directory)
+    config = transfer.resolve(config, None if is_new else directory)
     settings.check(config)
     if workdir is not None:
         directory.check_available()

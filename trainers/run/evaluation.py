@@ -1,4 +1,4 @@
-"""Metrics of a whole split: every example counted once, on any number of devices."""
+"""Metrics of a whole split, in which every example counts once on any number of devices."""
 
 from collections.abc import Callable, Mapping
 
@@ -43,7 +43,7 @@ def make_evaluate(program: Program, mesh: Mesh, shardings: InferenceState, *, ba
       batch_size: examples of a global batch.
 
     Raises:
-      UserError: the evaluation batch cannot be shared out evenly over the devices.
+      UserError: the evaluation batch cannot be split evenly over the devices.
     """
     parts = num_batch_shards(mesh)
     if batch_size % parts:
@@ -60,7 +60,7 @@ def make_evaluate(program: Program, mesh: Mesh, shardings: InferenceState, *, ba
 
     def evaluate(state: InferenceState, split: Split) -> dict[str, float]:
         batches = evaluation_batches(split, batch_size=batch_size, rows=rows, workers=program.config.data.workers)
-        # Batches are added up in float64 on the host, so that their number does not matter.
+        # Batches are summed in float64 on the host, so the result does not depend on their number.
         pending = []
         for batch in batches:
             pending.append(step(state, global_batch(mesh, batch, batch_size)))
@@ -77,5 +77,5 @@ def evaluation_batch_size(config: ml_collections.ConfigDict) -> int:
 
 
 def overall(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics over all examples: those of single classes and groups left out."""
+    """The metrics over all examples, without those of single classes and groups."""
     return {name: value for name, value in metrics.items() if "/" not in name}

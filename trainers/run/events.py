@@ -73,7 +73,7 @@ def save(run: Run, checkpoints: Checkpoints, at: RunState, *, even_while_skippin
     So the checkpoints that are kept are from before a failure that may be beginning.
 
     Args:
-      run: that is under way.
+      run: to save.
       checkpoints: of the run.
       at: what to save; nothing of it may be in flight.
       even_while_skipping: save though the last updates were skipped.

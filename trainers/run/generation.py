@@ -1,4 +1,4 @@
-"""Texts written by a run that trained a language model."""
+"""Generation of text by a run that trained a language model."""
 
 import functools
 
@@ -13,15 +13,15 @@ from trainers.run.inference import FinishedRun
 from trainers.step.train_step import make_outputs
 
 
-def written(
+def generate_text(
     run: FinishedRun, prompt: str, *, num_tokens: int, temperature: float = 1.0, top_k: int = 0, seed: int = 0
 ) -> str:
-    """The prompt, and how the run's model continues it.
+    """The prompt and its continuation by the model of the run.
 
     Args:
-      run: of a model that tells the next token.
-      prompt: what the text begins with.
-      num_tokens: to be written.
+      run: of a model that predicts the next token.
+      prompt: the beginning of the text.
+      num_tokens: number of tokens to generate.
       temperature, top_k: as in `models.generation.draw_token`.
       seed: of the draws.
 
@@ -31,13 +31,13 @@ def written(
     features, name = run.features, run.config.model.name
     if features.task != "language" or not REGISTRY[name].causal or run.program.objective.masks_inputs:
         raise UserError(
-            f"--workdir: holds a '{name}' for {features.task}, which tells no next token; experiments.generate needs a "
-            "run of 'gpt' on text:PATH"
+            f"--workdir: holds a '{name}' for {features.task}, which does not predict the next token; "
+            "experiments.generate needs a run of 'gpt' on text:PATH"
         )
     try:
         prompt.encode()
     except UnicodeEncodeError:
-        raise UserError("--prompt: is not encoded as UTF-8; write it so") from None
+        raise UserError("--prompt: is not encoded as UTF-8; encode it as UTF-8") from None
     tokenizer = Tokenizer(features.tokenizer)
     tokens = tokenizer.tokens(prompt)
     if not len(tokens):
@@ -58,5 +58,5 @@ def written(
 
     new = generate_tokens(run.state, jnp.asarray(tokens[-features.shape[0] :]), jax.random.key(seed), num_tokens)
     whole = tokenizer.decode(np.concatenate([tokens, np.asarray(new)]))
-    # A tokenizer may not give the prompt back as it was.
+    # A tokenizer may not reproduce the prompt exactly.
     return prompt + whole[len(tokenizer.decode(tokens)) :]

@@ -1,10 +1,9 @@
 """Where the wall time of a run goes, over all of its starts, and how well its steps use the hardware.
 
-Goodput is the share of wall time spent in useful steps. The rest is compiling, waiting for data (reading while no step
-is under way), checkpoints, evaluations, the first start (to open the data and begin), and restarts: to open and
-restore, and all that was done or waited for since the checkpoint from which the run went on. MFU, the model FLOPs
-utilization, is the share of the hardware's peak that the model's arithmetic makes use of in those steps (Chowdhery et
-al. 2022, "PaLM", appendix B).
+Goodput is the share of wall time spent in useful steps. The rest is badput: compiling, waiting for data (reading while
+no step is in flight), checkpoints, evaluations, the first start (opening the data and making the state), and restarts.
+A restart includes everything since the checkpoint that the run resumed from. MFU, the model FLOPs utilization, is the
+share of the peak FLOP/s of the hardware that the model uses in those steps (Chowdhery et al. 2022, "PaLM", appendix B).
 """
 
 import time
@@ -15,12 +14,12 @@ from typing import Any
 from trainers.building import Training
 from trainers.devices import flops, hardware
 
-# Beside "steps", which is what they leave.
-LOSSES = ("start", "compile", "data", "checkpoint", "evaluation", "restart")
+# What wall time goes into besides "steps".
+BADPUT = ("start", "compile", "data", "checkpoint", "evaluation", "restart")
 
 
 class Goodput:
-    """The clock of one call of `train`, which goes on with that of the calls before it.
+    """The clock of one call of `train`, which continues the clocks of earlier calls.
 
     Args:
       began: when the call began, in Unix seconds.
@@ -29,63 +28,63 @@ class Goodput:
     def __init__(self, began: float):
         self._began = began
         self._opening = "start"
-        self._lost = dict.fromkeys(LOSSES, 0.0)
-        self._earlier = dict.fromkeys(("steps", *LOSSES), 0.0)
+        self._badput = dict.fromkeys(BADPUT, 0.0)
+        self._earlier = dict.fromkeys(("steps", *BADPUT), 0.0)
         self._first: tuple[int, dict[str, float]] | None = None
         self._logged: tuple[int, float] | None = None
 
     @property
-    def stepping(self) -> bool:
+    def is_stepping(self) -> bool:
         """Whether the first dispatch, which compiles, is over."""
         return self._first is not None
 
-    def go_on_from(self, saved: Mapping[str, Any]) -> None:
-        """Takes over what `to_save` gave when the checkpoint was saved from which the run goes on."""
+    def resume_from(self, saved: Mapping[str, Any]) -> None:
+        """Continues the clock that `to_save` wrote into the checkpoint that the run resumes from."""
         if saved:
             self._opening = "restart"
             self._earlier |= saved["seconds"]
             self._earlier["restart"] += max(0.0, self._began - saved["time"])
 
     def to_save(self) -> dict[str, Any]:
-        """What a checkpoint has to hold of this clock."""
+        """The fields of this clock for a checkpoint."""
         return {"seconds": self.seconds(), "time": time.time()}
 
-    def add(self, loss: str, seconds: float) -> None:
-        """Counts time that went into one of `LOSSES`."""
-        self._lost[loss] += seconds
+    def add(self, name: str, seconds: float) -> None:
+        """Adds time to one of `BADPUT`."""
+        self._badput[name] += seconds
 
     @contextmanager
-    def during(self, loss: str) -> Iterator[None]:
-        """Counts the time of the block."""
+    def during(self, name: str) -> Iterator[None]:
+        """Adds the time of the block to one of `BADPUT`."""
         began = time.perf_counter()
         try:
             yield
         finally:
-            self.add(loss, time.perf_counter() - began)
+            self.add(name, time.perf_counter() - began)
 
     def begin_stepping(self, step: int) -> None:
-        """The first dispatch is over; what went before it, and into no other loss, was the start or restart."""
-        self.add(self._opening, time.time() - self._began - sum(self._lost.values()))
+        """Marks the end of the first dispatch. Time before it that is not badput yet is the start or restart."""
+        self.add(self._opening, time.time() - self._began - sum(self._badput.values()))
         self.go_back(step)
 
     def go_back(self, step: int) -> None:
-        """The run has gone back to `step`, from which it counts again."""
+        """Counts steps from `step` again, after a rollback."""
         self._first = self._logged = step, self._own()
 
     def seconds(self) -> dict[str, float]:
-        """Wall time of the run over all its starts, by what it went into."""
+        """Wall time of the run over all its starts, in seconds, by what it went into."""
         own = self._own()
         return {name: self._earlier[name] + own[name] for name in self._earlier}
 
     def figures(
         self, step: int, *, flops_per_step: int, peak_flops: float | None, whole_call: bool = False
     ) -> dict[str, Any]:
-        """Goodput so far, and model FLOP/s and MFU since these were last asked for.
+        """Goodput so far, and model FLOP/s and MFU since the last call.
 
         Args:
           step: steps taken.
           flops_per_step: model FLOPs of a step, over all devices.
-          peak_flops: FLOP/s that all devices together could do; None if that is not known.
+          peak_flops: peak FLOP/s of all devices together; None if it is unknown.
           whole_call: FLOP/s and MFU of all steps of this call of `train`.
         """
         seconds = self.seconds()
@@ -98,7 +97,7 @@ class Goodput:
         return figures
 
     def rates(self, step: int, batch_size: int) -> dict[str, float]:
-        """Speed of this call's steps after the first dispatch; saving and logging count, compiling and evaluating not.
+        """Speed of the steps of this call after the first dispatch, with saving and logging, without evaluation.
 
         Args:
           step: steps taken.
@@ -112,10 +111,10 @@ class Goodput:
         return {"steps_per_second": rate, "examples_per_second": rate * batch_size}
 
     def _own(self) -> dict[str, float]:
-        """Wall time of this call; what goes into no loss goes into steps or, before the first, into the start."""
-        left = max(0.0, time.time() - self._began - sum(self._lost.values()))
-        own = {"steps": 0.0, **self._lost}
-        own["steps" if self.stepping else self._opening] += left
+        """Wall time of this call. Time that is not badput goes into steps or, before the first step, into the start."""
+        left = max(0.0, time.time() - self._began - sum(self._badput.values()))
+        own = {"steps": 0.0, **self._badput}
+        own["steps" if self.is_stepping else self._opening] += left
         return own
 
 

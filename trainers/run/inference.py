@@ -1,4 +1,4 @@
-"""A run put to use: evaluation and prediction with the parameters of one of its checkpoints."""
+"""Evaluation and prediction with the parameters of a run."""
 
 import dataclasses
 import os
@@ -26,13 +26,13 @@ from trainers.step.train_step import make_evaluation_step, make_outputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Restored:
-    """What of a run answers, out of a checkpoint.
+class InferenceCheckpoint:
+    """The part of a checkpoint that inference needs.
 
     Attributes:
       program: model, preprocessing and objective.
-      step: after which the parameters were taken.
-      state: parameters and what was fitted.
+      step: of the parameters.
+      state: parameters, model statistics and fitted preprocessing.
       shardings: of the state.
       fingerprint: of the run's data.
     """
@@ -44,20 +44,20 @@ class Restored:
     fingerprint: str
 
 
-def restore(directory: RunDirectory, mesh: Mesh, checkpoint: str) -> Restored:
+def restore(directory: RunDirectory, mesh: Mesh, checkpoint: str) -> InferenceCheckpoint:
     """Reads a run's parameters; none of its data is needed.
 
     Args:
       directory: of the run.
-      mesh: that they shall lie on.
+      mesh: devices for the parameters.
       checkpoint: "best" on the validation split, or "last".
 
     Raises:
-      UserError: there is no run, or no whole checkpoint.
+      UserError: there is no run, or no valid checkpoint.
     """
     config = directory.config()
-    # How long the training was is in the checkpoint; only the form of the state counts here.
-    training = build_training(config, directory.features(), directory.fitted(), mesh=mesh)
+    # The checkpoint holds the length of the training; only the form of the state matters here.
+    training = build_training(config, directory.features(), directory.fitted_arrays(), mesh=mesh)
     restored = None
     if directory.checkpoints.exists():
         opened = Checkpoints(directory.checkpoints, read_only=True)
@@ -67,7 +67,7 @@ def restore(directory: RunDirectory, mesh: Mesh, checkpoint: str) -> Restored:
         status = directory.status().get("status", "not begun")
         raise UserError(f"--workdir: '{directory.path}' has no checkpoint; the run is {status}, and none was saved yet")
     step, state, fingerprint = restored
-    return Restored(
+    return InferenceCheckpoint(
         program=training.program,
         step=step,
         state=state,
@@ -77,14 +77,14 @@ def restore(directory: RunDirectory, mesh: Mesh, checkpoint: str) -> Restored:
 
 
 class FinishedRun:
-    """A run's best or last parameters, ready to answer; the run may still be going on.
+    """The best or last parameters of a run, ready for inference. The run may still be training.
 
     Attributes:
       config: of the run.
       features: what an example is.
       program: model, preprocessing and objective.
-      step: after which the parameters were taken.
-      state: parameters and what was fitted.
+      step: of the parameters.
+      state: parameters, model statistics and fitted preprocessing.
     """
 
     def __init__(self, workdir: str | os.PathLike, *, checkpoint: str = "best"):
@@ -95,7 +95,7 @@ class FinishedRun:
           checkpoint: "best" on the validation split, or "last".
 
         Raises:
-          UserError: there is no run, or no whole checkpoint.
+          UserError: there is no run, or no valid checkpoint.
         """
         directory = RunDirectory(workdir)
         self.config, self.features = directory.config(), directory.features()
@@ -104,7 +104,7 @@ class FinishedRun:
         restored = restore(directory, self._mesh, checkpoint)
         self.program, self.step, self.state = restored.program, restored.step, restored.state
         self._shardings, self._fingerprint, self._assets = restored.shardings, restored.fingerprint, directory.assets()
-        # The last batch is filled up anyway: any number of devices will do.
+        # The last batch is padded anyway, so any number of devices is possible.
         parts = num_batch_shards(self._mesh)
         self._batch_size = -(-evaluation_batch_size(self.config) // parts) * parts
         self._outputs = jax.jit(make_outputs(self.program))
@@ -113,17 +113,17 @@ class FinishedRun:
         """Metrics of a split of the run's own data, as `Objective.metrics` names them.
 
         Raises:
-          UserError: there is no such split, or the data are no longer what the run was trained on.
+          UserError: there is no such split, or the data have changed since the training.
         """
         return make_evaluate(self.program, self._mesh, self._shardings, batch_size=self._batch_size)(
             self.state, self._split(split)
         )
 
     def evaluate_each(self, split: str = "test") -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """The objective's best metric of each example by itself; the mean by weight is that of the split.
+        """The best metric of the objective for each example. The weighted mean is the metric of the split.
 
         Returns:
-          Values (n,) and weights (n,), float64, and groups (n,) or None; the order is that of the split.
+          Values (n,) and weights (n,), float64, and groups (n,) or None, in the order of the split.
 
         Raises:
           UserError: as `evaluate`.
@@ -142,7 +142,7 @@ class FinishedRun:
         return np.array(values, np.float64), np.array(weights, np.float64), examples.groups
 
     def embed(self, split: data.Split) -> np.ndarray:
-        """What the head reads of each example of a split: (n, d) float32, or (n, L, d) where it answers each token."""
+        """The input of the head for each example: (n, d) float32, or (n, L, d) if the head answers each token."""
         compute = make_compute(self.program, self._mesh, self._shardings, batch_size=self._batch_size)
         return compute(self.state, split)
 
@@ -154,7 +154,7 @@ class FinishedRun:
           or `prediction` for a regression; and `target` where the table has it.
 
         Raises:
-          UserError: an input is missing or not of the kind the model was trained on.
+          UserError: an input is missing, or is of another kind than the training data.
         """
         self._refuse_language()
         for chunk in read_inputs(self.features, self.config.data, paths):
@@ -168,7 +168,7 @@ class FinishedRun:
         for start in range(0, len(examples), size):
             positions = np.arange(start, min(start + size, len(examples)))
             if self.features.kind == "image":
-                positions = positions[examples.weights[positions] > 0]  # Corrupt ones are zeros.
+                positions = positions[examples.weights[positions] > 0]  # Corrupt images are zeros.
             labels = examples.labels[positions].tolist()
             yield from self._predict_chunk(
                 Chunk(
@@ -194,7 +194,7 @@ class FinishedRun:
                 yield {"input": name, **self._answer(value), **({} if target is None else {"target": target})}
 
     def _predict(self, inputs: np.ndarray) -> np.ndarray:
-        """Predictions (N, num_outputs); inputs are filled up to a whole batch, so that one program serves them all."""
+        """Predictions (N, num_outputs); inputs are padded to a whole batch, so that one program serves all."""
         missing = self._batch_size - len(inputs)
         padded = np.concatenate([inputs, np.zeros((missing, *inputs.shape[1:]), inputs.dtype)])
         outputs = self._outputs(self.state, padded)
@@ -222,7 +222,7 @@ class FinishedRun:
 
 
 def _mesh_for(config: ml_collections.ConfigDict) -> Mesh:
-    """The run's own mesh where it fits what is here; else all devices along the data axis."""
+    """The mesh of the run if it fits the devices here, else all devices along the data axis."""
     try:
         return make_mesh(config.mesh)
     except UserError:

@@ -22,7 +22,7 @@ from trainers.processes import coordination
 from trainers.processes.signals import Signals
 from trainers.run import cached_features, preflight, profiling, transfer
 from trainers.run.announcement import announce
-from trainers.run.directory import RunDirectory, compared
+from trainers.run.directory import RunDirectory, defining_fields
 from trainers.run.evaluation import make_run_evaluate
 from trainers.run.goodput import Goodput
 from trainers.run.resume import open_checkpoints, restore_or_begin
@@ -39,7 +39,7 @@ def train(
     overwrite: bool = False,
     devices: Sequence[jax.Device] | None = None,
 ) -> dict[str, Any]:
-    """Trains by `config` in `workdir`; called again, goes on where the last call stopped.
+    """Trains by `config` in `workdir`. Called again, resumes where the last call stopped.
 
     Args:
       config: the whole config, as `configs.defaults` describes it.
@@ -56,13 +56,13 @@ def train(
     """
     goodput = Goodput(time.time())
     directory = RunDirectory(workdir, writes=coordination.process_index() == 0)
-    config = transfer.resolved(config, None if overwrite else directory)
+    config = transfer.resolve(config, None if overwrite else directory)
     settings.check(config)
-    with directory.held(), Signals() as signals:
+    with directory.hold(), Signals() as signals:
         directory.check_shared(coordination.broadcast(directory.mark))
         directory.check(config, overwrite=overwrite)
         if coordination.broadcast(not overwrite and directory.status().get("status") == "done"):
-            print(f"'{directory.path}' is done already; --overwrite trains anew", file=sys.stderr)
+            print(f"'{directory.path}' is done already; --overwrite trains it again", file=sys.stderr)
             return directory.summary()
 
         # Everything that can be wrong is found before anything is deleted, written or compiled.
@@ -119,7 +119,7 @@ def prepare(
     training = build_training(config, dataset.features, fitted_arrays(dataset), num_examples=num_examples, mesh=mesh)
     if config.transfer.cache_features:
         cached_features.check(training.program)
-    start, origin = transfer.begin_from(config.transfer, training.program) if begins else ({}, "")
+    start, origin = transfer.load_start(config.transfer, training.program) if begins else ({}, "")
     rules = make_rules(config, training.clock, training.program.objective)
     profiling.check(config.train.profile, rules.total_steps)
     run = Run(
@@ -133,5 +133,5 @@ def prepare(
     )
     preflight.check_training(directory.path, training)
     data_and_code = {"data": dataset.fingerprint, "versions": versions()}
-    coordination.agree({"config": compared(config.to_dict()), **data_and_code})
+    coordination.agree({"config": defining_fields(config.to_dict()), **data_and_code})
     return run, origin

@@ -1,4 +1,4 @@
-"""What a run will need of its machine, checked before anything is compiled."""
+"""The disk space and memory that a run needs, checked before anything is compiled."""
 
 import os
 import pathlib
@@ -18,7 +18,7 @@ def check_training(workdir: str | os.PathLike, training: Training) -> None:
     """Checks that disk and host memory suffice for a training; raises what `check` raises.
 
     Args:
-      workdir: the run directory; need not be there yet.
+      workdir: the run directory; need not exist yet.
       training: that will run there.
     """
     state, params = (
@@ -28,8 +28,8 @@ def check_training(workdir: str | os.PathLike, training: Training) -> None:
             (training.shapes.inference(), training.shardings.inference()),
         )
     )
-    # One copy of this process's part for the save under way; on CPU, the device's own memory is the host's as well:
-    # the state, the best parameters, and a gradient.
+    # A save copies the part of this process. On CPU, the device memory is host memory too: the state, the best
+    # parameters and a gradient.
     mesh = training.mesh
     state_bytes, params_bytes = (
         len(mesh.local_devices) * sum(p.device_bytes for p in group) for group in (state, params)
@@ -47,24 +47,24 @@ def check_training(workdir: str | os.PathLike, training: Training) -> None:
 def check(workdir: str | os.PathLike, *, state_bytes: int, best_bytes: int, keep: int, host_bytes: int) -> None:
     """Checks that disk and host memory suffice for a run.
 
-    Disk: a checkpoint takes `state_bytes + best_bytes`, compression not counted. The run keeps `keep` of them and
-    writes the next before it deletes the oldest, so it needs `keep + 1` times as much, less what the run's own
-    checkpoints take there already: they make room for the new ones. Against it stands what is free for this user on
-    the file system of `workdir`.
+    Disk: a checkpoint takes `state_bytes + best_bytes`, without compression. The run keeps `keep` of them and
+    writes the next before it deletes the oldest, so it needs `keep + 1` times as much, minus the size of the run's
+    own checkpoints that are there already. This is compared with the space that is free for this user on the file
+    system of `workdir`.
 
-    Memory: `host_bytes` against what the system calls available, or what is left under the memory limit of the
-    process' control group or a group above it, whichever is less. File caches count as free.
+    Memory: `host_bytes` is compared with the available memory of the system, or with what is left under the memory
+    limit of the process's control group or a group above it, if that is less. File caches count as free.
 
     Args:
-      workdir: the run directory; need not be there yet.
-      state_bytes: bytes of the train state and the running metrics, as this machine writes them.
-      best_bytes: bytes of the best parameters so far, which each checkpoint repeats.
+      workdir: the run directory; need not exist yet.
+      state_bytes: bytes of the train state and the running metrics that this machine writes.
+      best_bytes: bytes of the best parameters so far, which are in every checkpoint.
       keep: `train.keep_checkpoints`.
-      host_bytes: bytes that the run's processes on this machine will take from here on.
+      host_bytes: bytes that the processes of the run will take on this machine.
 
     Raises:
-      UserError: there is not enough of one of them; the message says how much is needed, how much is there, and what
-        to change.
+      UserError: disk or memory do not suffice; the message says how much is needed, how much there is, and what to
+        change.
     """
     _check_disk(pathlib.Path(workdir).absolute(), state_bytes + best_bytes, keep)
     if host_bytes > (available := available_memory()):
@@ -94,7 +94,7 @@ def _check_disk(workdir: pathlib.Path, checkpoint_bytes: int, keep: int) -> None
 
 
 def _size_on_disk(checkpoints: pathlib.Path) -> int:
-    """Bytes of the checkpoints of the run, begun ones too, which are named by their steps."""
+    """Bytes of the checkpoints of the run, unfinished ones included. They are named by their steps."""
     total = 0
     for path in checkpoints.glob("[0-9]*"):
         for file in path.rglob("*"):

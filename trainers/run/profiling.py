@@ -25,14 +25,12 @@ def check(config: ml_collections.ConfigDict, total_steps: int) -> None:
 
 
 class Profile:
-    """Traces the steps that `train.profile` asks for; each process by itself, into a folder of its own.
-
-    No process waits for another here beyond what its own steps do.
+    """Traces the steps of `train.profile`. Each process writes into a folder of its own and waits for no other process.
 
     Args:
       config: the `train.profile` section.
-      folder: where TensorBoard looks; the trace also lies there as `perfetto_trace.json.gz`.
-      step: where the run begins or goes on; steps before it are not traced again.
+      folder: of TensorBoard; also gets the trace as `perfetto_trace.json.gz`.
+      step: where the run begins or resumes; steps before it are not traced again.
     """
 
     def __init__(self, config: ml_collections.ConfigDict, folder: str | os.PathLike, step: int):
@@ -42,11 +40,11 @@ class Profile:
         self._start, self._steps, self._until = config.start, config.steps, None
 
     def step(self, step: int, drain: Callable[[], None]) -> None:
-        """Begins or ends the trace if it is time.
+        """Begins or ends the trace if it is due.
 
         Args:
           step: steps taken.
-          drain: waits for the steps under way, so that the trace holds those asked for and no others.
+          drain: waits for the steps in flight, so that the trace holds exactly the requested steps.
         """
         if self._wanted and step >= self._start:
             drain()
@@ -57,7 +55,7 @@ class Profile:
             self.close()
 
     def close(self) -> None:
-        """Writes the trace, if one is under way."""
+        """Ends and writes the trace, if one is running."""
         if self._until is not None:
             self._until = None
             jax.profiler.stop_trace()

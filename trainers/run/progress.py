@@ -1,4 +1,4 @@
-"""What a run shows while it works: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a run or a population: a bar on a terminal, plain lines elsewhere."""
 
 import math
 import sys
@@ -9,22 +9,22 @@ import rich.console
 import rich.progress
 import rich.table
 
-# Plain lines at most this often, but for the last.
+# Least time between plain lines, except for the last.
 _SECONDS_BETWEEN_LINES = 2.0
 _SECONDS_BETWEEN_REFRESHES = 0.2
 
 
 class Progress:
-    """A bar with step, loss, validation metric, examples per second and time left; or a line now and then."""
+    """A bar, or occasional lines, with step, loss, validation metric, examples per second and time left."""
 
     def __init__(self, total_steps: int, batch_size: int, initial_step: int = 0, *, shown: bool = True):
-        """Shows nothing before it is entered.
+        """Shows nothing until it is entered.
 
         Args:
           total_steps: of the training.
           batch_size: examples in a step.
-          initial_step: where the run begins or goes on.
-          shown: otherwise nothing is shown at all.
+          initial_step: where the run begins or resumes.
+          shown: if False, nothing is shown.
         """
         self._total, self._batch_size, self._initial = total_steps, batch_size, initial_step
         self._shown = shown
@@ -42,30 +42,30 @@ class Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Takes the bar down."""
+        """Removes the bar."""
         if self._bar:
             self._bar.stop()
 
     def restart_clock(self, step: int) -> None:
-        """Counts speed from here: the first step has been compiled."""
+        """Measures speed from here on, after the first step has been compiled."""
         self._initial, self._began = step, time.monotonic()
 
     def step(self, step: int) -> None:
-        """Steps taken so far. Called after every dispatch, so it must cost next to nothing."""
+        """Sets the steps taken so far. Called after every dispatch, so it must be cheap."""
         if self._bar and time.monotonic() - self._last_refresh >= _SECONDS_BETWEEN_REFRESHES:
             self._refresh(step)
 
     def leave_out(self, seconds: float) -> None:
-        """Leaves a time that will not come again out of speed and time left."""
+        """Excludes a time that will not recur from speed and time left."""
         self._began += seconds
 
     def metrics(self, split: str, metrics: Mapping[str, float]) -> None:
-        """Takes the newest figures of a split, which `show` shows."""
+        """Sets the newest metrics of a split, for `show`."""
         kept = {name: value for name, value in self._metrics.items() if not name.startswith(f"{split} ")}
         self._metrics = kept | {f"{split} {name}": value for name, value in metrics.items()}
 
     def show(self, step: int) -> None:
-        """Shows the figures as they stand after `step`."""
+        """Shows the metrics after `step`."""
         now = time.monotonic()
         if self._bar:
             self._refresh(step)
@@ -86,7 +86,7 @@ class Progress:
 
 
 class PopulationProgress:
-    """A bar, or a line now and then, with members done, running and waiting, the best so far and the time left."""
+    """A bar, or occasional lines, with members done, running and waiting, the best result and the time left."""
 
     def __init__(
         self,
@@ -97,14 +97,14 @@ class PopulationProgress:
         gone: Mapping[str, int] | None = None,
         shown: bool = True,
     ):
-        """Shows nothing before it is entered.
+        """Shows nothing until it is entered.
 
         Args:
           total_steps: of all members together.
-          members: how many there are.
-          until: the share of their training at which they pause.
-          gone: how many others took part before, by what became of them, such as {"pruned": 42}.
-          shown: otherwise nothing is shown at all.
+          members: number of members.
+          until: the share of their training after which they pause.
+          gone: number of members that ended in earlier calls, by status, such as {"pruned": 42}.
+          shown: if False, nothing is shown.
         """
         self._total, self._members, self._shown = total_steps, members, shown
         self._end = "trainings done" if until >= 1 else f"paused at {100 * until:.2g} %"
@@ -114,7 +114,7 @@ class PopulationProgress:
         self._bar: rich.progress.Progress | None = None
 
     def __enter__(self) -> "PopulationProgress":
-        """Shows the bar, if standard error is a terminal; time counts from here."""
+        """Shows the bar, if standard error is a terminal; the time left is estimated from here on."""
         self._initial, self._began, self._last_line = self._steps, time.monotonic(), time.monotonic()
         if self._shown and (bar := _bar()):
             self._bar = bar
@@ -122,21 +122,21 @@ class PopulationProgress:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Takes the bar down."""
+        """Removes the bar."""
         if self._bar:
             self._bar.stop()
 
     def advance(self, steps: int, done: int) -> None:
-        """So many more steps have been taken, or are no longer to be taken, and so many more members are done."""
+        """Adds steps that were taken, or are no longer needed, and members that are done."""
         self._steps, self._done = self._steps + steps, self._done + done
 
     def result(self, metric: str, value: float, sign: int) -> None:
-        """A member has come to this value; higher is better if `sign` is 1, lower if it is -1."""
+        """Adds the result of a member; higher is better if `sign` is 1, lower if it is -1."""
         if math.isfinite(value) and (self._best is None or sign * value > sign * self._best[1]):
             self._best = metric, value
 
     def show(self, running: int) -> None:
-        """Shows how things stand, where so many members are running; the others wait, whatever program they need."""
+        """Shows the progress; `running` is the number of members in lanes."""
         now, waiting = time.monotonic(), self._members - self._done - running
         best = f"  best {self._best[0]} {self._best[1]:.4g}" if self._best else ""
         text = f"{self._done}/{self._members} {self._end}, {running} running, {waiting} waiting{self._gone}{best}"
@@ -149,7 +149,7 @@ class PopulationProgress:
 
 
 def print_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
-    """Prints metrics on standard output: a row a metric, a column a split."""
+    """Prints metrics to standard output, with a row for each metric and a column for each split."""
     table = rich.table.Table(title=title, title_justify="left")
     table.add_column("metric")
     for name in columns:
@@ -161,7 +161,7 @@ def print_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
 
 
 def _bar(*before: rich.progress.ProgressColumn) -> rich.progress.Progress | None:
-    """A bar with these columns before it, started, if standard error is a terminal."""
+    """A started bar with these columns before it; None if standard error is not a terminal."""
     console = rich.console.Console(stderr=True)
     if not console.is_terminal:
         return None
@@ -178,7 +178,7 @@ def _bar(*before: rich.progress.ProgressColumn) -> rich.progress.Progress | None
 
 
 def _seconds_left(steps: int, taken: int, seconds: float) -> float:
-    """What `steps` more will take, where `taken` ones took so many seconds; never below 0."""
+    """Seconds that `steps` more steps take, if `taken` steps took `seconds`; at least 0."""
     return max(0.0, steps * seconds / max(1, taken))
 
 

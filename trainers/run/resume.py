@@ -58,7 +58,7 @@ def restore_or_begin(run: Run, checkpoints: Checkpoints, plan: Plan) -> RunState
         plan = Plan.from_json(written)
         # Several processes do not continue a trial that one process began: each would measure something else.
         plan = dataclasses.replace(plan, decided=plan.decided or coordination.process_count() > 1)
-    run.goodput.go_on_from(restored.extra if restored else {})
+    run.goodput.resume_from(restored.extra if restored else {})
     return dataclasses.replace(start_from(run, restored, plan), rollback=rollback)
 
 

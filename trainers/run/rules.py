@@ -105,7 +105,7 @@ def is_saved(rules: Rules, step: int) -> bool:
 
 
 def is_save_overdue(rules: Rules, seconds: float) -> bool:
-    """Whether a checkpoint is due so many seconds after the last one."""
+    """Whether a checkpoint is due `seconds` after the last one."""
     return rules.checkpoint.seconds is not None and seconds >= rules.checkpoint.seconds
 
 
@@ -148,7 +148,7 @@ def is_out_of_patience(rules: Rules, step: int, best_step: int | None) -> bool:
 
 
 def has_diverged(skipped: Any, max_skipped: int) -> Any:
-    """Whether so many updates were skipped in a row that a training has diverged; `skipped` may be an array."""
+    """Whether a training has diverged, by the number of updates skipped in a row, which may be an array."""
     return skipped >= max_skipped
 
 

@@ -119,7 +119,7 @@ def _make_request(run: Run, at: RunState, signals: Signals) -> tuple[Request, Ru
 
 def _note_dispatch(run: Run, outputs: Outputs, step: int) -> None:
     """Notes the steps taken, for the clock and the progress."""
-    if not run.goodput.stepping:
+    if not run.goodput.is_stepping:
         run.goodput.begin_stepping(step)
         outputs.progress.restart_clock(step)
     outputs.progress.step(step)

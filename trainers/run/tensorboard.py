@@ -9,18 +9,18 @@ WriteScalars = Callable[[int, str, Mapping[str, float]], None]
 
 @contextmanager
 def scalar_writer(path: str | os.PathLike, step: int, *, enabled: bool) -> Iterator[WriteScalars]:
-    """Gives a function `(step, split, metrics)` that writes scalars named `split/metric`.
+    """Yields a function `(step, split, metrics)` that writes scalars named `split/metric`.
 
     Args:
       path: folder of the events.
-      step: where the run begins or goes on; events that lie after it, of a run cut short, are hidden.
+      step: where the run begins or resumes; later events, of a run that was stopped, are hidden.
       enabled: otherwise the function does nothing.
     """
     if not enabled:
         yield lambda step, split, metrics: None
         return
 
-    import tensorboardX  # Costs a moment that a run without it need not spend.
+    import tensorboardX  # Imported here because it slows the start.
 
     writer = tensorboardX.SummaryWriter(str(path), purge_step=step + 1 if step else None)
 

@@ -1,4 +1,4 @@
-"""What a training begins with that was trained elsewhere: which model, and its first parameters."""
+"""Transfer: the model and the first parameters of a training, taken from a source that was trained before."""
 
 import dataclasses
 import functools
@@ -32,21 +32,21 @@ from trainers.step.optimizers import paths_and_leaves
 from trainers.step.state import Program, Start
 
 PRETRAINED = "pretrained"
-"""The name of whatever model `transfer.source` holds."""
+"""The `model.name` that stands for the model of `transfer.source`."""
 
 _FIELD = "transfer.source"
 _SET_BY_SOURCE = {path: field.pretrained for path, field in settings.FIELDS.items() if field.pretrained}
 
 
-def resolved(config: ml_collections.ConfigDict, directory: RunDirectory | None = None) -> ml_collections.ConfigDict:
-    """The config with the model of its source in it, if it asks for that by `model.name="pretrained"`.
+def resolve(config: ml_collections.ConfigDict, directory: RunDirectory | None = None) -> ml_collections.ConfigDict:
+    """Returns the config with the model of its source, if `model.name` is "pretrained".
 
     Args:
       config: the whole config.
-      directory: of the run; what it began with counts, so that one that goes on has no need of the source.
+      directory: of the run. A run that is resumed takes the model from there and does not need the source.
 
     Raises:
-      UserError: there is no source, or none that is understood.
+      UserError: there is no source, or its format is unknown.
     """
     if config.model.name != PRETRAINED:
         return config
@@ -64,15 +64,15 @@ def resolved(config: ml_collections.ConfigDict, directory: RunDirectory | None =
     return settings.override(config, fields)
 
 
-def begin_from(config: ml_collections.ConfigDict, program: Program) -> tuple[Start, str]:
-    """What a new training begins with in place of fresh values; a line about it goes to standard error.
+def load_start(config: ml_collections.ConfigDict, program: Program) -> tuple[Start, str]:
+    """Loads the arrays that a new training begins with in place of fresh values; prints a line to standard error.
 
     Args:
       config: the `transfer` section.
       program: of the training.
 
     Returns:
-      Arrays in the form of the model's, empty without a source; and a table of what came from where.
+      The arrays in the form of the model, empty without a source; and a table of their origins.
 
     Raises:
       UserError: there is no such source, or it does not fit the model.
@@ -83,7 +83,7 @@ def begin_from(config: ml_collections.ConfigDict, program: Program) -> tuple[Sta
         _check_tokens(config.source, program.features)
     source = _run_weights(config.source, program.features) if is_run(config.source) else config.source
     model = program.model(program.params, program.model_state)
-    # Adapters begin anew: what a source had of them is in its kernels.
+    # Adapters start fresh: those of a source are merged into its kernels.
     adapters = (rf"/({'|'.join(lora.NAMES)})$",) if config.lora.patterns else ()
     start, report = pretrained.load(source, model, allow=(*config.allow, *adapters))
     if coordination.process_index() == 0:
@@ -107,17 +107,17 @@ def is_run(source: str) -> bool:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class PlainRun:
-    """What a run came to, as parameters of a model without adapters.
+class MergedRun:
+    """The result of a run, as parameters of a model without adapters.
 
     Attributes:
       config: of the run.
       features: what an example is.
-      model: of shapes.
-      arrays: parameters, those that were best on the validation split, with adapters multiplied out, and the statistics
-        of its norms, by path, on the host.
+      model: with shapes in place of arrays.
+      arrays: by path, on the host: the parameters that were best on the validation split, with adapters merged, and
+        the statistics of norms.
       preprocessing: arrays fitted on the training rows.
-      step: after which the parameters were taken.
+      step: of the parameters.
     """
 
     config: ml_collections.ConfigDict
@@ -128,11 +128,11 @@ class PlainRun:
     step: int
 
 
-def plain_run(workdir: str | os.PathLike) -> PlainRun:
-    """Reads what a run came to.
+def read_run(workdir: str | os.PathLike) -> MergedRun:
+    """Reads the result of a run.
 
     Raises:
-      UserError: there is no run, or no whole checkpoint.
+      UserError: there is no run, or no valid checkpoint.
     """
     directory = RunDirectory(workdir)
     restored = inference.restore(directory, data_mesh(jax.local_devices()[:1]), "best")
@@ -146,7 +146,7 @@ def plain_run(workdir: str | os.PathLike) -> PlainRun:
         categories=features.categories,
         num_outputs=features.num_outputs,
     )
-    return PlainRun(
+    return MergedRun(
         config=config,
         features=features,
         model=nnx.eval_shape(lambda: build(key=jax.random.key(0))),
@@ -158,23 +158,23 @@ def plain_run(workdir: str | os.PathLike) -> PlainRun:
 
 def _run_weights(source: str, features: Features) -> ArrayWeights:
     try:
-        run = plain_run(source)
+        run = read_run(source)
     except UserError as error:
         raise UserError(f"{_FIELD}: {str(error).removeprefix('--workdir: ')}") from None
     arrays = run.arrays
-    # A head that answers something else begins fresh, as one of another shape does.
+    # A head for another task starts fresh, like a head of another shape.
     if _answers(run.features) != _answers(features):
         arrays = {path: array for path, array in arrays.items() if not pretrained.is_head(path)}
     return ArrayWeights(f"{source}, step {run.step}", run.config.to_dict(), arrays)
 
 
 def _answers(features: Features) -> tuple[str, object]:
-    """What the outputs of a model stand for."""
+    """The meaning of the outputs of a model."""
     return features.task, features.class_names or features.target
 
 
 def _check_tokens(source: str, features: Features) -> None:
-    """Checks that the rows of a run's table of tokens are of the tokens that the data have."""
+    """Checks that the token embedding of a run belongs to the tokenizer of the data."""
     there = RunDirectory(source).features().tokenizer
     if "" in (there, features.tokenizer) or there == features.tokenizer:
         return
@@ -186,5 +186,5 @@ def _check_tokens(source: str, features: Features) -> None:
 
 
 def _is_kept(path: str, values: Mapping[str, Any]) -> bool:
-    """Whether the config's own value of a field goes before that of the source."""
+    """Whether the value of a field in the config takes precedence over that of the source."""
     return _SET_BY_SOURCE.get(path) is Pretrained.IF_UNSET and bool(values[path])

@@ -130,7 +130,7 @@ def test_killed_during_the_training_from_scratch_the_next_call_goes_on(command, 
     assert not (tmp_path / "run" / "transfer_check.json").exists()
     finished = command("train", *words)
     assert "is done already" in finished.stderr
-    assert "going on at step" in finished.stderr
+    assert "resuming at step" in finished.stderr
     assert RunDirectory(tmp_path / "run").summary() == kept
     assert figures(tmp_path / "run") == figures(checked[0])
 

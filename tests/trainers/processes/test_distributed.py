@@ -141,7 +141,7 @@ def test_a_killed_process_ends_the_others_in_the_stated_time_and_the_job_goes_on
         assert "run the same command on all again to go on" in outputs[0].splitlines()[-1]
     codes, outputs = Job(command, 2, *words, f"--workdir={workdir}").wait()
     assert codes == [0, 0], outputs
-    assert "going on at step" in outputs[0]
+    assert "resuming at step" in outputs[0]
     assert runs.logged(workdir) == runs.logged(whole)
 
 

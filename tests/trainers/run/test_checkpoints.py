@@ -205,7 +205,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over_for_the_one_before(folder
         assert "The checkpoint of step 20 could not be verified, as it has no CHECKSUMS.json" in caplog.text
         return
     assert_is_checkpoint_of(found, 10)
-    [message] = [message for message in caplog.messages if "step 20 is damaged and passed over" in message]
+    [message] = [message for message in caplog.messages if "step 20 is damaged and skipped" in message]
     assert path.name == checksums.NAME or path.relative_to(folder / "20").as_posix() in message
     # It is out of the way of those to come.
     assert [name.name.split("-")[:2] for name in folder.glob("damaged-*")] == [["damaged", "20"]]
@@ -255,7 +255,7 @@ def test_a_file_too_many_is_damage(folder, caplog):
 def test_an_empty_folder_is_no_checkpoint(folder, caplog):
     (folder / "30").mkdir()
     assert_is_checkpoint_of(restore(folder), 20)
-    assert "The checkpoint of step 30 is damaged and passed over" in caplog.text
+    assert "The checkpoint of step 30 is damaged and skipped" in caplog.text
 
 
 def test_if_all_are_damaged_nothing_is_begun_anew(folder):
@@ -506,7 +506,7 @@ def test_two_processes_agree_on_the_checkpoint(command, tmp_path, kind):
     outputs, errors = together(command, "restore_half", folder)
     assert [output.splitlines()[-1] for output in outputs] == [f"{expected} {process}" for process in range(2)]
     assert steps_in(folder) == sorted({10, expected, 2 * expected})[-2:]
-    assert errors[0].count("step 20 is damaged and passed over") == bool(kind)
+    assert errors[0].count("step 20 is damaged and skipped") == bool(kind)
     assert len(list(folder.glob("damaged-20-*"))) == bool(kind)
 
 

@@ -137,7 +137,7 @@ def test_a_full_disk_is_told_in_one_line_and_the_older_checkpoint_goes_on(comman
     process = command.start("train", *arguments, stderr=-1, text=True)
     runs.wait_for(lambda: max(runs.checkpoint_steps(workdir)) > before, process)
     process.terminate()
-    assert f"going on at step {before}" in process.communicate()[1]
+    assert f"resuming at step {before}" in process.communicate()[1]
     assert process.returncode == 42
 
 

@@ -39,7 +39,7 @@ def test_a_restart_counts_the_time_since_the_checkpoint(at):
     # Killed some time later, and started again at 200; what was done after 150 is lost.
     at(200.0)
     after = Goodput(200.0)
-    after.go_on_from(saved)
+    after.resume_from(saved)
     at(203.0)
     after.begin_stepping(11)
     at(213.0)
@@ -73,8 +73,8 @@ def test_rates_leave_out_compiling_and_evaluating_but_not_saving(at):
     at(5.0)
     clock.begin_stepping(1)
     at(25.0)
-    for loss in ("compile", "data", "checkpoint", "evaluation"):
-        clock.add(loss, 2.0)
+    for name in ("compile", "data", "checkpoint", "evaluation"):
+        clock.add(name, 2.0)
     assert clock.rates(161, 64) == {"steps_per_second": 10.0, "examples_per_second": 640.0}
 
 

@@ -114,7 +114,7 @@ def test_regression_reports_in_the_units_of_the_label(tmp_path):
 @pytest.mark.slow
 def test_balanced_class_weights_are_part_of_the_run(tmp_path):
     train(quick(breast_cancer_mlp, data__class_weights="balanced"), tmp_path)
-    weights = RunDirectory(tmp_path).fitted()["class_weights"]
+    weights = RunDirectory(tmp_path).fitted_arrays()["class_weights"]
     # 212 malignant and 357 benign rows: the rarer class weighs more.
     assert weights[0] > 1 > weights[1]
 
@@ -157,7 +157,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, caplog):
         if file.is_file():
             file.write_bytes(b"")
     summary = train(quick(), tmp_path / "damaged")
-    assert "The checkpoint of step 30 is damaged and passed over" in caplog.text
+    assert "The checkpoint of step 30 is damaged and skipped" in caplog.text
     assert summary["metrics"] == expected["metrics"]
 
 
@@ -257,7 +257,7 @@ def test_overwriting_takes_nothing_over_through_a_link(tmp_path):
 
 
 def test_two_trainings_in_one_directory_are_kept_apart(tmp_path):
-    with RunDirectory(tmp_path).held(), pytest.raises(UserError, match="another process is training in"):
+    with RunDirectory(tmp_path).hold(), pytest.raises(UserError, match="another process is training in"):
         train(quick(), tmp_path)
 
 

@@ -21,7 +21,7 @@ def test_killed_twice_and_resumed_equals_uninterrupted(command, runs, tmp_path, 
         assert process.wait() == -signal.SIGKILL
     assert RunDirectory(killed).status()["status"] == "running"
     finished = command("train", *arguments, f"--workdir={killed}")
-    assert "going on at step" in finished.stderr
+    assert "resuming at step" in finished.stderr
     runs.assert_runs_equal(whole, killed)
 
 

@@ -150,7 +150,7 @@ def test_a_language_run_that_is_killed_goes_on_as_if_it_was_not(command, runs, f
     assert process.wait() == -signal.SIGKILL
     (files / "tokenizer.json").unlink()  # The run directory has it.
     finished = command("train", f"--config={files / 'config.py'}", f"--workdir={killed}")
-    assert "going on at step" in finished.stderr
+    assert "resuming at step" in finished.stderr
     expected, actual = runs.final_state(whole), runs.final_state(killed)
     assert expected.keys() == actual.keys()
     for path, array in expected.items():

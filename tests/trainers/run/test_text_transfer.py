@@ -77,7 +77,7 @@ def test_a_directory_with_its_tokenizer_is_all_that_is_needed(copy_of, table, tm
     source = copy_of(name)
     save_tokenizer(source)
     config = pretrained_config(source, table)
-    assert transfer.resolved(config).data.tokenizer == str(source / "tokenizer.json")
+    assert transfer.resolve(config).data.tokenizer == str(source / "tokenizer.json")
     summary = train(config, tmp_path / "run", devices=jax.devices()[:1])
     assert np.isfinite(summary["metrics"]["validation"]["loss"])
     # The run answers without the source.
@@ -99,10 +99,10 @@ def test_the_tokenizer_and_the_pooling_of_a_config_are_kept(copy_of, table, tmp_
     source = copy_of("hf_bert")
     save_tokenizer(source)
     own = {"data__tokenizer": "mine.json", "model__bert__pooling": "mean"}
-    config = transfer.resolved(pretrained_config(source, table, **own))
+    config = transfer.resolve(pretrained_config(source, table, **own))
     assert (config.data.tokenizer, config.model.bert.pooling) == ("mine.json", "mean")
     assert config.model.bert.width == 16
-    plain = transfer.resolved(pretrained_config(source, table))
+    plain = transfer.resolve(pretrained_config(source, table))
     assert (plain.model.bert.pooling, plain.model.bert.pooler) == ("token", "tanh")
 
 
@@ -120,7 +120,7 @@ def test_a_classifier_begins_with_a_language_model_of_ours(table, tmp_path):
         **{f"model__gpt__{name}": size for name, size in sizes.items()},
     )
     train(language, tmp_path / "language", devices=jax.devices()[:1])
-    config = transfer.resolved(pretrained_config(tmp_path / "language", table))
+    config = transfer.resolve(pretrained_config(tmp_path / "language", table))
     assert config.data.tokenizer == str(tmp_path / "language" / "tokenizer.json")
     assert (config.model.gpt.max_length, config.model.gpt.depth) == (12, 2)
     train(config, tmp_path / "run", devices=jax.devices()[:1])
