@@ -1,6 +1,6 @@
 # `make train` and `make test` need nothing but Python 3.11 and make: each sets up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help install install-prepare train test test-slow test-prepare test-plan test-launchers test-references lint format bench docs clean
+.PHONY: help install install-prepare train test test-slow test-prepare test-newest find-newest test-plan test-launchers test-references lint format bench docs clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,6 +34,26 @@ test: install  ## Run the tests except the slow ones.
 
 test-slow: install  ## Run the slow tests: kills, several processes, long runs.
 	$(PYTEST) -m slow
+
+# What differs between versions of the libraries: data, models, steps, checkpoints, devices, studies and commands.
+NEWEST_TESTS := tests/configs/test_configs.py tests/data tests/models/test_model_registry.py \
+  tests/models/pretrained/test_references.py tests/trainers/step/test_train_step.py tests/trainers/run/test_checkpoints.py \
+  tests/trainers/devices tests/tuning/test_study.py tests/experiments/test_commands.py tests/test_fork_server.py
+# Python 3.13 by name, or else the newest one of pyenv. A pyenv shim exists even if the version is not selected, so try it.
+NEWEST = for python in python3.13 $$(ls -d $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.13.*/bin/python 2> /dev/null | sort -rV); do \
+	$$python -c '' 2> /dev/null && echo $$python && exit; done; echo "no Python 3.13: neither python3.13 nor under pyenv" >&2; exit 1
+
+find-newest:
+	@$(NEWEST)
+
+test-newest: .venv-newest/.installed  ## Run a selection of the tests under Python 3.13 with the newest JAX, Flax and NumPy.
+	JAX_PLATFORMS=cpu .venv-newest/bin/python -m pytest -q --durations=10 -n 2 --dist=worksteal \
+	  -m "not slow and not launchers" $(NEWEST_TESTS)
+
+.venv-newest/.installed: pyproject.toml constraints.txt
+	python=$$($(NEWEST)) && $$python -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
 
 test-prepare: install install-prepare  ## Run the tests of plumbline prepare, with Apache Beam.
 	$(PYTEST) tests/data/test_preparing.py tests/experiments/test_prepare.py
@@ -86,4 +106,4 @@ bench: install  ## Run the benchmarks and print their ratios.
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove all virtual environments; runs stay.
-	rm -rf $(VENV) .venv-plan .venv-prepare .venv-launchers .venv-references .venv-docs
+	rm -rf $(VENV) .venv-plan .venv-prepare .venv-launchers .venv-newest .venv-references .venv-docs

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from data.pool import Pool, load_pool
-from diagnostics.cross_validation import rows_of
+from diagnostics.cross_validation import select_rows
 from diagnostics.transfer import encoders, probes, relevance
 from diagnostics.transfer.encoders import Encoder
 from diagnostics.transfer.probes import Exam
@@ -242,5 +242,5 @@ def _candidate(name: str, kind: str, layers: Sequence[Layer], exam: Exam, random
 
 
 def _usable(pool: Pool) -> np.ndarray:
-    rows = rows_of(pool)
+    rows = select_rows(pool)
     return rows[pool.weights[rows] > 0]
