@@ -116,7 +116,7 @@ def read_chosen(config: ml_collections.ConfigDict) -> RowLists:
         raise UserError(f"{field}: names findings of an audit; set data.findings to its directory")
     path = pathlib.Path(config.findings) / FILE
     if not path.is_file():
-        raise UserError(f"data.findings: no audit in '{config.findings}' (no {FILE}); run plumbline audit there")
+        raise UserError(f"data.findings: no audit in '{config.findings}' (no {FILE}); run `plumbline audit` there")
     arrays = _read(path, "data.findings", f"[^/]+/{_KIND}/.+|{_PARTS}", [_PARTS])
     parts = arrays.pop(_PARTS).tolist()
     dropped, weighed = (_collect(arrays, config, kind) for kind in ("drop", "weights"))

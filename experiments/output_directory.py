@@ -96,7 +96,7 @@ class OutputDirectory:
         except (json.JSONDecodeError, KeyError, TypeError):
             raise UserError(f"--workdir: '{self.path / _ABOUT}' is damaged; choose an empty or a new folder") from None
         if owner != self._request.command:
-            raise UserError(f"--workdir: '{self.path}' belongs to experiments.{owner}; choose an empty or a new folder")
+            raise UserError(f"--workdir: '{self.path}' belongs to `plumbline {owner}`; choose an empty or a new folder")
         if recorded and not self._overwrite:
             self._check_recorded(recorded)
         return recorded

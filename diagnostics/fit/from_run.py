@@ -42,7 +42,7 @@ def judge(workdir: str | os.PathLike) -> list[Finding]:
     directory, run = RunDirectory(workdir), FinishedRun(workdir)
     config, features = run.config, run.features
     if features.task == "language":
-        raise UserError("--workdir: holds a language model, which has no rows; plumbline evaluate measures it")
+        raise UserError("--workdir: holds a language model, which has no rows; `plumbline evaluate` measures it")
     each = {"train": run.evaluate_each("train")}
     dataset = load(config.data, seed=config.seed, assets=directory.assets())
     held_out = [name for name in ("validation", "test") if name in dataset.splits]

@@ -80,7 +80,7 @@ def test_a_field_does_what_its_role_says(path):
     else:
         check_shared({path: other(path)})
     if field.runs_only:
-        with pytest.raises(UserError, match=f"{path}: is for experiments.train, not for populations"):
+        with pytest.raises(UserError, match=f"{path}: is for `plumbline train`, not for populations"):
             check_possible(after)
 
 

@@ -70,7 +70,7 @@ def test_other_folds_are_refused_where_results_are_and_two_have_no_interval(comm
     assert summary["folds"]["stratified"]["metrics"]["accuracy"]["low"] is None
     before = (tmp_path / "cv/out_of_fold.npz").read_bytes()
     assert "would be lost (folds is 2 there, 3 here); give" in fails("crossvalidate", *QUICK, "--folds=3", workdir)
-    assert "belongs to experiments.crossvalidate" in fails("learning_curve", *QUICK, "--overwrite", workdir)
+    assert "belongs to `plumbline crossvalidate`" in fails("learning_curve", *QUICK, "--overwrite", workdir)
     assert "holds files but no run" in fails("train", *QUICK, "--overwrite", workdir)
     assert (tmp_path / "cv/out_of_fold.npz").read_bytes() == before
 

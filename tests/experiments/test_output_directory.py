@@ -59,7 +59,7 @@ def test_what_is_kept_in_folders_of_a_directory_is_gone_on_with(tmp_path):
     with output_directory.lock(tmp_path, FOLDS, overwrite=False) as output:
         output.claim()
         (tmp_path / "trials").mkdir()
-    with pytest.raises(UserError, match=r"belongs to experiments.crossvalidate"):
+    with pytest.raises(UserError, match=r"belongs to `plumbline crossvalidate`"):
         hold(tmp_path, TABLE)
     hold(tmp_path)
 
@@ -67,7 +67,7 @@ def test_what_is_kept_in_folders_of_a_directory_is_gone_on_with(tmp_path):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_no_other_command_takes_the_directory_of_one_or_touches_it(tmp_path, overwrite):
     before = write_results(tmp_path)
-    with pytest.raises(UserError, match=r"belongs to experiments.crossvalidate; choose an empty or a new folder"):
+    with pytest.raises(UserError, match=r"belongs to `plumbline crossvalidate`; choose an empty or a new folder"):
         hold(tmp_path, TABLE, overwrite=overwrite)
     with pytest.raises(UserError, match="holds files but no run"):
         RunDirectory(tmp_path).check(defaults.get_config(), overwrite=overwrite)
@@ -127,7 +127,7 @@ def test_what_was_stopped_before_it_had_results_may_be_asked_something_else(tmp_
         output.claim()
         (tmp_path / "population.npz").write_text("trainings")
     hold(tmp_path, changed(FOLDS, seeds=1, folds=3))
-    with pytest.raises(UserError, match=r"belongs to experiments.crossvalidate;"):
+    with pytest.raises(UserError, match=r"belongs to `plumbline crossvalidate`;"):
         hold(tmp_path, TABLE)
 
 

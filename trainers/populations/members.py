@@ -96,7 +96,7 @@ def check_possible(config: ml_collections.ConfigDict) -> None:
     values = settings.fields(config)
     for path, field in settings.FIELDS.items():
         if field.runs_only and values[path] != field.default:
-            raise UserError(f"{path}: is for experiments.train, not for populations; {field.runs_only}")
+            raise UserError(f"{path}: is for `plumbline train`, not for populations; {field.runs_only}")
 
 
 def program_key(config: ml_collections.ConfigDict) -> str:

@@ -70,7 +70,7 @@ class RunDirectory:
         """
         if "://" in os.fspath(path):
             raise UserError(
-                f"--workdir: '{path}' is no path of a file system; mount the bucket (as `experiments.launch` does) and "
+                f"--workdir: '{path}' is no path of a file system; mount the bucket (as `plumbline launch` does) and "
                 "give the path it is mounted at"
             )
         self.path = pathlib.Path(path).absolute()

@@ -32,7 +32,7 @@ def generate_text(
     if features.task != "language" or not REGISTRY[name].causal or run.program.objective.masks_inputs:
         raise UserError(
             f"--workdir: holds a '{name}' for {features.task}, which does not predict the next token; "
-            "experiments.generate needs a run of 'gpt' on text:PATH"
+            "`plumbline generate` needs a run of 'gpt' on text:PATH"
         )
     try:
         prompt.encode()

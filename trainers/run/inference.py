@@ -181,8 +181,8 @@ class FinishedRun:
     def _refuse_language(self) -> None:
         if self.features.task == "language":
             raise UserError(
-                "--workdir: holds a language model, which tells no label; experiments.generate makes it write, "
-                "experiments.evaluate measures it"
+                "--workdir: holds a language model, which tells no label; `plumbline generate` makes it write, "
+                "`plumbline evaluate` measures it"
             )
 
     def _predict_chunk(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
@@ -214,7 +214,7 @@ class FinishedRun:
         if dataset.fingerprint != self._fingerprint:
             raise UserError(
                 f"data.source: '{self.config.data.source}' holds other data than the run was trained on; "
-                "bring those back, or use experiments.predict on the new ones"
+                "bring those back, or use `plumbline predict` on the new ones"
             )
         if name not in dataset.splits:
             raise unknown_name("--split", name, dataset.splits)
