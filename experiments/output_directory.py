@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from plumbline import Preempted, UserError, exit_codes
+from plumbline import Preempted, UserError, exit_codes, provenance
 from plumbline.files import remove_unfinished, write_json
 
 # The file in which a population saves its state, and the file that records the owner of the directory.
@@ -60,12 +60,13 @@ class OutputDirectory:
           UserError: the directory holds something else, or results that would be lost.
         """
         self.path, self._request, self._overwrite = path, request, overwrite
+        self._starts: list[dict[str, Any]] = []
         self._recorded = self._check()
         for name in (_ABOUT, *request.results):
             remove_unfinished(path / name)
 
     def claim(self) -> None:
-        """Records the owner and, with `overwrite`, deletes the earlier results.
+        """Records the owner, its command line and git commit, and with `overwrite` deletes the earlier results.
 
         Call it once the data and all options have been checked.
         """
@@ -73,6 +74,7 @@ class OutputDirectory:
             self._recorded = None
             for name in (_POPULATION, *self._request.results):
                 (self.path / name).unlink(missing_ok=True)
+        self._starts = provenance.add_start({"starts": self._starts})["starts"]
         self._write()
 
     def record_request(self) -> None:
@@ -90,6 +92,7 @@ class OutputDirectory:
         try:
             about = json.loads((self.path / _ABOUT).read_text(encoding="utf-8"))
             owner, recorded = about["command"], about["answered"]
+            self._starts = about.get("starts", [])
         except FileNotFoundError:
             self._check_empty()
             return None
@@ -124,7 +127,8 @@ class OutputDirectory:
             )
 
     def _write(self) -> None:
-        write_json(self.path / _ABOUT, {"command": self._request.command, "answered": self._recorded})
+        about = {"command": self._request.command, "answered": self._recorded, "starts": self._starts}
+        write_json(self.path / _ABOUT, about)
 
 
 @contextlib.contextmanager

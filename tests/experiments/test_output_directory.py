@@ -165,3 +165,13 @@ with output_directory.lock({str(tmp_path)!r}, request, overwrite=False):
 def test_figures_that_are_not_finite_become_null(tmp_path):
     write_json(tmp_path / "a.json", {"a": (1.0, float("nan")), "b": {"c": float("inf")}, "d": "text"})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1.0, None], "b": {"c": None}, "d": "text"}
+
+
+def test_every_start_is_recorded_with_its_command(tmp_path):
+    for count in (1, 2):
+        with output_directory.lock(tmp_path, FOLDS, overwrite=False) as output:
+            output.claim()
+            (tmp_path / "trials").mkdir(exist_ok=True)
+        starts = json.loads((tmp_path / "population.json").read_text())["starts"]
+        assert len(starts) == count
+        assert {"command", "folder", "time", "commit", "dirty"} < set(starts[-1])
