@@ -72,7 +72,8 @@ def wilson_interval(successes: float, count: int, confidence: float = 0.95) -> I
     scale = 1 + z**2 / count
     centre = (share + z**2 / (2 * count)) / scale
     half = z / scale * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return (share, float(max(0.0, centre - half)), float(min(1.0, centre + half)))
+    # At 0 and 1 rounding must not leave the estimate outside of its own interval.
+    return (share, float(min(share, max(0.0, centre - half))), float(max(share, min(1.0, centre + half))))
 
 
 def clustered_interval(values: Values, clusters: np.ndarray, weights: Values, confidence: float = 0.95) -> Interval:

@@ -54,7 +54,7 @@ _FIGURES, _PLOT = "relevance.json", "relevance"
 _SECONDS_BETWEEN_LINES = 2.0
 # Columns of a table that is not shown on a terminal.
 _WIDTH = 200
-_DEALT = {"group": "of whole groups", "stratified": "shuffled by class", "shuffled": "shuffled"}
+_KINDS = {"group": "of whole groups", "stratified": "shuffled by class", "shuffled": "shuffled"}
 
 
 def main(words: list[str]) -> None:
@@ -92,7 +92,7 @@ def _compare(config: "ml_collections.ConfigDict") -> tuple["Comparison", "Verdic
     comparison = compare_sources.compare(
         config, _SOURCES.value, folds=_FOLDS.value, limit=_LIMIT.value, show=_lines_now_and_then()
     )
-    verdict = relevance.verdict(comparison.candidates, comparison.exam.task)
+    verdict = relevance.judge(comparison.candidates, comparison.splits.task)
     _print(comparison, verdict)
     print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
     return comparison, verdict
@@ -124,20 +124,21 @@ def _request() -> output_directory.Request:
 def _print(comparison: "Comparison", verdict: "Verdict") -> None:
     from diagnostics.transfer import relevance
 
-    exam, candidates = comparison.exam, comparison.candidates
-    metric = "accuracy" if exam.task == "classification" else "R2"
+    splits, candidates = comparison.splits, comparison.candidates
+    metric = "accuracy" if splits.task == "classification" else "R2"
     rows = []
     for candidate in candidates:
-        value = relevance.interval(candidate.values(), exam.task, candidate.overlap)
+        value = relevance.interval(candidate.values(), splits.task, candidate.overlap)
         gap = verdict.differences.get(candidate.name)
         behind = "" if gap is None else _with_interval((-gap[0], -gap[2], -gap[1]), sign="+")
         rows.append([candidate.name, candidate.best.name, _with_interval(value), behind])
     _table(
-        f"{len(comparison.rows):,} rows, {len(exam.folds)} folds {_DEALT[exam.kind]}; linear probe of the best layer",
+        f"{len(comparison.rows):,} rows, {len(splits.folds)} folds {_KINDS[splits.kind]}; "
+        "linear probe of the best layer",
         ["candidate", "best layer", f"{metric} (95 %)", f"against {verdict.take} (95 %)"],
         rows,
     )
-    rows = [[each.name, *_cells(layer, exam.task, each.overlap)] for each in candidates for layer in each.layers]
+    rows = [[each.name, *_cells(layer, splits.task, each.overlap)] for each in candidates for layer in each.layers]
     _table(
         "by layer",
         ["candidate", "layer", "size", f"probe {metric} (95 %)", f"neighbours {metric} (95 %)", "LogME (95 %)"],
@@ -180,12 +181,12 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> No
 def _figures(comparison: "Comparison", verdict: "Verdict") -> Mapping[str, Any]:
     from diagnostics.transfer import relevance
 
-    exam = comparison.exam
+    splits = comparison.splits
 
     def score(values: "np.ndarray | None", overlap: float) -> dict[str, Any] | None:
         if values is None:
             return None
-        mean, low, high = relevance.interval(values, exam.task, overlap)
+        mean, low, high = relevance.interval(values, splits.task, overlap)
         return {"mean": mean, "low": low, "high": high, "values": values.tolist()}
 
     def figures(candidate: "Candidate") -> dict[str, Any]:
@@ -209,11 +210,11 @@ def _figures(comparison: "Comparison", verdict: "Verdict") -> Mapping[str, Any]:
         }
 
     return {
-        "metric": "accuracy" if exam.task == "classification" else "r2",
+        "metric": "accuracy" if splits.task == "classification" else "r2",
         "rows": len(comparison.rows),
         "of_rows": comparison.num_rows,
         "test_rows_untouched": comparison.num_test,
-        "folds": {"count": len(exam.folds), "kind": exam.kind},
+        "folds": {"count": len(splits.folds), "kind": splits.kind},
         "candidates": [figures(candidate) for candidate in comparison.candidates],
         "verdict": {
             "take": verdict.take,

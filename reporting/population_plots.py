@@ -119,9 +119,9 @@ def draw_relevance(folder: str | os.PathLike, name: str, comparison: "Comparison
     figure = plot_style.new_figure()
     axes = figure.add_subplot()
     for index, candidate in enumerate(comparison.candidates):
-        _draw_candidate(axes, candidate, LIGHT.colour(index), folds=len(comparison.exam.folds))
+        _draw_candidate(axes, candidate, LIGHT.colour(index), folds=len(comparison.splits.folds))
     axes.set_xlabel("relative depth of the layer (1: input of the head)")
-    classification = comparison.exam.task == "classification"
+    classification = comparison.splits.task == "classification"
     axes.set_ylabel("accuracy of the linear probe" if classification else "R2 of the linear probe")
     plot_style.add_title(axes, "Frozen layers; bands are one standard error over folds")
     plot_style.add_legend(axes)

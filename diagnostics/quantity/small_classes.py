@@ -160,10 +160,10 @@ class _Partition:
 
     def _correlate(self) -> str:
         parts = self.scores(0.95)
-        counts = [part.rows for part in parts]
-        if len(set(counts)) < 4:
+        counts, values = [part.rows for part in parts], [part.interval[0] for part in parts]
+        if len(set(counts)) < 4 or len(set(values)) < 2:
             return ""
-        rank = stats.spearmanr(counts, [part.interval[0] for part in parts]).statistic
+        rank = stats.spearmanr(counts, values).statistic
         return f" The rank correlation of rows and score is {rank:.2f}."
 
 

@@ -1,1 +1,1 @@
-"""Transfer: which pretrained source is relevant to a task, and whether it helped."""
+"""Transfer: which pretrained source is relevant to a task, and whether pretraining helped."""

@@ -1,4 +1,4 @@
-"""Scores sources of pretrained weights side by side, on the same rows in the same folds, and what they have to beat."""
+"""Scores pretrained sources and baselines side by side, on the same rows in the same folds."""
 
 import contextlib
 import dataclasses
@@ -14,7 +14,7 @@ from data.pool import Pool, load_pool
 from diagnostics.cross_validation import select_rows
 from diagnostics.transfer import encoders, probes, relevance
 from diagnostics.transfer.encoders import Encoder
-from diagnostics.transfer.probes import Exam
+from diagnostics.transfer.probes import ProbeSplits
 from diagnostics.transfer.relevance import Candidate, Layer
 from plumbline import UserError
 
@@ -25,18 +25,18 @@ _OTHER_INPUTS = "it was trained on other inputs than these data have, another ta
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
-    """What became of it.
+    """The result of a comparison.
 
     Attributes:
-      exam: labels and folds, the same for all.
+      splits: labels and folds, the same for all.
       candidates: the sources, then the random initialisations of their models, then the simple baseline.
-      rows: (n,) of the source of data, that were scored.
-      num_rows: training and validation rows there are.
-      num_test: rows of the test split, which took no part.
-      remarks: what is to be known besides, in words.
+      rows: (n,) scored rows, as rows of the data source.
+      num_rows: number of training and validation rows.
+      num_test: number of rows of the test split, which is not read.
+      remarks: warnings, in words.
     """
 
-    exam: Exam
+    splits: ProbeSplits
     candidates: list[Candidate]
     rows: np.ndarray
     num_rows: int
@@ -49,24 +49,24 @@ def compare(
 ) -> Comparison:
     """Scores each layer of each source, and the baselines.
 
-    Each source brings its own model, and the data are read as that expects them: size and normalisation of images,
-    tokens of texts. Rows of weight 0 (images that cannot be read) are left out; other weights are not looked at.
+    Each source has its own model, and the data are read as that expects: size and normalisation of images, tokens of
+    texts. Rows of weight 0 (corrupt images) are left out; other weights are ignored.
 
     Args:
       config: the whole config; its model is not used.
       sources: as in `transfer.source`, each once.
-      folds: how many.
-      limit: rows at most; 0 for all.
-      show: is told how it goes, often.
+      folds: number of folds.
+      limit: maximal number of rows; 0 for all.
+      show: is called with the progress.
 
     Raises:
       UserError: a source is missing, damaged or for other data; or there are too few rows.
     """
     pools = _Pools(config, folds=folds, limit=limit)
     ready: dict[str, tuple[ml_collections.ConfigDict, Pool, Encoder]] = {}
-    # What is wrong with any of them is found out before the first one is scored.
+    # Check all sources before the first one is scored.
     for source in sources:
-        with _said_of(source):
+        with _name_source(source):
             own = encoders.source_config(config, source)
             pool = pools.load(own)
             ready[source] = own, pool, Encoder(own, pool)
@@ -74,18 +74,18 @@ def compare(
     randoms: dict[str, Candidate] = {}
     for source in sources:
         own, pool, encoder = ready.pop(source)
-        with _said_of(source):
+        with _name_source(source):
             layers = _score(encoder, pools, pool, source, show)
         if encoder.architecture not in randoms:
             number = f" {len(randoms) + 1}" if randoms else ""
             name = f"random {encoder.model_name}{number}"
             fresh = _score(Encoder(own, pool, fresh=True), pools, pool, name, show)
-            randoms[encoder.architecture] = _candidate(name, "random", fresh, pools.exam)
+            randoms[encoder.architecture] = _candidate(name, "random", fresh, pools.splits)
         random = randoms[encoder.architecture].name
-        found.append(_candidate(source, "source", layers, pools.exam, random))
-    simple = _candidate(*_simple(pools, show), pools.exam)
+        found.append(_candidate(source, "source", layers, pools.splits, random))
+    simple = _candidate(*_simple(pools, show), pools.splits)
     return Comparison(
-        exam=pools.exam,
+        splits=pools.splits,
         candidates=[*found, *randoms.values(), simple],
         rows=pools.first.rows[pools.positions(pools.first)],
         num_rows=pools.num_rows,
@@ -95,13 +95,13 @@ def compare(
 
 
 class _Pools:
-    """The data as each source expects them, read once for all that expect the same; and the rows that are scored.
+    """The data as each source expects them, read once for sources that expect the same; and the scored rows.
 
     Attributes:
       first: the pool of the first source.
       first_config: its config.
-      exam: labels and folds.
-      num_rows: training and validation rows there are.
+      splits: labels and folds.
+      num_rows: number of training and validation rows.
     """
 
     def __init__(self, config: ml_collections.ConfigDict, *, folds: int, limit: int):
@@ -109,7 +109,7 @@ class _Pools:
         self._loaded: dict[str, Pool] = {}
 
     def load(self, config: ml_collections.ConfigDict) -> Pool:
-        """The pool of a source's config; the first one settles rows and folds."""
+        """Loads the pool of a source's config; the first one determines rows and folds."""
         key = config.data.to_json()
         if key not in self._loaded:
             pool = load_pool(config.data, seed=config.seed)
@@ -120,7 +120,7 @@ class _Pools:
         return self._loaded[key]
 
     def positions(self, pool: Pool) -> np.ndarray:
-        """Where the rows that are scored are in a pool, in the order of the exam."""
+        """Returns the positions of the scored rows in a pool, in the order of the splits."""
         return _usable(pool)[self._sampled]
 
     def _begin(self, pool: Pool, config: ml_collections.ConfigDict) -> None:
@@ -139,7 +139,7 @@ class _Pools:
             groups = pool.groups[usable][self._sampled]
             others = len(np.setdiff1d(pool.groups, groups))
             aside = f"and {others} that take no part" if others else ""
-        self.exam = probes.deal(
+        self.splits = probes.make_splits(
             labels[self._sampled],
             groups,
             features.task,
@@ -172,14 +172,14 @@ def _has_seen(source: str, config: ml_collections.ConfigDict) -> bool:
 
 def _remark(source: str) -> str:
     return (
-        f"{source} was itself trained on these data: it knows labels of rows that are scored, and its figures flatter "
-        "it. Score it on rows of the same kind that it has not seen."
+        f"{source} was trained on these data: it has seen labels of scored rows, so its scores are too high. Score it "
+        "on rows of the same kind that it has not seen."
     )
 
 
 @contextlib.contextmanager
-def _said_of(source: str) -> Iterator[None]:
-    """Puts the source before errors that do not name the field or the source they are about."""
+def _name_source(source: str) -> Iterator[None]:
+    """Adds the source to errors that do not name it."""
     try:
         yield
     except UserError as error:
@@ -205,40 +205,40 @@ def _score(encoder: Encoder, pools: _Pools, pool: Pool, name: str, show: Show) -
     positions = pools.positions(pool)
     layers = encoder.layers(positions, encoders.timed(len(positions), show, f"{name}: rows through the model"))
     names = list(layers)
-    # Where the head reads the last block's mean, that is the same layer twice.
-    if len(names) > 1 and _alike(layers[names[-2]], layers[names[-1]]):
+    # If the head reads the mean of the last block, that is the same layer twice.
+    if len(names) > 1 and _is_equal(layers[names[-2]], layers[names[-1]]):
         del layers[names[-2]]
-    tell = encoders.timed(len(layers), show, f"{name}: layers scored")
+    show_layer = encoders.timed(len(layers), show, f"{name}: layers scored")
     scored = []
     for number, (layer, features) in enumerate(layers.items(), start=1):
-        scored.append(relevance.score_layer(layer, features, pools.exam))
-        tell(number)
+        scored.append(relevance.score_layer(layer, features, pools.splits))
+        show_layer(number)
     return scored
 
 
-def _alike(one: np.ndarray, other: np.ndarray) -> bool:
+def _is_equal(one: np.ndarray, other: np.ndarray) -> bool:
     return one.shape == other.shape and np.allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
 def _simple(pools: _Pools, show: Show) -> tuple[str, str, list[Layer]]:
-    """Name, kind and the one layer of the baseline that no pretraining is in."""
-    pool, exam = pools.first, pools.exam
+    """Scores the baseline without pretraining: name, kind and its one layer."""
+    pool, splits = pools.first, pools.splits
     positions = pools.positions(pool)
-    model = "logistic regression" if exam.task == "classification" else "ridge regression"
+    model = "logistic regression" if splits.task == "classification" else "ridge regression"
     if pool.features.kind == "text":
         name = f"TF-IDF, {model}"
         show(f"{name}: {len(positions):,} texts")
         texts = [pool.texts[position] for position in positions]
-        return name, "simple", [Layer(name="TF-IDF", size=0, probe=probes.tfidf_probe(texts, exam))]
+        return name, "simple", [Layer(name="TF-IDF", size=0, probe=probes.score_tfidf_probe(texts, splits))]
     name = f"raw inputs, {model}"
     show(f"{name}: {len(positions):,} rows")
     raw = encoders.raw_inputs(pool, positions, encoders.preprocessing_of(pool, pools.first_config))
-    layer = Layer(name="raw inputs", size=raw.shape[1], probe=probes.linear_probe(raw, exam))
+    layer = Layer(name="raw inputs", size=raw.shape[1], probe=probes.score_linear_probe(raw, splits))
     return name, "simple", [layer]
 
 
-def _candidate(name: str, kind: str, layers: Sequence[Layer], exam: Exam, random: str = "") -> Candidate:
-    return Candidate(name=name, kind=kind, layers=tuple(layers), overlap=exam.overlap, random=random)
+def _candidate(name: str, kind: str, layers: Sequence[Layer], splits: ProbeSplits, random: str = "") -> Candidate:
+    return Candidate(name=name, kind=kind, layers=tuple(layers), overlap=splits.overlap, random=random)
 
 
 def _usable(pool: Pool) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Which pretrained start is relevant to a task, before any of them is fine-tuned.
+"""Which pretrained source is relevant to a task, before any of them is fine-tuned.
 
-Each candidate's layers are scored as they are, frozen, in the same folds, and compared with what needs no pretraining:
-the same architecture with its random initial parameters, and a simple model of the raw inputs.
+The frozen layers of each candidate are scored in the same folds, and compared with baselines without pretraining: the
+same architecture with random initial parameters, and a simple model of the raw inputs.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from diagnostics.cross_validation import LEAST_VALUES
-from diagnostics.statistics import Interval, mean_interval, paired_difference, within
+from diagnostics.statistics import Interval, mean_interval, negate, paired_difference, within
 from diagnostics.transfer import logme, probes
 from plumbline import counted
 
@@ -38,10 +38,10 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Candidate:
-    """A start, or a baseline, with its layers.
+    """A source or a baseline, with its layers.
 
     Attributes:
-      name: what it is called.
+      name: unique.
       kind: one of `KINDS`.
       layers: from the inputs on.
       overlap: of the folds; see `diagnostics.statistics.mean_interval`.
@@ -56,14 +56,14 @@ class Candidate:
 
     @property
     def best(self) -> Layer:
-        """The layer whose probe is best in the mean over folds; of several the earliest."""
+        """The layer whose probe has the best mean over folds; the earliest if there are several."""
         return max(self.layers, key=lambda layer: layer.probe.mean())
 
     @property
     def cut(self) -> Layer:
         """The earliest layer within one standard error of the best one, by their differences fold by fold.
 
-        The rule of Breiman et al. 1984, "Classification and Regression Trees", section 3.4.3: what lies between the two
+        This is the rule of Breiman et al. 1984, "Classification and Regression Trees", section 3.4.3: the difference
         may be chance, and less of the model is needed.
         """
         best = self.best.probe
@@ -75,9 +75,9 @@ class Candidate:
         return self.best
 
     def values(self) -> np.ndarray:
-        """The probe's score (K,) on each fold of the layer that was best on the other folds.
+        """Returns the probe's score (K,) on each fold, by the layer that is best on the other folds.
 
-        The best of many layers looks better than it is on the very folds that chose it.
+        The best of many layers looks better than it is on the folds that selected it.
         """
         scores = np.array([layer.probe for layer in self.layers])
         count = scores.shape[1]
@@ -87,15 +87,15 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the scores say of the sources.
+    """The conclusion from the scores.
 
     Attributes:
       take: name of the source whose probe is best.
       layer: its best layer.
-      cut: its earliest layer within the noise of that one.
-      differences: of the best source's probe to that of every other candidate, by its name, with 95 % intervals.
-      lines: the same in words: what to take, and where to cut it.
-      warnings: where pretraining did not help, in words, source by source.
+      cut: its earliest layer within one standard error of that one.
+      differences: between the best source's probe and each other candidate, by name, with 95 % intervals.
+      lines: the same in words: which source to use, and where to cut it.
+      warnings: sources whose pretraining did not help, in words.
     """
 
     take: str
@@ -106,34 +106,34 @@ class Verdict:
     warnings: tuple[str, ...]
 
 
-def score_layer(name: str, features: np.ndarray, exam: probes.Exam) -> Layer:
-    """The scores of one layer.
+def score_layer(name: str, features: np.ndarray, splits: probes.ProbeSplits) -> Layer:
+    """Scores one layer.
 
     Args:
       name: of the layer.
       features: (n, d) float32.
-      exam: labels and folds.
+      splits: labels and folds.
     """
-    if exam.task == "classification":
-        targets = logme.indicators(exam.labels)
+    if splits.task == "classification":
+        targets = logme.indicators(splits.labels)
     else:
-        labels = exam.labels.astype(np.float64)
+        labels = splits.labels.astype(np.float64)
         targets = (labels - labels.mean()) / (labels.std() or 1.0)
     return Layer(
         name=name,
         size=features.shape[1],
-        probe=probes.linear_probe(features, exam),
-        neighbours=probes.neighbours(features, exam),
-        logme=logme.interval(features, targets, [held_out for _, held_out in exam.folds]),
+        probe=probes.score_linear_probe(features, splits),
+        neighbours=probes.score_neighbours(features, splits),
+        logme=logme.interval(features, targets, [held_out for _, held_out in splits.folds]),
     )
 
 
 def sample(labels: np.ndarray, limit: int, task: str, *, seed: int) -> np.ndarray:
-    """So many rows, sorted, drawn at random with the classes in their shares.
+    """Draws rows at random, stratified by class, and sorts them.
 
     Args:
       labels: (n,).
-      limit: rows; 0 for all.
+      limit: number of rows; 0 for all.
       task: "classification" or "regression".
       seed: of the draw.
     """
@@ -145,24 +145,24 @@ def sample(labels: np.ndarray, limit: int, task: str, *, seed: int) -> np.ndarra
     if task == "classification":
         classes = [order[labels[order] == label] for label in np.unique(labels)]
     for members in classes:
-        # Where each stands in its class, from 0 to 1: the first of each class are as many as its share.
+        # The rank of each row in its class, from 0 to 1: taking the smallest ranks keeps the shares.
         place[members] = (np.arange(len(members)) + 0.5) / len(members)
     return np.sort(order[np.argsort(place[order], kind="stable")[:limit]])
 
 
 def interval(values: np.ndarray, task: str, overlap: float) -> Interval:
-    """The mean over folds, with a t-interval widened for the rows their trainings share; see `statistics`."""
-    return _told(mean_interval(values, overlap=overlap), len(values), *_bounds(task))
+    """Computes the mean over folds, with a t-interval widened for shared training rows; see `statistics`."""
+    return _clip(mean_interval(values, overlap=overlap), len(values), *_bounds(task))
 
 
 def difference(values: np.ndarray, others: np.ndarray, task: str, overlap: float) -> Interval:
-    """The mean of the differences fold by fold, with its interval."""
+    """Computes the mean of the differences fold by fold, with its interval."""
     low, high = _bounds(task)
-    return _told(paired_difference(values, others, overlap=overlap), len(values), low - high, high - low)
+    return _clip(paired_difference(values, others, overlap=overlap), len(values), low - high, high - low)
 
 
-def verdict(candidates: Sequence[Candidate], task: str) -> Verdict:
-    """What the scores say.
+def judge(candidates: Sequence[Candidate], task: str) -> Verdict:
+    """Draws the conclusion from the scores.
 
     Args:
       candidates: at least one source, the random initialisation that each names, and the simple baseline.
@@ -196,14 +196,14 @@ def _take(taken: Candidate, sources: Sequence[Candidate], differences: Mapping[s
     others = [source for source in sources if source is not taken]
     if not others:
         gap = _amount(differences[taken.random], task)
-        return f"{taken.name} is the only source asked about; its lead over the same model untrained is {gap}."
+        return f"{taken.name} is the only source; its lead over the same model untrained is {gap}."
     nearest = min(others, key=lambda source: differences[source.name][0])
     gap = differences[nearest.name]
     if gap[1] > 0:
-        return f"Of the sources take {taken.name}: ahead of {nearest.name}, the next best, by {_amount(gap, task)}."
+        return f"Use {taken.name}: it is ahead of {nearest.name}, the next best source, by {_amount(gap, task)}."
     return (
-        f"Of the sources {taken.name} is ahead of {nearest.name} by {_amount(gap, task)}, {_no_proof(gap)}: by these "
-        "rows they cannot be told apart; take either."
+        f"{taken.name} is ahead of {nearest.name}, the next best source, by {_amount(gap, task)}, {_no_proof(gap)}: "
+        "these rows cannot separate them; use either."
     )
 
 
@@ -211,8 +211,8 @@ def _cut(taken: Candidate) -> str:
     if taken.cut is taken.best:
         return f"Its best layer is {taken.best.name}, and no earlier one comes within one standard error of it."
     return (
-        f"Its best layer is {taken.best.name}; after {taken.cut.name} nothing is gained beyond one standard error, so "
-        "the model can be cut there."
+        f"Its best layer is {taken.best.name}; {taken.cut.name} is within one standard error of it, so the model can "
+        "be cut there."
     )
 
 
@@ -221,7 +221,7 @@ def _warnings(source: str, simple: str, to_random: Interval, to_simple: Interval
     if to_random[2] < 0:
         found.append(
             f"NEGATIVE TRANSFER: {source} is worse than random initialisation of the same model by "
-            f"{_amount(_turned(to_random), task)}. What it was pretrained on misleads here; do not start from it."
+            f"{_amount(negate(to_random), task)}. Its pretraining is harmful here; do not start from it."
         )
     elif not to_random[1] > 0:
         found.append(
@@ -230,9 +230,9 @@ def _warnings(source: str, simple: str, to_random: Interval, to_simple: Interval
         )
     if to_simple[2] < 0:
         found.append(
-            f"{simple} beats {source}: by {_amount(_turned(to_simple), task)}. Here the simple baseline wins over the "
-            "frozen encoder. Use it, or fine-tune and compare with it: what fine-tuning would make of the encoder is "
-            "not said by this."
+            f"{simple} beats {source} by {_amount(negate(to_simple), task)}: the simple baseline is better than the "
+            "frozen encoder. Use it, or fine-tune and compare with it; these scores do not predict the result of "
+            "fine-tuning."
         )
     elif not to_simple[1] > 0:
         found.append(
@@ -252,15 +252,11 @@ def _amount(gap: Interval, task: str) -> str:
 
 def _no_proof(gap: Interval) -> str:
     if np.isnan(gap[1]):
-        return f"with no interval, for which it takes {counted(LEAST_VALUES, 'fold')}"
-    return "an interval that holds 0"
+        return f"without an interval, which needs {counted(LEAST_VALUES, 'fold')}"
+    return "an interval that contains 0"
 
 
-def _turned(gap: Interval) -> Interval:
-    return (-gap[0], -gap[2], -gap[1])
-
-
-def _told(found: Interval, count: int, low: float, high: float) -> Interval:
+def _clip(found: Interval, count: int, low: float, high: float) -> Interval:
     return (found[0], np.nan, np.nan) if count < LEAST_VALUES else within(found, low, high)
 
 

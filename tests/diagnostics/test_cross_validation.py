@@ -193,7 +193,7 @@ def test_groups_predicted_in_one_way_only_have_no_optimism():
         ((0.01, -0.01, 0.03), "classification", "differ by 1 points of accuracy (95 %: -1 to 3 over 7 groups), an "),
         ((-9.0, -12.0, -6.0), "regression", "look worse by 9 of mean squared error (95 %: 6 to 12 over 7 groups)."),
         ((0.02, np.nan, np.nan), "classification", "Cannot tell whether that is leakage, as the rows predicted by "),
-        ((np.nan,) * 3, "classification", "Leakage cannot be looked for: no row was predicted by both"),
+        ((np.nan,) * 3, "classification", "Cannot tell whether there is leakage: no row was predicted by both"),
     ],
 )
 def test_the_description_agrees_with_the_interval(difference, task, message):

@@ -45,7 +45,7 @@ def test_the_tables_and_the_verdict_are_printed_and_written(scored, quick_run):
         assert f"{each['probe']['mean']:.4f}" in printed
         assert all(f"{layer['probe']['mean']:.4f}" in printed for layer in each["layers"])
     assert len(found["remarks"]) == 1
-    assert found["remarks"][0].startswith(f"{quick_run} was itself trained on these data: it knows labels of rows")
+    assert found["remarks"][0].startswith(f"{quick_run} was trained on these data: it has seen labels of scored rows")
     for line in (*verdict["lines"], *verdict["warnings"], *found["remarks"]):
         assert line in printed
     assert f"300 of {found['of_rows']:,} rows were drawn (--limit)." in printed

@@ -97,7 +97,7 @@ def test_related_pretraining_ranks_above_permuted(pretrained, capsys):
     for one, other in ((good.probe, bad.probe), (good.neighbours, bad.neighbours)):
         assert relevance.difference(one, other, "classification", related.overlap)[1] > 0
     assert good.logme[1] > bad.logme[2]
-    assert relevance.verdict(found.candidates, "classification").take == pretrained.related
+    assert relevance.judge(found.candidates, "classification").take == pretrained.related
     assert (len(found.rows), found.num_rows, found.num_test) == (200, 719, 180)
     assert found.remarks == ()
     assert any(text.startswith(f"{pretrained.related}: rows through the model 200/200  ") for text in shown)
@@ -112,7 +112,7 @@ def test_only_training_and_validation_rows_are_scored_and_all_in_the_same_folds(
     test = splits.rows[splits.splits["test"]]
     assert len(np.intersect1d(found.rows, test)) == 0
     assert len(found.rows) + len(test) == len(splits.rows) == 899
-    held_out = np.concatenate([rows for _, rows in found.exam.folds])
+    held_out = np.concatenate([rows for _, rows in found.splits.folds])
     np.testing.assert_array_equal(np.sort(held_out), np.arange(719))
     scored = {layer.probe.shape for candidate in found.candidates for layer in candidate.layers}
     assert scored == {(3,)}

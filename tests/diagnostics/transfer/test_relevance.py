@@ -64,10 +64,10 @@ def test_the_cut_is_the_earliest_layer_within_one_standard_error():
 
 
 def test_the_source_ahead_is_taken_with_the_interval_of_folds():
-    verdict = relevance.verdict(candidates([0.7, 0.9], other=0.8), "classification")
+    verdict = relevance.judge(candidates([0.7, 0.9], other=0.8), "classification")
     assert (verdict.take, verdict.layer, verdict.cut) == ("A", "blocks/1", "blocks/1")
     assert verdict.lines[0].startswith(
-        "Of the sources take A: ahead of B, the next best, by 10 points of accuracy (95 %: "
+        "Use A: it is ahead of B, the next best source, by 10 points of accuracy (95 %: "
     )
     differences = 0.9 + 2 * WOBBLE - (0.8 - WOBBLE)
     error = differences.std(ddof=1) * np.sqrt(1 / 5 + 1 / 4)
@@ -77,9 +77,9 @@ def test_the_source_ahead_is_taken_with_the_interval_of_folds():
     assert verdict.warnings == ()
 
 
-def test_sources_that_cannot_be_told_apart_are_said_to_be_so():
-    verdict = relevance.verdict(candidates([0.9], other=0.895), "classification")
-    assert "an interval that holds 0: by these rows they cannot be told apart; take either." in verdict.lines[0]
+def test_sources_that_the_rows_cannot_separate_are_reported_so():
+    verdict = relevance.judge(candidates([0.9], other=0.895), "classification")
+    assert "an interval that contains 0: these rows cannot separate them" in verdict.lines[0]
 
 
 @pytest.mark.parametrize(
@@ -87,33 +87,33 @@ def test_sources_that_cannot_be_told_apart_are_said_to_be_so():
     [
         ({"source": [0.5], "simple": 0.4}, ["NEGATIVE TRANSFER: A is worse than random initialisation"]),
         ({"source": [0.602], "simple": 0.4}, ["A is not shown to be better than random initialisation"]),
-        ({"source": [0.65]}, ["raw beats A: by 5 points of accuracy (95 %: "]),
+        ({"source": [0.65]}, ["raw beats A by 5 points of accuracy (95 %: "]),
         (
             {"source": [0.702]},
             ["A is not shown to be better than raw: the difference is 0.2 points of accuracy (95 %:"],
         ),
-        ({"source": [0.5]}, ["NEGATIVE TRANSFER: A", "raw beats A: by 20 points of accuracy"]),
+        ({"source": [0.5]}, ["NEGATIVE TRANSFER: A", "raw beats A by 20 points of accuracy"]),
         ({"source": [0.9]}, []),
     ],
 )
 def test_pretraining_that_does_not_help_is_warned_of(figures, said):
-    warnings = relevance.verdict(candidates(**figures), "classification").warnings
+    warnings = relevance.judge(candidates(**figures), "classification").warnings
     assert len(warnings) == len(said)
     for warning, beginning in zip(warnings, said, strict=True):
         assert warning.startswith(beginning)
         if "beats" in beginning:
-            assert "Here the simple baseline wins over the frozen encoder." in warning
+            assert "the simple baseline is better than the frozen encoder" in warning
 
 
 def test_of_a_single_source_the_lead_over_its_untrained_model_is_told():
-    (line, cut) = relevance.verdict(candidates([0.7, 0.9, 0.85]), "classification").lines
-    assert line.startswith("A is the only source asked about; its lead over the same model untrained is 30 points of ")
+    (line, cut) = relevance.judge(candidates([0.7, 0.9, 0.85]), "classification").lines
+    assert line.startswith("A is the only source; its lead over the same model untrained is 30 points of ")
     assert cut == "Its best layer is blocks/1, and no earlier one comes within one standard error of it."
 
 
 def test_two_folds_give_no_interval_and_prove_nothing():
-    verdict = relevance.verdict(candidates([0.9], other=0.5, wobble=WOBBLE[:2]), "regression")
-    assert "with no interval, for which it takes 3 folds" in verdict.lines[0]
+    verdict = relevance.judge(candidates([0.9], other=0.5, wobble=WOBBLE[:2]), "regression")
+    assert "without an interval, which needs 3 folds" in verdict.lines[0]
     assert "of R2" in verdict.lines[0]
     assert len(verdict.warnings) == 4
     assert all("is not shown to be better" in warning for warning in verdict.warnings)
