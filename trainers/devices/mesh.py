@@ -136,7 +136,7 @@ def _shape(sizes: dict[str, int], num_devices: int) -> tuple[int, ...]:
     fixed = math.prod(size for size in sizes.values() if size != -1)
     open_axes = [axis for axis, size in sizes.items() if size == -1]
     if len(open_axes) > 1 or any(size == 0 or size < -1 for size in sizes.values()):
-        raise UserError(f"mesh: {text} is no mesh; every size must be 1 or more, or one of them -1 (what is left over)")
+        raise UserError(f"mesh: {text} is not a mesh; each size must be at least 1, or -1 for one (what remains)")
     if num_devices % fixed if open_axes else num_devices != fixed:
         raise UserError(
             f"mesh: {text} does not multiply to the {counted(num_devices, 'device')} there are; "

@@ -70,8 +70,8 @@ class RunDirectory:
         """
         if "://" in os.fspath(path):
             raise UserError(
-                f"--workdir: '{path}' is no path of a file system; mount the bucket (as `plumbline launch` does) and "
-                "give the path it is mounted at"
+                f"--workdir: '{path}' is not a path of a file system; mount the bucket, as `plumbline launch` does, "
+                "and give the path it is mounted at"
             )
         self.path = pathlib.Path(path).absolute()
         self._writes = writes

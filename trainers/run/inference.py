@@ -181,7 +181,7 @@ class FinishedRun:
     def _refuse_language(self) -> None:
         if self.features.task == "language":
             raise UserError(
-                "--workdir: holds a language model, which tells no label; `plumbline generate` makes it write, "
+                "--workdir: holds a language model, which predicts no labels; `plumbline generate` generates text, "
                 "`plumbline evaluate` measures it"
             )
 

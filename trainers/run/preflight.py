@@ -85,10 +85,10 @@ def _check_disk(workdir: pathlib.Path, checkpoint_bytes: int, keep: int) -> None
     folder = next(path for path in (workdir, *workdir.parents) if path.exists())
     free = shutil.disk_usage(folder).free
     if needed - there > free:
-        lying = f", of which {_size(there)} lie there already" if there else ""
+        used = f", of which {_size(there)} are used already" if there else ""
         raise UserError(
             f"--workdir: '{workdir}' needs {_size(needed)} for {keep + 1} checkpoints of {_size(checkpoint_bytes)} "
-            f"(train.keep_checkpoints and the next one){lying}; {_size(free)} are free; free some, give another "
+            f"(train.keep_checkpoints and the next one){used}; {_size(free)} are free; free some, give another "
             "--workdir, or lower train.keep_checkpoints"
         )
 

@@ -40,7 +40,7 @@ def test_what_the_runs_checkpoints_take_already_counts_as_room_for_the_new(tmp_p
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
         (tmp_path / "checkpoints" / name / "array").write_bytes(os.urandom(2 * MIB))
     free = shutil.disk_usage(tmp_path).free
-    with pytest.raises(UserError, match=r", of which 4\.0 MiB lie there already; "):
+    with pytest.raises(UserError, match=r", of which 4\.0 MiB are used already; "):
         preflight.check(tmp_path, state_bytes=free, best_bytes=0, keep=1, host_bytes=0)
 
 

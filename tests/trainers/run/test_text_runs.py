@@ -79,7 +79,7 @@ def test_a_language_run_reports_per_token_and_measures_the_same_later(files, nam
     assert run.evaluate("test") == pytest.approx(reported, rel=1e-5)
     for predictions in (run.predict([str(files / "poem.txt")]), run.predict_split("test")):
         with pytest.raises(
-            UserError, match=r"--workdir: holds a language model, .*`plumbline generate` makes it write"
+            UserError, match=r"--workdir: holds a language model, .*`plumbline generate` generates text"
         ):
             next(predictions)
 
