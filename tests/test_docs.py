@@ -17,7 +17,7 @@ PACKAGES = (
 )
 SECTIONS = tuple(name for name, value in defaults.get_config().items() if hasattr(value, "keys"))
 # Files that the examples have the reader write.
-READERS_OWN = ("two_towers.py", "my_digits.py", "model.two_towers")
+READERS_OWN = ("two_towers.py", "class_names.py", "my_digits.py", "model.two_towers")
 FILE_NAME = re.compile(r"\.(json|txt|npz|md|safetensors)(\.|$)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
