@@ -6,11 +6,12 @@ marked experimental, its slices overlap from four hyperparameters on, and its Pa
 
 import pathlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reporting import plot_style
 from reporting.plot_style import LIGHT
 from tuning.results import Results
+from tuning.trials import TrialRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 # The figures that `draw_all` may save.
 NAMES = ("history", "slices", "importances", "pareto")
-_COLUMNS = 3
+_COLUMNS, _TICKS = 3, 5
 # A hyperparameter has a logarithmic axis if its largest value exceeds its smallest by more than this factor.
 _LOG_RATIO = 20
 
@@ -114,12 +115,12 @@ def draw_pareto(results: Results) -> "Figure":
     return figure
 
 
-def _coordinates(records: list[Any]) -> tuple[list[float], list[float]]:
+def _coordinates(records: list[TrialRecord]) -> tuple[list[float], list[float]]:
     return [record.values[1] for record in records], [record.values[0] for record in records]
 
 
 def _draw_slice(results: Results, name: str, axes: "Axes", shades: "ScalarMappable") -> None:
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import MaxNLocator, NullFormatter
 
     points = [(r.overrides[name], r.values[0], r.number) for r in results.done if name in r.overrides]
     values = [value for value, _, _ in points]
@@ -128,6 +129,8 @@ def _draw_slice(results: Results, name: str, axes: "Axes", shades: "ScalarMappab
     elif min(values) > 0 and max(values) / min(values) > _LOG_RATIO:
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(_TICKS))
     colours = shades.to_rgba([number for _, _, number in points])
     axes.scatter(values, [y for _, y, _ in points], c=colours, edgecolors="grey")
     _finish(axes, "", name, results.metrics[0].label)
