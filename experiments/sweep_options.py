@@ -56,7 +56,7 @@ def check_options(options: Options, space: Space) -> int:
         if number is not None and number < least:
             raise UserError(f"{name}: {number} given; it must be at least {least}")
     if options.groups and not options.folds:
-        raise UserError("--groups: given without --folds; say into how many folds the groups are split")
+        raise UserError("--groups: given without --folds; say how many folds to split the groups into")
     trials = options.trials
     if options.sampler == "grid":
         points = space.grid_size()
