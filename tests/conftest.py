@@ -1,6 +1,7 @@
 """The suite runs strict: warnings are errors, no implicit dtype or rank promotion, eight CPU devices."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import random
@@ -35,6 +36,7 @@ CHECKOUT = pathlib.Path(__file__).parent.parent
 
 # For programs that run once and are compared within tolerances: compiling them well takes longer than they do.
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+jit_quickly = functools.partial(jax.jit, compiler_options=COMPILER_OPTIONS)
 
 # A training of seconds: a multilayer perceptron on the digits.
 QUICK = (

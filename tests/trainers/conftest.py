@@ -1,5 +1,6 @@
 """A small training in memory, for tests of single steps."""
 
+import functools
 import json
 import time
 
@@ -10,6 +11,7 @@ import pytest
 
 from configs import defaults
 from data import Features, preprocessing
+from tests.conftest import COMPILER_OPTIONS
 from trainers.building import build_program, make_clock
 from trainers.devices.mesh import data_mesh, replicated
 from trainers.devices.sharding import abstract
@@ -35,8 +37,16 @@ class Training:
         self.program, self.init = build_program(config, FEATURES)
         self.train_step = make_train_step(self.program)
         values = hyperparameters.from_config(config, make_clock(config, num_examples))
-        arguments = jnp.uint32(config.seed), values, jax.tree.map(jnp.asarray, fitted)
-        self.state = jax.jit(self.init)(*arguments)
+        self.arguments = jnp.uint32(config.seed), values, jax.tree.map(jnp.asarray, fitted)
+
+    @functools.cached_property
+    def state(self):
+        """The first state. Compiling what draws it takes longer than many tests, and not all of them need it."""
+        return jax.jit(self.init, compiler_options=COMPILER_OPTIONS)(*self.arguments)
+
+    @property
+    def abstract_state(self):
+        return jax.eval_shape(self.init, *self.arguments)
 
     def batch(self, step):
         rows = (np.arange(self.config.train.batch_size) + step * self.config.train.batch_size) % len(self.labels)

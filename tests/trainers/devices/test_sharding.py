@@ -42,7 +42,7 @@ def mesh_of(data, fsdp, tensor, devices=None):
 
 def placed(training, mesh, mode="jit"):
     """The dispatch, a copy of the state and zero metrics on the mesh."""
-    shardings = state_shardings(training.program, mesh, training.state)
+    shardings = state_shardings(training.program, mesh, training.abstract_state)
     step = StepPrograms(training.train_step, mesh, shardings, batch_size=training.config.train.batch_size, mode=mode)
     state = jax.tree.map(lambda leaf, s: jax.device_put(leaf.copy(), s), training.state, shardings)
     return step, state, jax.device_put(zero_metrics(training.program), replicated(mesh))
@@ -160,7 +160,7 @@ def test_fsdp_over_eight_devices_holds_an_eighth_on_each_and_small_parameters_wh
     training = make_training(
         model__name=model, parallel__fsdp_min_size=256, optimizer__name=optimizer, train__ema_decay=0.9, **SMALL[model]
     )
-    shardings = state_shardings(training.program, mesh_of(1, 8, 1), training.state)
+    shardings = state_shardings(training.program, mesh_of(1, 8, 1), training.abstract_state)
     state = jax.tree.map(jax.device_put, training.state, shardings)
     for tree in (state.params, state.opt_state, state.ema):
         leaves = jax.tree_util.tree_leaves_with_path(tree)
@@ -175,7 +175,7 @@ def test_fsdp_over_eight_devices_holds_an_eighth_on_each_and_small_parameters_wh
 @pytest.mark.slow
 def test_the_optimizer_state_lies_as_its_parameters_do(make_training):
     training = make_training(model__name="vit", parallel__fsdp_min_size=64, optimizer__name="adamw", **SMALL["vit"])
-    shardings = state_shardings(training.program, mesh_of(2, 2, 2), training.state)
+    shardings = state_shardings(training.program, mesh_of(2, 2, 2), training.abstract_state)
     specs = {p.path: p.spec for p in placements(training.state.params, shardings.params)}
     moments = [p for p in placements(training.state.opt_state, shardings.opt_state) if "/mu/" in p.path]
     assert len(moments) == len(specs)
@@ -208,7 +208,7 @@ def test_the_first_rule_of_the_config_that_matches_wins_and_is_taken_as_written(
 def test_a_wrong_rule_is_an_error(make_training, rules, message):
     training = make_training(parallel__rules=rules, **SMALL["mlp"])
     with pytest.raises(UserError, match=message):
-        state_shardings(training.program, mesh_of(2, 4, 1), training.state)
+        state_shardings(training.program, mesh_of(2, 4, 1), training.abstract_state)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_wrong_rule_is_an_error(make_training, rules, message):
 def test_a_tensor_axis_that_does_not_divide_is_an_error(make_training, model, fields, message):
     training = make_training(model__name=model, **{**SMALL.get(model, {}), **fields})
     with pytest.raises(UserError, match=message):
-        state_shardings(training.program, mesh_of(1, 1, 8), training.state)
+        state_shardings(training.program, mesh_of(1, 1, 8), training.abstract_state)
 
 
 @pytest.mark.parametrize("sizes", [(3, 1, 1), (-1, -1, 1), (0, 1, 8), (-2, 1, 1), (-1, 3, 1), (8, 8, 1)])

@@ -9,6 +9,7 @@ from flax import nnx
 from configs import defaults
 from models import lora
 from plumbline import UserError
+from tests.conftest import jit_quickly
 from trainers.building import build_program
 from trainers.run.inference import FinishedRun
 from trainers.run.loop import train
@@ -39,7 +40,7 @@ def adapted(make_training, case, **fields):
 
 
 def trained(training, count=3):
-    step, state = jax.jit(training.train_step), training.state
+    step, state = jit_quickly(training.train_step), training.state
     for number in range(count):
         state, _ = step(state, training.batch(number))
     return state

@@ -11,6 +11,7 @@ from configs import defaults
 from data import Features
 from data.pool import load_pool
 from plumbline import UserError
+from tests.conftest import jit_quickly
 from trainers.building import build_program, make_clock
 from trainers.populations.population import Member, train_population
 from trainers.settings import override
@@ -79,7 +80,7 @@ def test_blocks_that_are_trained_keep_the_factors_they_have_in_the_whole():
 
 
 def moved(training, count=1):
-    step, state = jax.jit(training.train_step), training.state
+    step, state = jit_quickly(training.train_step), training.state
     for number in range(count):
         state, _ = step(state, training.batch(number))
     return {path: np.asarray(leaf) for path, leaf in paths_and_leaves(state.params)}

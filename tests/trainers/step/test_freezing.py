@@ -11,6 +11,7 @@ import pytest
 from configs import defaults
 from data.pool import load_pool
 from plumbline import UserError
+from tests.conftest import jit_quickly
 from trainers.devices import flops
 from trainers.populations.population import Member, train_population
 from trainers.run.directory import RunDirectory
@@ -40,7 +41,7 @@ FROZEN = {
 
 
 def steps_of(training, count=3):
-    step, state = jax.jit(training.train_step), training.state
+    step, state = jit_quickly(training.train_step), training.state
     for number in range(count):
         state, metrics = step(state, training.batch(number))
     assert metrics["skipped"][0] == 0
@@ -87,7 +88,7 @@ def test_statistics_of_frozen_batch_norms_stand_still_and_are_what_they_normalis
     moved = {"stem": jax.tree.map(lambda leaf: leaf + 1, before.model_state["stem"])}
     other = {**before.model_state, **moved}
     one, two = (
-        jax.jit(training.train_step)(jax.tree.map(jnp.copy, state), training.batch(0))[1]["loss"][0]
+        jit_quickly(training.train_step)(jax.tree.map(jnp.copy, state), training.batch(0))[1]["loss"][0]
         for state in (before, type(before)(**{**vars(before), "model_state": other}))
     )
     assert abs(float(one - two)) > 1e-3

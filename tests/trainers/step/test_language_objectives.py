@@ -14,7 +14,7 @@ from data import Features, tokenizer
 from data.batches import evaluation_batches
 from data.features import PADDING_TOKEN
 from plumbline import UserError
-from tests.conftest import POEM
+from tests.conftest import POEM, jit_quickly
 from trainers.building import build_program, make_clock
 from trainers.devices.mesh import data_mesh
 from trainers.devices.sharding import state_shardings
@@ -180,7 +180,7 @@ class Training:
         self.program, init = build_program(config, self.dataset.features)
         train = self.dataset.splits["train"]
         values = hyperparameters.from_config(config, make_clock(config, len(train)))
-        self.state = jax.jit(init)(jnp.uint32(0), values, {})
+        self.state = jit_quickly(init)(jnp.uint32(0), values, {})
 
     def batch(self, step):
         batches = data.batches.TrainBatches(
@@ -214,7 +214,7 @@ def test_a_batch_in_parts_has_the_loss_per_token_of_the_whole(make_text_config):
         # Examples that ask for few tokens, as the last window of a text may.
         few = jnp.arange(LENGTH)[None, :] < 1 + jnp.arange(16)[:, None] % LENGTH
         batch |= {field: jnp.where(few, batch[field], PADDING_TOKEN) for field in ("inputs", "labels")}
-        results.append(jax.device_get(jax.jit(make_train_step(training.program))(training.state, batch)[1]))
+        results.append(jax.device_get(jit_quickly(make_train_step(training.program))(training.state, batch)[1]))
     whole, in_parts = results
     assert whole["loss"][1] == in_parts["loss"][1] == int(few.sum())
     for metric in ("loss", "accuracy", "gradient_norm"):
@@ -223,7 +223,7 @@ def test_a_batch_in_parts_has_the_loss_per_token_of_the_whole(make_text_config):
 
 def test_training_hides_other_tokens_at_each_step_and_the_same_at_the_same_one(make_text_config):
     training = Training(make_text_config("bert", optimizer__learning_rate=1e-9, schedule__warmup=""))
-    step = jax.jit(make_train_step(training.program))
+    step = jit_quickly(make_train_step(training.program))
     batch = training.batch(0)
     first, metrics = step(training.state, batch)
     _, again = step(training.state, batch)

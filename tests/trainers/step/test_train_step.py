@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests.conftest import jit_quickly
 from trainers.step.train_step import zero_metrics
 
 EVERYTHING = {
@@ -23,8 +24,8 @@ EVERYTHING = {
 def test_accumulated_parts_equal_one_large_batch(make_training, assert_trees_equal, parts):
     whole, cut = make_training(), make_training(train__accumulation_steps=parts)
     batch = whole.batch(0) | {"weight": jnp.linspace(0.0, 2.0, 32)}
-    expected, expected_metrics = jax.jit(whole.train_step)(whole.state, batch)
-    state, metrics = jax.jit(cut.train_step)(cut.state, batch)
+    expected, expected_metrics = jit_quickly(whole.train_step)(whole.state, batch)
+    state, metrics = jit_quickly(cut.train_step)(cut.state, batch)
     assert_trees_equal(state.params, expected.params, rtol=1e-5, atol=1e-6)
     assert_trees_equal(metrics, expected_metrics, rtol=1e-5, atol=1e-6)
 
@@ -35,14 +36,14 @@ def test_parts_draw_their_own_randomness(make_training):
     half = jax.tree.map(lambda leaf: leaf[:16], training.batch(0))
     batch = jax.tree.map(lambda leaf: jnp.repeat(leaf, 2, axis=0), half)
     single = make_training(model__dropout=0.5)
-    twice = jax.jit(training.train_step)(training.state, batch)[1]["loss"]
-    once = jax.jit(single.train_step)(single.state, half)[1]["loss"]
+    twice = jit_quickly(training.train_step)(training.state, batch)[1]["loss"]
+    once = jit_quickly(single.train_step)(single.state, half)[1]["loss"]
     assert not np.isclose(twice[0] / twice[1], once[0] / once[1], rtol=1e-6)
 
 
 def test_the_moving_average_follows_a_plain_loop(make_training, assert_trees_equal):
     training = make_training(train__ema_decay=0.8)
-    step, state = jax.jit(training.train_step), training.state
+    step, state = jit_quickly(training.train_step), training.state
     average = jax.tree.map(np.asarray, state.params)
     for number in range(60):
         state, _ = step(state, training.batch(number))
@@ -54,7 +55,7 @@ def test_the_moving_average_follows_a_plain_loop(make_training, assert_trees_equ
 
 def test_a_step_minimises_what_an_independent_loop_minimises(make_training):
     training = make_training(optimizer__name="sgd", optimizer__momentum=0.0, optimizer__learning_rate=0.1)
-    step, state = jax.jit(training.train_step), training.state
+    step, state = jit_quickly(training.train_step), training.state
     inputs = training.inputs.astype(np.float64) / 255
     inputs = ((inputs - inputs.mean()) / inputs.std()).reshape(len(inputs), -1)
     layers = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(state.params)]
@@ -85,7 +86,7 @@ def test_a_step_minimises_what_an_independent_loop_minimises(make_training):
 
 def test_a_gradient_that_is_not_finite_changes_nothing_but_the_counts(make_training, assert_trees_equal):
     training = make_training(**EVERYTHING)
-    step = jax.jit(training.train_step)
+    step = jit_quickly(training.train_step)
     before, _ = step(training.state, training.batch(0))
     # One parameter that overflows makes some gradients not finite, not all.
     broken = jax.tree_util.tree_map_with_path(
@@ -112,15 +113,15 @@ def test_class_weights_weigh_the_loss(make_training):
     )
     batch = training.batch(0)
     plain = make_training().train_step
-    _, weighted = jax.jit(plain)(state, batch)
-    _, by_hand = jax.jit(plain)(training.state, batch | {"weight": jnp.asarray(weights[training.labels[:32]])})
+    _, weighted = jit_quickly(plain)(state, batch)
+    _, by_hand = jit_quickly(plain)(training.state, batch | {"weight": jnp.asarray(weights[training.labels[:32]])})
     np.testing.assert_allclose(weighted["loss"], by_hand["loss"], rtol=1e-6)
 
 
 def test_label_smoothing_spreads_its_share_over_all_classes(make_training):
     plain, smooth = make_training(), make_training(objective__label_smoothing=0.3)
     batch = plain.batch(0)
-    _, metrics = jax.jit(smooth.train_step)(smooth.state, batch)
+    _, metrics = jit_quickly(smooth.train_step)(smooth.state, batch)
     model = plain.program.model(plain.state.params, plain.state.model_state)
     mean, std = (np.asarray(plain.state.preprocessing[name]) for name in ("mean", "std"))
     logits = model(jnp.asarray((np.asarray(batch["inputs"], np.float32) / 255 - mean) / std))
@@ -134,8 +135,8 @@ def test_switching_one_regulariser_on_leaves_the_draws_of_the_others(make_traini
     with_shift = make_training(augment__shift=1)
     both = make_training(augment__shift=1, model__dropout=0.5)
     state = dataclasses.replace(both.state, hyperparameters=both.state.hyperparameters | {"dropout": jnp.float32(0.0)})
-    _, expected = jax.jit(with_shift.train_step)(with_shift.state, with_shift.batch(0))
-    _, metrics = jax.jit(both.train_step)(state, both.batch(0))
+    _, expected = jit_quickly(with_shift.train_step)(with_shift.state, with_shift.batch(0))
+    _, metrics = jit_quickly(both.train_step)(state, both.batch(0))
     np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-6)
 
 
