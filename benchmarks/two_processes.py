@@ -51,10 +51,10 @@ def seconds_per_step(count: int) -> float:
             *("--config.execution.mode=loop", f"--config.train.duration={_STEPS} steps"),
             *("--config.train.evaluate_every=", "--config.train.tensorboard=False"),
         ]
-        joining = ["--distributed=explicit", f"--coordinator=127.0.0.1:{port}", f"--processes={count}"]
+        flags = ["--distributed=explicit", f"--coordinator=127.0.0.1:{port}", f"--processes={count}"]
         processes = [
             subprocess.Popen(
-                words + ([*joining, f"--process-id={index}"] if count > 1 else []),
+                words + ([*flags, f"--process-id={index}"] if count > 1 else []),
                 env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -1,11 +1,11 @@
-"""The flags by which the processes of one run find each other.
+"""The flags that connect the processes of one run.
 
---distributed=auto|off|explicit   auto: join where a TPU pod, Slurm, a Kubernetes JobSet or Open MPI says that there
-                                  are several processes; off: this process is alone; explicit: by the next three
---coordinator=HOST:PORT           process 0, as the others reach it
---processes=N                     how many processes there are
---process-id=I                    which of them this is, from 0
---initialization-timeout=SECONDS  how long to wait for all to come; 300 by default
+--distributed=auto|off|explicit   auto: join the processes of a TPU pod, Slurm step, JobSet or mpirun, if any;
+                                  off: run this process alone; explicit: use the next three flags
+--coordinator=HOST:PORT           address at which the others reach process 0
+--processes=N                     number of processes
+--process-id=I                    id of this process, from 0
+--initialization-timeout=SECONDS  time to wait for all processes to arrive; 300 by default
 """
 
 from collections.abc import Iterator
@@ -22,26 +22,26 @@ def define_flags(default: str) -> None:
     """
     flags.DEFINE_enum("distributed", default, ["auto", "off", "explicit"], "Whether and how to join other processes.")
     flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
-    flags.DEFINE_integer("processes", None, "How many processes there are.")
-    flags.DEFINE_integer("process-id", None, "Which of them this is.")
-    flags.DEFINE_float("initialization-timeout", 300.0, "Seconds to wait for all to come.")
+    flags.DEFINE_integer("processes", None, "Number of processes.")
+    flags.DEFINE_integer("process-id", None, "Id of this process, from 0.")
+    flags.DEFINE_float("initialization-timeout", 300.0, "Seconds to wait for all processes to arrive.")
     for name in ("process-id", "initialization-timeout"):
         flags.DEFINE_alias(name.replace("-", "_"), name)
 
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Joins by the flags; while the block runs, a process that ends by an error takes the others along.
+    """Joins the processes according to the flags. An error of one process in the block ends all of them.
 
     Raises:
-      UserError: a flag is missing or wrong, or not all processes have come in time.
+      UserError: a flag is missing or invalid, or a process did not arrive in time.
     """
-    from trainers.processes import cluster_detection
     from trainers.processes.coordination import Watchdog
+    from trainers.processes.join import ClusterSettings, join
 
     values = flags.FLAGS
-    cluster_detection.join(
-        cluster_detection.Joining(
+    join(
+        ClusterSettings(
             mode=values["distributed"].value,
             coordinator=values["coordinator"].value,
             processes=values["processes"].value,

@@ -37,8 +37,8 @@ def test_flags_are_taken_with_dashes_and_underscores(run, dash):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--distributed=explicit"], "error: --coordinator: missing; --distributed=explicit takes --coordinator, "),
-        (["--process-id=1"], "error: --process-id: says nothing with --distributed=auto; "),
+        (["--distributed=explicit"], "error: --coordinator: missing; --distributed=explicit needs --coordinator, "),
+        (["--process-id=1"], "error: --process-id: has no effect with --distributed=auto; "),
     ],
 )
 def test_wrong_flags_end_in_one_line(run, words, line):

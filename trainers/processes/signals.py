@@ -1,18 +1,22 @@
-"""SIGTERM and SIGINT as a wish to stop, which the loop grants after the step at hand."""
+"""SIGTERM and SIGINT as requests to stop after the current step.
+
+The preemption service of JAX and Orbax catches SIGTERM only, and runs only after `jax.distributed.initialize`.
+"""
 
 import signal
 import sys
 import time
 from types import FrameType
 
-# Slurm and `timeout` signal a process and its parent, which passes it on: the same wish twice, milliseconds apart.
-_ECHO_SECONDS = 1.0
+# Slurm and `timeout` signal a process and its parent, which forwards the signal: the same request arrives twice within
+# milliseconds.
+_REPEAT_SECONDS = 1.0
 
 
 class Signals:
-    """While entered, notes the first SIGTERM or SIGINT in `received`; a second one acts as if nobody listened.
+    """A context that records the first SIGTERM or SIGINT in `received`. A second signal has its default effect.
 
-    What comes within a second of the first is taken for its echo.
+    Signals within a second of the first are ignored, as repetitions of it.
     """
 
     def __init__(self):
@@ -20,22 +24,24 @@ class Signals:
         self._since = 0.0
 
     def __enter__(self) -> "Signals":
-        """Begins to listen."""
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        """Installs the handlers."""
+        self._before = {number: signal.signal(number, self._record) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Gives the signals back."""
-        self._give_back()
+        """Restores the previous handlers."""
+        self._restore()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         if not self.received:
             self.received, self._since = signal.Signals(number).name, time.monotonic()
-            print(f"{self.received}: saving after this step; once more to stop at once", file=sys.stderr, flush=True)
-        elif time.monotonic() - self._since > _ECHO_SECONDS:
-            self._give_back()
+            print(
+                f"{self.received}: saving after this step; send it again to stop at once", file=sys.stderr, flush=True
+            )
+        elif time.monotonic() - self._since > _REPEAT_SECONDS:
+            self._restore()
             signal.raise_signal(number)
 
-    def _give_back(self) -> None:
+    def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)

@@ -1,8 +1,8 @@
-"""One process of a run, for the tests of processes: joins, and does as it is told.
+"""One process of a run, for tests: joins the others and plays a role.
 
     python process_worker.py PORT PROCESSES PROCESS_ID ROLE [TIMEOUT]
 
-Prints "ready" on stdout once it has joined, and has computed with the others.
+Prints "ready" on stdout after it has joined and computed a sum with the others.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from plumbline import UserError
 from trainers.processes import coordination
-from trainers.processes.cluster_detection import Joining, join
+from trainers.processes.join import ClusterSettings, join
 
-SILENCE = 6.0
+HEARTBEAT_TIMEOUT = 6.0
 
 
 def sum_over_processes():
@@ -93,7 +93,7 @@ def first_freezes(me):
 
 
 def is_slow(me):
-    """Holds the interpreter's lock, but for no longer than may be, and without signs of life from C++."""
+    """Holds the interpreter lock for less than the heartbeat timeout."""
     if me == 1:
         sum(range(10**8))
 
@@ -129,13 +129,13 @@ def never_comes(me):
 def main():
     port, count, me, role, *timeout = sys.argv[1:]
     join(
-        Joining(
+        ClusterSettings(
             mode="explicit",
             coordinator=f"127.0.0.1:{port}",
             processes=int(count),
             process_id=int(me),
             initialization_timeout=float(timeout[0]) if timeout else 60,
-            silence=SILENCE,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
         )
     )
     with coordination.Watchdog():

@@ -1,4 +1,4 @@
-"""One training by several real processes, joined over loopback."""
+"""One training by several real processes, connected over loopback."""
 
 import json
 import signal
@@ -33,11 +33,11 @@ class Job:
     """Processes of one training."""
 
     def __init__(self, command, count, *words, each=None):
-        joining = ("--distributed=explicit", f"--coordinator=127.0.0.1:{free_port()}", f"--processes={count}")
+        cluster = ("--distributed=explicit", f"--coordinator=127.0.0.1:{free_port()}", f"--processes={count}")
         each = each or {}
         self.processes = [
             command.start(
-                "train", *words, *joining, f"--process-id={index}", *each.get(index, ()),
+                "train", *words, *cluster, f"--process-id={index}", *each.get(index, ()),
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             )
             for index in range(count)
@@ -90,8 +90,8 @@ def test_pmap_over_two_processes_has_the_losses_of_one(command, alone, tmp_path)
 ROWS = """
 import sys
 import ml_collections
-from trainers.processes.cluster_detection import Joining, join
-join(Joining(mode="explicit", coordinator=sys.argv[1], processes=int(sys.argv[2]), process_id=int(sys.argv[3])))
+from trainers.processes.join import ClusterSettings, join
+join(ClusterSettings(mode="explicit", coordinator=sys.argv[1], processes=int(sys.argv[2]), process_id=int(sys.argv[3])))
 from trainers.devices.mesh import local_rows, make_mesh
 from trainers.processes.coordination import Watchdog
 with Watchdog():
@@ -138,7 +138,7 @@ def test_a_killed_process_ends_the_others_in_the_stated_time_and_the_job_goes_on
     assert codes[1 - victim] not in (0, 42)
     if victim == 1:
         assert "process 1 of 2" in outputs[0].splitlines()[-1]
-        assert "run the same command on all again to go on" in outputs[0].splitlines()[-1]
+        assert "run the same command on all processes again" in outputs[0].splitlines()[-1]
     codes, outputs = Job(command, 2, *words, f"--workdir={workdir}").wait()
     assert codes == [0, 0], outputs
     assert "resuming at step" in outputs[0]
@@ -181,7 +181,7 @@ def test_processes_that_differ_all_end_with_an_error_that_names_the_one(command,
 
 
 @pytest.mark.slow
-def test_processes_with_a_directory_each_are_told_to_share_one(command, tmp_path):
+def test_processes_with_different_directories_are_an_error(command, tmp_path):
     folders = {index: (f"--workdir={tmp_path / str(index)}",) for index in range(2)}
     codes, outputs = Job(command, 2, *ARGUMENTS, "--config.train.duration=30 steps", each=folders).wait(timeout=120)
     assert codes == [2, 2], outputs
@@ -194,10 +194,10 @@ def test_two_processes_evaluate_what_one_does(command, alone, tmp_path):
     figures = []
     for count in (1, 2):
         output = tmp_path / f"{count}.json"
-        joining = ("--distributed=explicit", f"--coordinator=127.0.0.1:{port}", "--processes=2") if count == 2 else ()
+        cluster = ("--distributed=explicit", f"--coordinator=127.0.0.1:{port}", "--processes=2") if count == 2 else ()
         processes = [
             command.start(
-                "evaluate", f"--workdir={alone}", f"--output={output}", *joining,
+                "evaluate", f"--workdir={alone}", f"--output={output}", *cluster,
                 *([f"--process-id={index}"] if count == 2 else []), stdout=subprocess.DEVNULL,
             )
             for index in range(count)

@@ -17,12 +17,12 @@ from jax._src.clusters.cloud_tpu_cluster import GkeTpuCluster
 
 from plumbline import UserError
 from tests.conftest import free_port
-from trainers.processes import cluster_detection
-from trainers.processes.cluster_detection import Joining, Place, detect, join
-from trainers.processes.rendezvous import call_roll
+from trainers.processes.cluster_detection import Cluster, detect
+from trainers.processes.join import ClusterSettings, channel, join
+from trainers.processes.rendezvous import await_peers
 
 WORKER = pathlib.Path(__file__).with_name("process_worker.py")
-SILENCE = 6.0  # As in process_worker.py.
+HEARTBEAT_TIMEOUT = 6.0  # As in process_worker.py.
 # Starting, on a machine whose cores are shared.
 MARGIN = 10.0
 
@@ -107,7 +107,7 @@ def test_a_killed_process_ends_the_others_at_once(start):
     assert killed[0] == -signal.SIGKILL
     for code, _, stderr in others:
         assert code == 1
-        assert stderr.splitlines()[-1].startswith(f"error: {name(1, 2)} has died; ending, ")
+        assert stderr.splitlines()[-1].startswith(f"error: {name(1, 2)} has died; stopping, ")
 
 
 @pytest.mark.slow
@@ -122,7 +122,7 @@ def test_of_four_processes_one_killed_ends_three(start, role, victim):
     assert job.processes[victim].wait(60) == -signal.SIGKILL
     died = time.monotonic()
     others = job.ended(*(index for index in range(4) if index != victim))
-    assert time.monotonic() - died < SILENCE
+    assert time.monotonic() - died < HEARTBEAT_TIMEOUT
     for code, _, stderr in others:
         # JAX may be faster where the coordinator has died. It says so, and aborts.
         assert code == 1 or (victim == 0 and code == -signal.SIGABRT)
@@ -136,19 +136,19 @@ def test_a_frozen_process_ends_the_other_in_the_stated_time(start, role, victim)
     assert job.processes[victim].stdout.readline() == "ready\n"
     froze = time.monotonic()
     [(code, _, stderr)] = job.ended(1 - victim)
-    assert SILENCE - 2 < time.monotonic() - froze < SILENCE + MARGIN
+    assert HEARTBEAT_TIMEOUT - 2 < time.monotonic() - froze < HEARTBEAT_TIMEOUT + MARGIN
     assert code == 1
-    assert stderr.splitlines()[-1].startswith(f"error: {name(victim, 2)} gave no sign of life for 6 s; ")
+    assert stderr.splitlines()[-1].startswith(f"error: {name(victim, 2)} sent no heartbeat for 6 s; ")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("role", "culprit"), [("fails_alone", 1), ("first_fails_alone", 0), ("fails_inside_a_wait", 1)]
 )
-def test_an_exception_in_one_process_ends_both_and_is_told_by_both(start, role, culprit):
+def test_an_exception_in_one_process_ends_both_and_both_print_it(start, role, culprit):
     began = time.monotonic()
     ends = start(role, 2).ended()
-    assert time.monotonic() - began < SILENCE + MARGIN
+    assert time.monotonic() - began < HEARTBEAT_TIMEOUT + MARGIN
     assert [code for code, _, _ in ends] == [1, 1]
     assert "Traceback" in ends[culprit][2]
     assert ends[culprit][2].endswith("ValueError: a wheel came off")
@@ -183,12 +183,12 @@ def test_a_process_that_does_not_come_to_agree_is_named(start):
     ends = start("never_comes", 2).ended()
     assert [code for code, _, _ in ends] == [2, 2]
     for _, _, stderr in ends:
-        assert f"{name(1, 2)} has not come to 'agreement' within 1 s" in stderr
+        assert f"{name(1, 2)} did not reach 'agreement' within 1 s" in stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("role", "code"), [("normal_end", 0), ("ends_preempted", 42)])
-def test_a_normal_end_is_quiet_though_processes_come_to_it_seconds_apart(start, role, code):
+def test_a_normal_end_is_quiet_although_processes_reach_it_seconds_apart(start, role, code):
     assert start(role, 2).ended() == [(code, "ready\n", "")] * 2
 
 
@@ -199,7 +199,7 @@ def test_long_work_in_python_is_no_death(start):
 
 def explicit(**changed):
     given = {"mode": "explicit", "coordinator": "127.0.0.1:1234", "processes": 2, "process_id": 1}
-    return Joining(**{**given, **changed})
+    return ClusterSettings(**{**given, **changed})
 
 
 def test_an_unreachable_coordinator_is_given_up_in_time_with_its_address():
@@ -221,7 +221,7 @@ def test_a_port_that_something_else_answers_on_is_refused():
 def test_processes_that_are_missing_are_counted_and_named(start):
     port = free_port()
     others = start("agrees", 4, process_ids=[1, 3], port=port)
-    with pytest.raises(UserError, match=r"after 5 s 3 of 4 processes have come; missing: 2; ") as raised:
+    with pytest.raises(UserError, match=r"after 5 s 3 of 4 processes have arrived; missing: 2; ") as raised:
         join(explicit(coordinator=f"127.0.0.1:{port}", processes=4, process_id=0, initialization_timeout=5.0))
     assert others.ended() == [(2, "", f"error: {raised.value}")] * 2
 
@@ -235,10 +235,10 @@ def test_one_that_came_and_died_is_waited_for_again():
         return connection
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        roll = pool.submit(call_roll, f"127.0.0.1:{port}", 3, 0, timeout=30.0)
+        meeting = pool.submit(await_peers, f"127.0.0.1:{port}", 3, 0, timeout=30.0)
         came_as(1).close()
         with came_as(2) as second, came_as(1) as first:
-            hosts, sockets = roll.result()
+            hosts, sockets = meeting.result()
             assert hosts[1:] == ["here"] * 2
             for process, connection in {1: first, 2: second}.items():
                 assert sockets[process].getpeername()[1] == connection.getsockname()[1]
@@ -246,7 +246,7 @@ def test_one_that_came_and_died_is_waited_for_again():
 
 
 @pytest.mark.slow
-def test_strangers_and_a_restart_do_not_disturb_the_roll_call(start):
+def test_strangers_and_a_restart_do_not_disturb_the_rendezvous(start):
     port = free_port()
     job = start("agrees", 3, process_ids=[0, 1], port=port)
     for said in (b"", b"GET / HTTP/1.1\n", b'{"process_id": 2}\n'):
@@ -260,7 +260,7 @@ def test_strangers_and_a_restart_do_not_disturb_the_roll_call(start):
 
 
 @pytest.mark.slow
-def test_processes_that_do_not_fit_together_are_told(start):
+def test_contradicting_processes_are_an_error(start):
     ends = start("agrees", 2, counts={1: 4}).ended()
     assert [code for code, _, _ in ends] == [2, 2]
     for _, _, stderr in ends:
@@ -268,38 +268,38 @@ def test_processes_that_do_not_fit_together_are_told(start):
     ends = start("agrees", 3, process_ids=[0, 1, 1]).ended()
     assert [code for code, _, _ in ends] == [2, 2, 2]
     for _, _, stderr in ends:
-        assert "two processes came as process 1" in stderr
+        assert "two processes have the id 1" in stderr
 
 
 @pytest.mark.parametrize(
-    ("joining_", "message"),
+    ("settings", "message"),
     [
-        (explicit(coordinator=None), "--coordinator: missing; --distributed=explicit takes"),
+        (explicit(coordinator=None), "--coordinator: missing; --distributed=explicit needs"),
         (explicit(processes=None), "--processes: missing"),
         (explicit(process_id=None), "--process-id: missing"),
-        (explicit(processes=0), "--processes: 0; there is at least one"),
-        (explicit(process_id=2), "--process-id: 2; with --processes=2 it is from 0 to 1"),
+        (explicit(processes=0), "--processes: 0; give at least 1"),
+        (explicit(process_id=2), "--process-id: 2; with --processes=2 give 0 to 1"),
         (explicit(process_id=-1), "--process-id: -1"),
         (explicit(coordinator="10.0.0.1"), "--coordinator: '10.0.0.1'; give HOST:PORT"),
         (explicit(coordinator="10.0.0.1:0"), "--coordinator: '10.0.0.1:0'; give HOST:PORT"),
         (explicit(coordinator="fd00::2:1234"), "--coordinator: 'fd00::2:1234'; give HOST:PORT"),
         (explicit(initialization_timeout=0.0), "--initialization-timeout: 0; give seconds, more than 0"),
-        (Joining(mode="off", processes=2), "--processes: says nothing with --distributed=off"),
-        (Joining(mode="off", coordinator="host:1"), "--coordinator: says nothing with --distributed=off"),
-        (Joining(mode="auto", process_id=0), "--process-id: says nothing with --distributed=auto"),
-        (Joining(mode="auto", coordinator="host:1234"), "--coordinator: given, but no launcher says"),
-        (Joining(mode="maybe"), "--distributed: 'maybe'; say auto, off or explicit"),
+        (ClusterSettings(mode="off", processes=2), "--processes: has no effect with --distributed=off"),
+        (ClusterSettings(mode="off", coordinator="host:1"), "--coordinator: has no effect with --distributed=off"),
+        (ClusterSettings(mode="auto", process_id=0), "--process-id: has no effect with --distributed=auto"),
+        (ClusterSettings(mode="auto", coordinator="host:1234"), "--coordinator: given, but no launcher"),
+        (ClusterSettings(mode="maybe"), "--distributed: 'maybe'; give auto, off or explicit"),
     ],
 )
-def test_wrong_flags_are_told(joining_, message):
+def test_wrong_flags_are_an_error(settings, message):
     with pytest.raises(UserError, match=re.escape(message)):
-        join(joining_)
+        join(settings)
 
 
 @pytest.mark.parametrize("mode", ["off", "auto"])
 def test_a_process_that_nobody_says_has_peers_stays_alone(mode):
-    join(Joining(mode=mode))
-    assert cluster_detection.joined() is None
+    join(ClusterSettings(mode=mode))
+    assert channel() is None
 
 
 # As the launchers set them; Open MPI's were printed by mpirun 4.1.4.
@@ -345,7 +345,7 @@ TWO_SLICES = {
 
 
 @pytest.mark.parametrize(
-    ("environment", "place"),
+    ("environment", "expected"),
     [
         # The port is 61440 + (the job's number, 646971392 / 4096) % 4096.
         (OPEN_MPI, ("Open MPI", "192.0.2.2:63744", 2, 1, (1,))),
@@ -365,22 +365,22 @@ TWO_SLICES = {
         ({**GKE_TPU, "JAX_COORDINATOR_ADDRESS": "there:99"}, ("GKE", "there:99", 2, 1, None)),
     ],
 )
-def test_launchers_say_where_a_process_stands(environment, place):
+def test_clusters_are_detected_from_the_environment(environment, expected):
     names = ("launcher", "coordinator", "processes", "process_id", "local_devices")
-    assert detect(environment) == Place(**dict(zip(names, place, strict=True)))
+    assert detect(environment) == Cluster(**dict(zip(names, expected, strict=True)))
 
 
 @pytest.mark.parametrize(
     ("environment", "cluster"),
     [(OPEN_MPI, OmpiCluster), (SLURM, SlurmCluster), (GKE_TPU | TWO_SLICES, GkeTpuCluster)],
 )
-def test_a_launchers_word_is_read_as_jax_reads_it(environment, cluster, monkeypatch):
+def test_detection_agrees_with_jax(environment, cluster, monkeypatch):
     monkeypatch.setattr(GkeTpuCluster, "wait_for_coordinator", lambda *arguments: None)
     for name, value in (environment | {"SLURM_NTASKS": "4"}).items():
         monkeypatch.setenv(name, value)
-    place = detect(environment)
-    assert place.coordinator == cluster.get_coordinator_address(None, None)
-    assert (place.processes, place.process_id) == (cluster.get_process_count(), cluster.get_process_id())
+    found = detect(environment)
+    assert found.coordinator == cluster.get_coordinator_address(None, None)
+    assert (found.processes, found.process_id) == (cluster.get_process_count(), cluster.get_process_id())
 
 
 @pytest.mark.parametrize(
@@ -408,5 +408,5 @@ def test_open_mpi_without_an_address_is_found_on_one_host_only():
 
 
 def test_a_coordinator_without_the_number_of_processes_is_an_error():
-    with pytest.raises(UserError, match="JAX_COORDINATOR_ADDRESS: set, but not how many processes there are"):
+    with pytest.raises(UserError, match="JAX_COORDINATOR_ADDRESS: set without the number of processes"):
         detect({"JAX_COORDINATOR_ADDRESS": "host:1234"})
