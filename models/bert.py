@@ -1,8 +1,8 @@
-"""BERT, and encoders of its kind.
+"""BERT and similar encoders.
 
 Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", section 3.
-MiniLM (Wang et al. 2020) is a small one; DistilBERT (Sanh et al. 2019, section 3) has no segments, and a layer with a
-ReLU in place of the pooler's tanh. Texts here are of one segment, the first.
+MiniLM (Wang et al. 2020) is a small one; DistilBERT (Sanh et al. 2019, section 3) has no segments, and a ReLU in
+place of the tanh of the pooler. Texts have one segment, the first.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ INITIALIZERS = Initializers(NORMAL, NORMAL, nnx.initializers.zeros)
 
 
 class Bert(TextModel):
-    """Tokens that attend to all others, in post-norm blocks; the head reads a text, or guesses each token of it."""
+    """Post-norm blocks with attention between all tokens. Predicts masked tokens, or one output per text."""
 
     segments: nnx.Param | None
     embedding_norm: nnx.LayerNorm
@@ -55,25 +55,25 @@ class Bert(TextModel):
         remat: str = "none",
         rngs: nnx.Rngs,
     ):
-        """Arguments besides those of `models/interface.py`; `remat` works block by block.
+        """Takes further arguments to those of `models/interface.py`. `remat` applies to each block.
 
         Args:
-          vocabulary: rows of the table of tokens; 0: as many as the tokenizer has.
-          max_length: rows of the table of positions; 0: the length of a text.
+          vocabulary: rows of the token table; 0 means the vocabulary of the tokenizer.
+          max_length: rows of the position table; 0 means the length of a text.
           width: units of a token.
           depth: number of blocks.
-          heads: heads of attention.
+          heads: number of attention heads.
           mlp_size: hidden units of each block's MLP.
-          segments: rows of the table of segments, of which the first is added to all tokens; 0: there is no such table.
+          segments: rows of the segment table; its first row is added to all tokens. 0 means no table.
           activation: of the MLPs, "gelu" (exact), "gelu_tanh" or "relu".
           norm_epsilon: added to the variance in the norms.
-          pooling: what the head reads: "mean" (of the tokens that are there), "token" (the first, through the pooler),
-            "tokens" (each: masked language modelling); "": "tokens" if an answer is a token, else "mean".
-          pooler: activation of the dense layer after the first token: "tanh" (BERT), "relu" (DistilBERT), or "none":
-            there is no such layer.
+          pooling: "mean" (of all tokens but padding), "token" (the first one, through the pooler) or "tokens" (each
+            token, for masked language modelling). "" means "tokens" if outputs are tokens, else "mean".
+          pooler: activation of the dense layer after the first token: "tanh" (BERT), "relu" (DistilBERT), or "none" for
+            no such layer.
 
         Raises:
-          UserError: for inputs that are no texts, unknown choices, or sizes that do not fit together.
+          UserError: the inputs are not texts, unknown choices, or inconsistent sizes.
         """
         sizes = Sizes(width, depth, heads, mlp_size)
         self.set_up(
@@ -93,7 +93,7 @@ class Bert(TextModel):
         if pooler not in POOLERS:
             raise unknown_name("model.bert.pooler", pooler, POOLERS)
         if not isinstance(segments, int) or segments < 0:
-            raise UserError(f"model.bert.segments: must be a whole number, at least 0, not {segments!r}")
+            raise UserError(f"model.bert.segments: must be an integer of at least 0, not {segments!r}")
         self.segments = nnx.Param(NORMAL(rngs.params(), (segments, width), jnp.float32)) if segments else None
         self.embedding_norm = make_layer_norm(width, norm_epsilon, rngs=rngs)
         self.blocks = make_blocks(
@@ -115,11 +115,11 @@ class Bert(TextModel):
             self.head = nnx.Linear(width, num_outputs, kernel_init=nnx.initializers.zeros, rngs=rngs)
 
     def tensor_units(self) -> dict[str, int]:
-        """Heads of attention and hidden units."""
+        """Returns the attention heads and the hidden units."""
         return {"model.bert.heads": self.sizes.heads, "model.bert.mlp_size": self.sizes.mlp_size}
 
     def embed(self, inputs: Int[Array, "batch tokens"]) -> Float[Array, "batch tokens units"]:
-        """Tokens, positions and the first segment, normalised."""
+        """Embeds tokens, positions and the first segment, and normalises the sum."""
         tokens = self.embed_tokens(inputs)
         if self.segments is not None:
             tokens = tokens + self.segments[...][0].astype(self.dtype)[None, None]
@@ -128,7 +128,7 @@ class Bert(TextModel):
     def pool(
         self, tokens: Float[Array, "batch tokens units"], present: Bool[Array, "batch tokens"]
     ) -> Float[Array, "batch ... features"]:
-        """As `pooling` says."""
+        """Reduces the tokens according to `pooling`."""
         if self.predicts_tokens:
             return tokens
         if self.pooling == "mean":
@@ -137,20 +137,20 @@ class Bert(TextModel):
         return first if self.pooler is None else POOLERS[self.pooler_activation](self.pooler(first))
 
     def token_logits(self, features: Float[Array, "batch tokens features"]) -> Float32[Array, "batch tokens outputs"]:
-        """As in `TextModel`, of the features once more transformed, and with a bias for each token."""
+        """Transforms the features, computes logits as in `TextModel`, and adds a bias for each token."""
         transformed = self.head(features, ACTIVATIONS[self.activation])
         return super().token_logits(transformed) + self.head.bias[...][: self.num_outputs][None, None]
 
 
 class TokenHead(nnx.Module):
-    """What BERT has before the table of tokens: a dense layer, an activation and a norm; and the bias after it."""
+    """The head of masked language modelling: a dense layer, an activation and a norm, and a bias for each token."""
 
     transform: nnx.Linear
     norm: nnx.LayerNorm
     bias: nnx.Param
 
     def __init__(self, width: int, vocabulary: int, norm_epsilon: float, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        """Takes the units of a token and how many tokens there are."""
+        """Takes the units of a token and the size of the vocabulary."""
         self.transform = nnx.Linear(width, width, kernel_init=NORMAL, dtype=dtype, rngs=rngs)
         self.norm = make_layer_norm(width, norm_epsilon, rngs=rngs)
         self.bias = nnx.Param(jnp.zeros((vocabulary,)))
@@ -158,5 +158,5 @@ class TokenHead(nnx.Module):
     def __call__(
         self, features: Float[Array, "batch tokens units"], activation: Callable[[Array], Array]
     ) -> Float32[Array, "batch tokens units"]:
-        """What is multiplied with the rows of the table."""
+        """Computes the vectors that are multiplied with the token table."""
         return self.norm(activation(self.transform(features)))

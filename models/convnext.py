@@ -1,6 +1,6 @@
 """ConvNeXt: convolutional networks with the layout of transformers.
 
-Liu et al. 2022, "A ConvNet for the 2020s", section 2 and figure 4. Details that weights from elsewhere depend on (exact
+Liu et al. 2022, "A ConvNet for the 2020s", section 2 and figure 4. Details that pretrained weights depend on (exact
 gelu, biases everywhere, epsilon of the norms, the mean over positions before the last norm) are those of the authors'
 code and of timm.
 """
@@ -38,7 +38,7 @@ VARIANTS = {
     "L": Stages((3, 3, 27, 3), (192, 384, 768, 1536)),
 }
 NUM_STAGES = 4
-# Side of the depthwise kernels, hidden units of a block as a multiple of its channels, epsilon of the norms within.
+# Size of the depthwise kernels, hidden units of a block as a multiple of its channels, epsilon of its norms.
 KERNEL_SIZE = 7
 EXPANSION = 4
 NORM_EPSILON = 1e-6
@@ -47,7 +47,7 @@ _INITIAL = nnx.initializers.truncated_normal(0.02)
 
 
 class ConvNeXt(Model):
-    """Patches by a strided convolution, four stages that halve the resolution, their mean, a norm and a dense head."""
+    """Patches from a strided convolution, four stages that halve the resolution, a mean, a norm and a dense head."""
 
     stem: nnx.Conv
     stem_norm: nnx.LayerNorm
@@ -58,7 +58,7 @@ class ConvNeXt(Model):
     remat: str
     dtype: DTypeLike
 
-    # The two dense layers of a block as those of a transformer's MLP (Shoeybi et al. 2019, "Megatron-LM", section 3).
+    # Dense layers are sharded like the MLP of a transformer (Shoeybi et al. 2019, "Megatron-LM", section 3).
     partition_rules = (
         (r"/hidden/kernel$", (None, "tensor")),
         (r"/hidden/bias$", ("tensor",)),
@@ -81,18 +81,18 @@ class ConvNeXt(Model):
         remat: str = "none",
         rngs: nnx.Rngs,
     ):
-        """Arguments besides those of `models/interface.py`; `remat` works block by block.
+        """Takes further arguments to those of `models/interface.py`. `remat` applies to each block.
 
         Args:
           variant: "T", "S", "B", "L", or "custom", which takes `depths` and `widths`.
-          depths: blocks of each of the four stages.
+          depths: number of blocks of each of the four stages.
           widths: channels of each stage.
-          patch_size: side and stride of the first convolution in pixels; the paper's is 4.
-          layer_scale: initial factor on each channel of each residual branch, which is learned; 0: no such factors.
-          norm_epsilon: added to the variance in the norm before the head; in the others it is 1e-6.
+          patch_size: size and stride of the first convolution in pixels; 4 in the paper.
+          layer_scale: initial value of learned factors on each channel of the residual branches; 0 means no factors.
+          norm_epsilon: added to the variance in the norm before the head; 1e-6 in all other norms.
 
         Raises:
-          UserError: for inputs that are no images or too small, an unknown variant, or sizes that do not fit.
+          UserError: the inputs are not images or too small, unknown variant, or inconsistent sizes.
         """
         height, image_width, channels = require_images("convnext", input_shape)
         stages = _resolve_stages(variant, Stages(tuple(depths), tuple(widths)))
@@ -114,7 +114,7 @@ class ConvNeXt(Model):
         self.dtype = dtype
 
     def tensor_units(self) -> dict[str, int]:
-        """Hidden units of the blocks, of which each stage has four times its channels."""
+        """Returns the hidden units of the blocks, four times the channels of a stage."""
         return {"model.convnext.widths": math.gcd(*(EXPANSION * width for width in self.widths))}
 
     def features(
@@ -126,7 +126,7 @@ class ConvNeXt(Model):
         dropout: Scalar | None = None,
         stochastic_depth: Scalar | None = None,
     ) -> Float32[Array, "batch features"]:
-        """The normalised mean over positions of the last stage, after dropout. Arguments as in `Model`."""
+        """Computes the normalised mean over positions of the last stage, after dropout. Arguments as in `Model`."""
         regularization = Regularization.from_arguments(
             training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth
         )
@@ -136,7 +136,7 @@ class ConvNeXt(Model):
     def representations(
         self, inputs: Float[Array, "batch height width channels"]
     ) -> dict[str, Float32[Array, "batch _"]]:
-        """The mean over positions after the stem and after each stage, then that of the last one normalised."""
+        """Computes the mean over positions after the stem and after each stage, then the normalised last one."""
         regularization = Regularization.from_arguments(training=False, key=None)
         means = [_mean(values) for values in self._stages(inputs, regularization)]
         names = ["stem", *(f"stages/{stage}" for stage in range(len(self.stages)))]
@@ -145,7 +145,7 @@ class ConvNeXt(Model):
     def _stages(
         self, inputs: Float[Array, "batch height width channels"], regularization: Regularization
     ) -> Iterator[Float[Array, "batch new_height new_width new_channels"]]:
-        """What comes out of the stem, then out of each stage."""
+        """Yields the output of the stem, then that of each stage."""
         values = self.stem_norm(self.stem(inputs)).astype(self.dtype)
         yield values
         num_blocks, index = sum(len(stage.blocks) for stage in self.stages), 0
@@ -164,7 +164,7 @@ def _mean(values: Float[Array, "batch height width channels"]) -> Float32[Array,
 
 
 class Stage(nnx.Module):
-    """Where it halves the resolution a norm and a 2x2 convolution with stride 2, then blocks."""
+    """A norm and a 2x2 convolution with stride 2 (not in the first stage), then blocks."""
 
     downsample_norm: nnx.LayerNorm | None
     downsample: nnx.Conv | None
@@ -181,7 +181,7 @@ class Stage(nnx.Module):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        """Takes the channels that come in and those of the stage, and the number of blocks."""
+        """Takes the input channels, the channels of the stage, and the number of blocks."""
         self.downsample_norm = _make_norm(channels_in, rngs=rngs) if downsample else None
         self.downsample = _make_convolution(channels_in, channels, 2, dtype=dtype, rngs=rngs) if downsample else None
         self.blocks = nnx.List(Block(channels, layer_scale=layer_scale, dtype=dtype, rngs=rngs) for _ in range(depth))
@@ -189,12 +189,12 @@ class Stage(nnx.Module):
     def enter(
         self, values: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch new_height new_width new_channels"]:
-        """What the blocks of this stage read."""
+        """Computes the input of the blocks."""
         return values if self.downsample is None else self.downsample(self.downsample_norm(values))
 
 
 class Block(nnx.Module):
-    """A depthwise convolution, a norm, two dense layers with an exact gelu in between, and factors on the channels."""
+    """A depthwise convolution, a norm, two dense layers with an exact gelu between them, and layer scale."""
 
     conv: nnx.Conv
     norm: nnx.LayerNorm
@@ -203,7 +203,7 @@ class Block(nnx.Module):
     layer_scale: LayerScale | None
 
     def __init__(self, channels: int, *, layer_scale: float, dtype: DTypeLike, rngs: nnx.Rngs):
-        """Takes the channels, which stay; for the rest see `ConvNeXt`."""
+        """Takes the number of channels; for other arguments see `ConvNeXt`."""
         padding = (KERNEL_SIZE // 2, KERNEL_SIZE // 2)
         self.conv = nnx.Conv(
             channels,
@@ -223,7 +223,7 @@ class Block(nnx.Module):
     def __call__(
         self, values: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height width channels"]:
-        """Computes the residual branch, to be added."""
+        """Computes the residual branch, which the caller adds."""
         hidden = self.hidden(self.norm(self.conv(values)))
         hidden = axes.constrain(hidden, axes.BATCH, None, None, axes.TENSOR)
         branch = self.out(jax.nn.gelu(hidden, approximate=False))
@@ -239,7 +239,7 @@ def _resolve_stages(variant: str, custom: Stages) -> Stages:
         values = getattr(custom, field.name)
         if len(values) != NUM_STAGES:
             raise UserError(
-                f"model.convnext.{field.name}: there are {NUM_STAGES} stages, but {len(values)} numbers; "
+                f"model.convnext.{field.name}: {len(values)} numbers given for {NUM_STAGES} stages; "
                 "give one for each stage"
             )
         require_positive(f"model.convnext.{field.name}", *values)
@@ -251,13 +251,13 @@ def _check_size(side: int, patch_size: int) -> None:
     smallest = patch_size * 2 ** (NUM_STAGES - 1)
     if side < smallest:
         raise UserError(
-            f"model.convnext.patch_size: patches of {patch_size} pixels need images of at least {smallest} pixels a "
-            f"side, not {side}; choose smaller ones, or a larger data.image_size"
+            f"model.convnext.patch_size: patches of {patch_size} pixels need images of at least {smallest} pixels per "
+            f"side, not {side}; choose smaller patches, or a larger data.image_size"
         )
 
 
 def _make_convolution(channels_in: int, channels: int, size: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Conv:
-    """A convolution whose windows lie side by side; what does not fill a window is left out."""
+    """Makes a convolution with adjacent windows. Pixels that do not fill a window are dropped."""
     return nnx.Conv(
         channels_in,
         channels,
@@ -271,5 +271,5 @@ def _make_convolution(channels_in: int, channels: int, size: int, *, dtype: DTyp
 
 
 def _make_norm(channels: int, epsilon: float = NORM_EPSILON, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """A norm in float32, whatever the type of the arithmetic; the layer after it converts."""
+    """Makes a norm in float32 for any type of the arithmetic. The following layer converts."""
     return nnx.LayerNorm(channels, epsilon=epsilon, dtype=jnp.float32, rngs=rngs)

@@ -1,4 +1,4 @@
-"""Texts written by a language model, token after token."""
+"""Generation of text with a language model, token by token."""
 
 from collections.abc import Callable
 
@@ -13,14 +13,14 @@ from models.texts import PADDING_TOKEN
 def draw_token(
     logits: Float32[Array, " vocabulary"], key: PRNGKeyArray, *, temperature: float, top_k: int
 ) -> Int[Array, ""]:
-    """Draws a token.
+    """Samples a token.
 
     Args:
-      logits: of all tokens.
-      key: of this draw.
-      temperature: that logits are divided by; 0: the likeliest token.
-      top_k: only so many of the likeliest tokens are drawn from (Fan et al. 2018, "Hierarchical Neural Story
-        Generation", section 5.4); 0: all.
+      logits: logits of all tokens.
+      key: random key of this token.
+      temperature: divisor of the logits; 0 selects the most likely token.
+      top_k: sample from the `top_k` most likely tokens (Fan et al. 2018, "Hierarchical Neural Story Generation",
+        section 5.4); 0 samples from all.
     """
     if temperature == 0:
         return logits.argmax()
@@ -40,18 +40,18 @@ def generate_tokens(
     top_k: int,
     key: PRNGKeyArray,
 ) -> Int32[Array, " new"]:
-    """Continues a prompt; to be called in `jax.jit`.
+    """Continues a prompt. Use it inside `jax.jit`.
 
-    The model reads the last `length` tokens each time, as it was trained on texts of that length: more than a cache of
-    keys and values would compute, but the same numbers, also once the text is longer than that.
+    The model reads the last `length` tokens for each new token. This costs more than a cache of keys and values, but is
+    exact for any length of text: the model always reads as many tokens as in training.
 
     Args:
-      logits_of: the model, of tokens with padding at the end.
+      logits_of: the model as a function of tokens, padded at the end.
       prompt: at least one token.
-      length: tokens that the model reads.
-      num_tokens: to be written.
+      length: number of tokens that the model reads.
+      num_tokens: number of tokens to generate.
       temperature, top_k: as in `draw_token`.
-      key: of the whole text.
+      key: random key of the whole text.
     """
     prompt = prompt[-length:]
     window = jnp.full(length, PADDING_TOKEN, jnp.int32).at[: len(prompt)].set(prompt)

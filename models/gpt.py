@@ -1,8 +1,8 @@
-"""GPT-2: a transformer that reads texts from left to right.
+"""GPT-2: a causal transformer for text.
 
 Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3: norms before the sublayers and
-one after the last block, the tanh approximation of gelu, and kernels of the layers that add to the tokens that start
-smaller by the square root of their number.
+after the last block, the tanh approximation of gelu, and initial kernels of residual layers divided by the square root
+of their number.
 """
 
 import jax.numpy as jnp
@@ -16,9 +16,9 @@ from models.transformer import Initializers, Sizes, make_blocks, make_layer_norm
 
 
 class Gpt(TextModel):
-    """Tokens that attend to themselves and earlier ones, in pre-norm blocks; each is to say the next, or the last all.
+    """Pre-norm blocks with causal attention. Predicts the next token at each position, or one output per text.
 
-    With the pooling "tokens" there is no head: logits are products with the table of tokens.
+    With the pooling "tokens" there is no head: logits are products with the token table.
     """
 
     norm: nnx.LayerNorm
@@ -46,22 +46,22 @@ class Gpt(TextModel):
         remat: str = "none",
         rngs: nnx.Rngs,
     ):
-        """Arguments besides those of `models/interface.py`; `remat` works block by block.
+        """Takes further arguments to those of `models/interface.py`. `remat` applies to each block.
 
         Args:
-          vocabulary: rows of the table of tokens; 0: as many as the tokenizer has.
-          max_length: rows of the table of positions; 0: the length of a text.
+          vocabulary: rows of the token table; 0 means the vocabulary of the tokenizer.
+          max_length: rows of the position table; 0 means the length of a text.
           width: units of a token.
           depth: number of blocks.
-          heads: heads of attention.
+          heads: number of attention heads.
           mlp_size: hidden units of each block's MLP.
           activation: of the MLPs, "gelu" (exact), "gelu_tanh" or "relu".
           norm_epsilon: added to the variance in the norms.
-          pooling: what is read: "last" (the last token that is there), "mean" (of those that are there), "tokens"
-            (each: language modelling); "": "tokens" if an answer is a token, else "last".
+          pooling: "last" (the last token), "mean" (of all tokens) or "tokens" (each token, for language modelling);
+            padding is excluded. "" means "tokens" if outputs are tokens, else "last".
 
         Raises:
-          UserError: for inputs that are no texts, unknown choices, or sizes that do not fit together.
+          UserError: the inputs are not texts, unknown choices, or inconsistent sizes.
         """
         sizes = Sizes(width, depth, heads, mlp_size)
         self.set_up(
@@ -94,25 +94,25 @@ class Gpt(TextModel):
         self.head = None if self.predicts_tokens else nnx.Linear(width, num_outputs, kernel_init=zeros, rngs=rngs)
 
     def tensor_units(self) -> dict[str, int]:
-        """Heads of attention and hidden units."""
+        """Returns the attention heads and the hidden units."""
         return {"model.gpt.heads": self.sizes.heads, "model.gpt.mlp_size": self.sizes.mlp_size}
 
     def embed(self, inputs: Int[Array, "batch tokens"]) -> Float[Array, "batch tokens units"]:
-        """Tokens and positions."""
+        """Embeds tokens and positions."""
         return self.embed_tokens(inputs)
 
     def attention_mask(self, present: Bool[Array, "batch tokens"]) -> None:
-        """All that are not later: no padding is, as seen from a token that is there."""
+        """Returns None: padding is at the end, so causal attention excludes it."""
         return
 
     def finish(self, tokens: Float[Array, "batch tokens units"]) -> Float[Array, "batch tokens units"]:
-        """The last norm."""
+        """Applies the last norm."""
         return self.norm(tokens)
 
     def pool(
         self, tokens: Float[Array, "batch tokens units"], present: Bool[Array, "batch tokens"]
     ) -> Float[Array, "batch ... features"]:
-        """As `pooling` says."""
+        """Reduces the tokens according to `pooling`."""
         if self.predicts_tokens:
             return tokens
         return mean_pool(tokens, present) if self.pooling == "mean" else last_token(tokens, present)

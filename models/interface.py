@@ -1,15 +1,15 @@
-"""What every model is: inputs to features to logits, with regularisation handed in at the call.
+"""The interface of models: inputs to features to logits. Regularisation rates are arguments of the call.
 
-The common arguments of a model's constructor, all keyword-only; the rest are the fields of its own config section:
+Constructors have these keyword-only arguments, and the fields of the model's own config section:
 
     input_shape: shape of one example after preprocessing: (height, width, channels), (columns,) of a table, or
       (tokens,) of a text.
-    categories: vocabulary sizes of the categorical columns, which are the last ones of a table; of a text that of its
-      tokens; () without any.
-    num_outputs: classes, numbers to predict or, of each token, tokens that it may be.
-    dtype: type of the arithmetic. Parameters, statistics of norms, features and logits are float32 whatever it is.
+    categories: vocabulary sizes of the categorical columns, which are the last columns of a table; for texts the
+      vocabulary size of the tokenizer; else ().
+    num_outputs: number of classes, of values to predict or, for language modelling, of tokens.
+    dtype: type of the arithmetic. Parameters, batch statistics, features and logits are always float32.
     remat: which activations are recomputed in the backward pass, a key of `models.remat.REMAT`; some models ignore it.
-    rngs: source of initial parameters; not kept.
+    rngs: random keys of the initial parameters.
 """
 
 import abc
@@ -29,55 +29,55 @@ PartitionRules = tuple[tuple[str, tuple[str | None, ...]], ...]
 
 
 class Model(nnx.Module):
-    """Abstract. A tree of modules whose variables are `nnx.Param` and `nnx.BatchStat` and nothing else.
+    """Abstract base class. All variables are `nnx.Param` or `nnx.BatchStat`.
 
-    A family defines `features` and sets `head`, which is a linear layer unless the model answers for each token.
+    A subclass defines `features` and sets `head`, which is a linear layer unless the model predicts tokens.
     """
 
     head: nnx.Module | None
 
-    # Whether an input is a text, as token ids; all other models read floats.
+    # Whether inputs are token ids of texts; all other models read floats.
     reads_text: ClassVar[bool] = False
-    # Whether the answer for a token goes by it and earlier ones alone.
+    # Whether the prediction at a position depends on this token and earlier ones only.
     causal: ClassVar[bool] = False
 
     @property
     def predicts_tokens(self) -> bool:
-        """Whether there is an answer for each token of an input, not for the input."""
+        """Whether the model has outputs for each token, not for the whole input."""
         return False
 
-    # How parameters may be split: (regular expression over the path, an entry for each dimension), the first that is
-    # found wins. "tensor": over that axis of the mesh; "layers": never, as a loop runs along it; None: left to FSDP.
+    # How parameters are sharded: (regular expression over the path, one entry per dimension); the first match counts.
+    # "tensor": over this axis of the mesh; "layers": never, because a loop runs along it; None: left to FSDP.
     partition_rules: ClassVar[PartitionRules] = ()
 
-    # Submodules whose parameters are stacked along a leading axis, an entry for each block. The path of a parameter in
-    # one of them has the number of the block in it where blocks are told apart: "blocks/3/mlp/out/kernel".
+    # Submodules whose parameters are stacked along a leading axis, one entry per block. Where blocks are distinguished,
+    # the path of a parameter contains the number of its block: "blocks/3/mlp/out/kernel".
     stacked: ClassVar[tuple[str, ...]] = ()
 
     def tensor_units(self) -> dict[str, int]:
-        """What the tensor axis of a mesh has to divide: sizes, by the config field that sets them."""
+        """Returns sizes that the tensor axis of a mesh must divide, by the config field that sets them."""
         return {}
 
     def num_layers(self) -> int:
-        """How many layers `layer` tells apart, the head among them."""
+        """Returns the number of layers that `layer` distinguishes, including the head."""
         return 2
 
     def layer(self, path: str) -> int:
-        """The layer that a parameter is in, counted from the inputs on; the head is the last one.
+        """Returns the layer of a parameter, counted from the inputs; the head is the last one.
 
         Args:
-          path: of the parameter, with the number of the block where blocks are stacked.
+          path: path of the parameter, with the block number if blocks are stacked.
         """
         return self.num_layers() - 1 if path.startswith("head/") else 0
 
     def freeze(self, frozen: Collection[str]) -> None:
-        """Takes note of what is never trained, before the model is split.
+        """Marks parameters that are not trained. Must be called before the model is split.
 
-        Batch norms that have parameters, all of them frozen, use and keep their running statistics, in training too:
-        their `use_running_average` is set, which the model has to go by. A family may spare itself more.
+        A batch norm whose parameters are all frozen uses its running statistics in training as well, and does not
+        update them: `use_running_average` is set, which the model must respect. Subclasses may save more computation.
 
         Args:
-          frozen: paths of parameters, with the number of the block where blocks are stacked.
+          frozen: paths of parameters, with block numbers if blocks are stacked.
         """
         for path, module in nnx.iter_modules(self):
             if isinstance(module, nnx.BatchNorm):
@@ -94,25 +94,26 @@ class Model(nnx.Module):
         dropout: Scalar | None = None,
         stochastic_depth: Scalar | None = None,
     ) -> Float32[Array, "batch ... outputs"]:
-        """Computes the logits, or the numbers predicted in a regression.
+        """Computes the logits, or the predictions of a regression.
 
         Args:
-          inputs: a batch of examples of `input_shape`; categories are codes held as floats, texts int32 ids of tokens
-            with -1 after their end.
-          training: batch statistics are those of this batch, and are recorded; the regularisers below act.
-          key: randomness of the regularisers; each layer folds its own number into it.
-          dropout: share of activations dropped; a traced scalar serves many rates with one program, 0 among them; None
-            leaves it out of the program.
-          stochastic_depth: share of residual branches dropped in the last block, likewise.
+          inputs: a batch of examples of `input_shape`. Categories are codes as floats; texts are int32 token ids,
+            padded with -1.
+          training: use and record the statistics of this batch, and apply the regularisers below. Otherwise the call
+            changes no variable.
+          key: random key of the regularisers; each layer folds its number into it.
+          dropout: rate of dropout. A traced scalar serves all rates with one program, including 0; None removes dropout
+            from the program.
+          stochastic_depth: rate at which the residual branch of the last block is dropped, likewise.
 
         Raises:
-          ValueError: if a regulariser acts and there is no key.
+          ValueError: a regulariser is active and `key` is None.
         """
         features = self.features(inputs, training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth)
         return self.apply_head(features)
 
     def apply_head(self, features: Float[Array, "batch ... features"]) -> Float32[Array, "batch ... outputs"]:
-        """The logits, or the numbers predicted, of what `features` gives: what the head makes of it."""
+        """Applies the head to the result of `features`: logits, or the predictions of a regression."""
         return self.head(features).astype(jnp.float32)
 
     @abc.abstractmethod
@@ -125,13 +126,13 @@ class Model(nnx.Module):
         dropout: Scalar | None = None,
         stochastic_depth: Scalar | None = None,
     ) -> Float32[Array, "batch ... features"]:
-        """Computes the representation that the head reads; arguments as in `__call__`."""
+        """Computes the inputs of the head. Arguments as in `__call__`."""
 
     def representations(self, inputs: Num[Array, "batch ..."]) -> dict[str, Float32[Array, "batch _"]]:
-        """What each layer makes of the examples in inference, out of one forward pass: a vector an example.
+        """Computes one vector per example and layer, in inference, with one forward pass.
 
-        From the inputs on, named as paths of parameters are; what a layer has for each position is averaged over the
-        positions. The last one is "features", what the head reads. A family that tells no layers apart has that alone.
+        Layers are ordered from the inputs and named like paths of parameters. Values at several positions are averaged.
+        The last one is "features", the input of the head, and the only one of a model without named layers.
 
         Args:
           inputs: as in `__call__`.
@@ -140,10 +141,10 @@ class Model(nnx.Module):
 
 
 def require_images(name: str, input_shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """The height, width and channels of the images that a model reads.
+    """Returns height, width and channels of the images that a model reads.
 
     Raises:
-      UserError: if the inputs are no images.
+      UserError: the inputs are not images.
     """
     if len(input_shape) != 3:
         raise UserError(
@@ -154,11 +155,11 @@ def require_images(name: str, input_shape: tuple[int, ...]) -> tuple[int, int, i
 
 
 def require_positive(where: str, *values: int) -> None:
-    """Checks sizes.
+    """Checks that sizes are positive integers.
 
     Raises:
-      UserError: if one of them is no whole number from 1 on.
+      UserError: a size is not an integer of at least 1.
     """
     for value in values:
         if not isinstance(value, int) or value < 1:
-            raise UserError(f"{where}: a size must be a whole number, at least 1, not {value!r}")
+            raise UserError(f"{where}: a size must be an integer of at least 1, not {value!r}")

@@ -9,16 +9,16 @@ from jaxtyping import Array, Float
 
 
 class LayerScale(nnx.Module):
-    """Multiplies channels, which are the last axis, by factors that start small, or at 1."""
+    """Multiplies channels (the last axis) by learned factors."""
 
-    # Called like the factors of norms, so that the default rule keeps weight decay off them.
+    # Named like the factors of norms, so that the default rule excludes it from weight decay.
     scale: nnx.Param
 
     def __init__(self, channels: int, initial: float):
-        """Takes the number of channels and the value that all factors start from."""
+        """Takes the number of channels and the initial value of all factors."""
         self.scale = nnx.Param(jnp.full((channels,), initial, jnp.float32))
 
     def __call__(self, branch: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Scales the branch, in its own type."""
+        """Scales the branch and keeps its type."""
         scale = self.scale[...].astype(branch.dtype)
         return branch * scale.reshape((1,) * (branch.ndim - 1) + scale.shape)

@@ -1,4 +1,4 @@
-"""Linear model: softmax regression or linear regression, the baseline that every other model has to beat."""
+"""Linear model: softmax regression or linear regression, the baseline for all other models."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from models.tables import count_numeric, split_columns
 class Linear(Model):
     """One dense layer on the flattened image, or on the numeric columns and one-hot codes of a table."""
 
-    # The arithmetic of `head` is done in the model's type here, since there is no other.
+    # The head uses the type of the model, because there is no other layer.
     head: nnx.Linear
     categories: tuple[int, ...]
 
@@ -28,7 +28,7 @@ class Linear(Model):
         remat: str = "none",
         rngs: nnx.Rngs,
     ):
-        """Arguments as in `models/interface.py`; `remat` is ignored. It starts from zero: its loss is convex."""
+        """Takes the arguments of `models/interface.py`; `remat` is ignored. Starts from zero: the loss is convex."""
         num_features = count_numeric(input_shape, categories) + sum(categories)
         self.head = nnx.Linear(num_features, num_outputs, kernel_init=nnx.initializers.zeros, dtype=dtype, rngs=rngs)
         self.categories = categories
@@ -42,7 +42,7 @@ class Linear(Model):
         dropout: Scalar | None = None,
         stochastic_depth: Scalar | None = None,
     ) -> Float32[Array, "batch features"]:
-        """The numeric columns, then the one-hot codes; nothing in it is regularised. Arguments as in `Model`."""
+        """Returns the numeric columns, then the one-hot codes. Not regularised. Arguments as in `Model`."""
         numeric, codes = split_columns(inputs, len(self.categories))
         columns = [numeric.astype(jnp.float32)]
         for column, size in enumerate(self.categories):

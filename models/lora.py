@@ -1,7 +1,7 @@
-"""Low-rank adapters beside the kernels of linear layers.
+"""Low-rank adapters of linear layers.
 
 Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1: a layer computes
-`x W + b + alpha / rank * (x A) B`, where W stays as it is, A is drawn at random, and B begins with zeros.
+`x W + b + alpha / rank * (x A) B`, where W is not trained, A is drawn at random, and B starts at zero.
 """
 
 import re
@@ -18,21 +18,21 @@ from models.interface import Model, require_positive
 from plumbline import UserError
 
 Tree = Any
-# Names of a layer's adapters, beside `kernel` and `bias`.
+# Names of the adapters of a layer, next to `kernel` and `bias`.
 NAMES = ("lora_a", "lora_b")
 
 _FIELD = "transfer.lora.patterns"
 
 
 class LoraLinear(nnx.Linear):
-    """A linear layer with adapters; stacked blocks have a pair each, along the leading axis, as of all parameters."""
+    """A linear layer with adapters. In stacked blocks, adapters are stacked like all parameters."""
 
     lora_a: nnx.Param
     lora_b: nnx.Param
     scale: float
 
     def __init__(self, linear: nnx.Linear, *, rank: int, scale: float, key: PRNGKeyArray):
-        """Takes over all that the layer has; `scale` is alpha / rank."""
+        """Takes the attributes of a linear layer; `scale` is alpha / rank."""
         for name in _ATTRIBUTES:
             setattr(self, name, getattr(linear, name))
         *blocks, inputs, outputs = self.kernel.shape
@@ -47,7 +47,7 @@ class LoraLinear(nnx.Linear):
         return outputs + (self.scale * (inputs @ first) @ second).astype(outputs.dtype)
 
 
-# What a linear layer is made of.
+# The attributes of a linear layer.
 _ATTRIBUTES = (
     "kernel",
     "bias",
@@ -64,18 +64,18 @@ _ATTRIBUTES = (
 
 
 def add(model: Model, patterns: Sequence[str], *, rank: int, alpha: float, key: PRNGKeyArray) -> None:
-    """Gives adapters to the linear layers of a model, but its head.
+    """Adds adapters to linear layers of a model, except its head.
 
     Args:
-      model: whose layers are exchanged.
-      patterns: regular expressions over the paths of layers, without the number of a block where blocks are stacked:
-        "blocks/attention/query"; a layer in whose path one of them is found gets adapters.
-      rank: of the product of the two.
-      alpha: divided by the rank, what their product is multiplied by.
-      key: randomness of the first adapters; may be traced.
+      model: model whose layers are replaced in place.
+      patterns: regular expressions over paths of layers, such as "blocks/attention/query", without block numbers.
+        Layers that match one of them get adapters.
+      rank: rank of the adapters.
+      alpha: the product of the adapters is scaled by alpha / rank.
+      key: random key of the initial adapters; may be traced.
 
     Raises:
-      UserError: a pattern is not a regular expression or is found in no linear layer, or the rank is below 1.
+      UserError: a pattern is not a regular expression or matches no linear layer, or the rank is below 1.
     """
     if not patterns:
         return
@@ -91,7 +91,7 @@ def add(model: Model, patterns: Sequence[str], *, rank: int, alpha: float, key: 
             raise UserError(f"{_FIELD}: '{pattern}' is not a regular expression: {error}") from None
         if not found:
             there = ", ".join(names) or "none"
-            raise UserError(f"{_FIELD}: '{pattern}' is found in no linear layer but the head; others are {there}")
+            raise UserError(f"{_FIELD}: '{pattern}' matches no linear layer; choose from {there}")
         chosen.update(found)
     for number, path in enumerate(layers):
         if path in chosen:
@@ -108,10 +108,10 @@ def add(model: Model, patterns: Sequence[str], *, rank: int, alpha: float, key: 
 
 
 def merge(params: Tree, scale: float) -> Tree:
-    """The parameters of the plain model that computes the same: adapters multiplied out and added to their kernels.
+    """Merges adapters into their kernels, for the same model without adapters.
 
     Args:
-      params: nested dict of a model's parameters; without adapters, they come back as they are.
+      params: nested dict of parameters; returned unchanged if there are no adapters.
       scale: alpha / rank.
     """
     if not isinstance(params, Mapping):
@@ -123,7 +123,7 @@ def merge(params: Tree, scale: float) -> Tree:
 
 
 def find_kernels(params: Tree, prefix: str = "") -> list[str]:
-    """The paths of the kernels that have adapters beside them."""
+    """Returns the paths of kernels with adapters."""
     if not isinstance(params, Mapping):
         return []
     own = [f"{prefix}kernel"] if NAMES[0] in params else []

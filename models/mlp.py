@@ -30,8 +30,8 @@ class Mlp(Model):
     head: nnx.Linear
     activation: str
 
-    # Layers in pairs: the first is split by its units, the second by its inputs, so that only its result is summed over
-    # the devices (Shoeybi et al. 2019, "Megatron-LM", section 3).
+    # Layers in pairs: the first is sharded by outputs, the second by inputs, so that devices sum only the result of the
+    # second (Shoeybi et al. 2019, "Megatron-LM", section 3).
     partition_rules = (
         (r"^hidden/\d*[02468]/kernel$", (None, "tensor")),
         (r"^hidden/\d*[02468]/bias$", ("tensor",)),
@@ -51,15 +51,15 @@ class Mlp(Model):
         remat: str = "none",
         rngs: nnx.Rngs,
     ):
-        """Arguments besides those of `models/interface.py`, of which `remat` is ignored.
+        """Takes further arguments to those of `models/interface.py`, of which `remat` is ignored.
 
         Args:
-          hidden_sizes: units of each hidden layer; () makes a linear model of the embeddings.
-          embedding_size: units of the embedding of a category; 0 means min(50, (categories + 1) // 2) for each column.
+          hidden_sizes: units of each hidden layer; () gives a linear model on the embeddings.
+          embedding_size: units of a category embedding; 0 means min(50, (categories + 1) // 2) for each column.
           activation: "relu", "gelu" or "silu".
 
         Raises:
-          UserError: for an unknown activation, or a size below 1.
+          UserError: unknown activation, or a size below 1.
         """
         if activation not in ACTIVATIONS:
             raise unknown_name("model.mlp.activation", activation, ACTIVATIONS)
@@ -78,16 +78,16 @@ class Mlp(Model):
         self.activation = activation
 
     def tensor_units(self) -> dict[str, int]:
-        """Units of the layers that are split by them."""
+        """Returns the units of the layers that are sharded by outputs."""
         units = (layer.out_features for layer in self.hidden[::2])
         return {"model.mlp.hidden_sizes": math.gcd(*units)} if self.hidden else {}
 
     def num_layers(self) -> int:
-        """The embeddings, each hidden layer, and the head."""
+        """Counts the embeddings, each hidden layer, and the head."""
         return len(self.hidden) + 2
 
     def layer(self, path: str) -> int:
-        """Hidden layers are counted from 1 on."""
+        """Numbers hidden layers from 1."""
         return int(path.split("/")[1]) + 1 if path.startswith("hidden/") else super().layer(path)
 
     def features(
@@ -99,25 +99,25 @@ class Mlp(Model):
         dropout: Scalar | None = None,
         stochastic_depth: Scalar | None = None,
     ) -> Float32[Array, "batch features"]:
-        """The last hidden layer; there is no residual branch for `stochastic_depth`. Arguments as in `Model`."""
+        """Computes the last hidden layer; ignores `stochastic_depth`. Arguments as in `Model`."""
         *_, values = self._layers(inputs, Regularization.from_arguments(training=training, key=key, dropout=dropout))
         return values.astype(jnp.float32)
 
     def representations(self, inputs: Float[Array, "batch ..."]) -> dict[str, Float32[Array, "batch _"]]:
-        """The columns with their embeddings, if there are any, and each hidden layer; the last one is "features"."""
+        """Computes the columns with embeddings, if any, and each hidden layer; the last one is "features"."""
         values = [
             layer.astype(jnp.float32)
             for layer in self._layers(inputs, Regularization.from_arguments(training=False, key=None))
         ]
         names = ["embeddings", *(f"hidden/{layer}" for layer in range(len(self.hidden)))]
         found = dict(zip([*names[:-1], "features"], values, strict=True))
-        # Without embeddings the columns are as they came.
+        # Without embeddings, the columns are the inputs.
         return {name: layer for name, layer in found.items() if name != "embeddings" or self.embeddings}
 
     def _layers(
         self, inputs: Float[Array, "batch ..."], regularization: Regularization
     ) -> Iterator[Float[Array, "batch units"]]:
-        """What the first hidden layer reads, then each hidden layer."""
+        """Yields the input of the first hidden layer, then each hidden layer."""
         numeric, codes = split_columns(inputs, len(self.embeddings))
         columns = [numeric.astype(jnp.float32)]
         for column, embedding in enumerate(self.embeddings):

@@ -1,4 +1,4 @@
-"""Models by the name they have in a config."""
+"""The registry of models, by their name in a config."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,20 +40,20 @@ def build(
     num_outputs: int,
     key: jax.Array,
 ) -> Model:
-    """Makes the model that a config names, with new parameters.
+    """Builds the model that a config names, with new parameters.
 
     Args:
-      options: `config.model`. `name`, `dtype` and `remat` are read, and the section called like the model, whose fields
-        are the arguments of its constructor. `dropout` and `stochastic_depth` are not: they are given at the call.
+      options: `config.model`. Its `name`, `dtype` and `remat` are read, and the section named like the model, whose
+        fields are arguments of the constructor. `dropout` and `stochastic_depth` are arguments of the call instead.
       input_shape: shape of one example after preprocessing: (height, width, channels), (columns,) of a table, or
         (tokens,) of a text.
-      categories: vocabulary sizes of the categorical columns, which are the last ones of a table; of a text that of its
-        tokens; () without any.
-      num_outputs: classes, numbers to predict or, of each token, tokens that it may be.
-      key: randomness of the initial parameters; may be traced.
+      categories: vocabulary sizes of the categorical columns, which are the last columns of a table; for texts the
+        vocabulary size of the tokenizer; else ().
+      num_outputs: number of classes, of values to predict or, for language modelling, of tokens.
+      key: random key of the initial parameters; may be traced.
 
     Raises:
-      UserError: for an unknown name or choice, or sizes that do not fit the inputs.
+      UserError: unknown name or choice, or sizes that do not fit the inputs.
     """
     name = options["name"]
     if name not in REGISTRY:

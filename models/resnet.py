@@ -1,7 +1,7 @@
 """Residual networks with 18, 34, 50 or 101 layers.
 
 He et al. 2016, "Deep Residual Learning for Image Recognition", table 1; bottlenecks in version 1.5, whose stride is in
-the 3x3 convolution. Padding is symmetric and explicit, as in torchvision, so that weights trained there fit exactly.
+the 3x3 convolution. Padding is symmetric and explicit, as in torchvision, so that its weights can be loaded.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from models.regularization import Regularization, depth_share
 from models.remat import call_block
 from plumbline import axes, unknown_name
 
-# Below this height or width, in pixels, the "auto" stem keeps the resolution.
+# Height or width in pixels below which the "auto" stem keeps the resolution.
 SMALL_IMAGE = 64
 
 NORMS = ("batch", "group")
@@ -27,7 +27,7 @@ STEMS = ("auto", "large", "small")
 
 
 class ResNet(Model):
-    """A stem, four stages of residual blocks that halve the resolution and double the channels, and a dense head."""
+    """A stem, four stages of residual blocks, and a dense head. Each stage but the first halves the resolution."""
 
     stem: "ConvolutionAndNorm"
     stages: nnx.List
@@ -35,7 +35,7 @@ class ResNet(Model):
     small_stem: bool
     remat: str
 
-    # By output channels.
+    # Convolutions are sharded by output channels.
     partition_rules = ((r"(^|/)conv\d?/kernel$", (None, None, None, "tensor")),)
 
     def __init__(
@@ -52,16 +52,16 @@ class ResNet(Model):
         remat: str = "none",
         rngs: nnx.Rngs,
     ):
-        """Arguments besides those of `models/interface.py`, `remat` works block by block.
+        """Takes further arguments to those of `models/interface.py`. `remat` applies to each block.
 
         Args:
-          depth: layers: 18 or 34 (basic blocks), 50 or 101 (bottlenecks).
-          width: channels of the first stage; the paper's is 64.
+          depth: number of layers: 18 or 34 (basic blocks), 50 or 101 (bottlenecks).
+          width: channels of the first stage; 64 in the paper.
           norm: "batch", or "group" (Wu and He 2018).
           stem: "large" (7x7, stride 2, max pooling), "small" (3x3, stride 1) or "auto" (small under 64 pixels).
 
         Raises:
-          UserError: for inputs that are no images, an unknown depth, norm or stem, or a width below 1.
+          UserError: the inputs are not images, unknown depth, norm or stem, or a width below 1.
         """
         height, image_width, channels = require_images("resnet", input_shape)
         self.remat = remat
@@ -92,11 +92,11 @@ class ResNet(Model):
         self.head = nnx.Linear(channels, num_outputs, kernel_init=nnx.initializers.normal(0.01), rngs=rngs)
 
     def num_layers(self) -> int:
-        """The stem, each residual block, and the head."""
+        """Counts the stem, each residual block, and the head."""
         return sum(map(len, self.stages)) + 2
 
     def layer(self, path: str) -> int:
-        """Blocks are counted over all stages."""
+        """Numbers blocks over all stages."""
         if not path.startswith("stages/"):
             return super().layer(path)
         stage, block = map(int, path.split("/")[1:3])
@@ -111,7 +111,7 @@ class ResNet(Model):
         dropout: Scalar | None = None,
         stochastic_depth: Scalar | None = None,
     ) -> Float32[Array, "batch features"]:
-        """The mean over positions of the last stage, after dropout. Arguments as in `Model`."""
+        """Computes the mean over positions of the last stage, after dropout. Arguments as in `Model`."""
         regularization = Regularization.from_arguments(
             training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth
         )
@@ -121,7 +121,7 @@ class ResNet(Model):
     def representations(
         self, inputs: Float[Array, "batch height width channels"]
     ) -> dict[str, Float32[Array, "batch _"]]:
-        """The mean over positions after the stem and after each stage; that of the last one is "features"."""
+        """Computes the mean over positions after the stem and after each stage; the last one is "features"."""
         stages = self._stages(inputs, False, Regularization.from_arguments(training=False, key=None))
         names = ["stem", *(f"stages/{stage}" for stage in range(len(self.stages) - 1)), "features"]
         return {name: _mean(values) for name, values in zip(names, stages, strict=True)}
@@ -129,7 +129,7 @@ class ResNet(Model):
     def _stages(
         self, inputs: Float[Array, "batch height width channels"], training: bool, regularization: Regularization
     ) -> Iterator[Float[Array, "batch new_height new_width new_channels"]]:
-        """What comes out of the stem, then out of each stage."""
+        """Yields the output of the stem, then that of each stage."""
         values = jax.nn.relu(self.stem(inputs, training))
         if not self.small_stem:
             values = nnx.max_pool(values, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
@@ -149,7 +149,7 @@ def _mean(values: Float[Array, "batch height width channels"]) -> Float32[Array,
 
 
 class ConvolutionAndNorm(nnx.Module):
-    """A convolution and the norm after it."""
+    """A convolution followed by a norm."""
 
     conv: nnx.Conv
     norm: nnx.BatchNorm | nnx.GroupNorm
@@ -165,7 +165,7 @@ class ConvolutionAndNorm(nnx.Module):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        """Takes the side of the kernel in pixels; for the rest see `ResNet`."""
+        """Takes the kernel size in pixels; for other arguments see `ResNet`."""
         self.conv = _make_convolution(channels_in, channels_out, size, stride=stride, dtype=dtype, rngs=rngs)
         self.norm = _make_norm(norm, channels_out, rngs=rngs)
 
@@ -179,7 +179,7 @@ class ConvolutionAndNorm(nnx.Module):
 class BasicBlock(nnx.Module):
     """Two 3x3 convolutions, the first with the stride (He et al. 2016, figure 5, left)."""
 
-    # Channels that come out, as a multiple of those inside.
+    # Output channels as a multiple of the inner channels.
     expansion: ClassVar[int] = 1
 
     conv1: nnx.Conv
@@ -189,7 +189,7 @@ class BasicBlock(nnx.Module):
     shortcut: ConvolutionAndNorm | None
 
     def __init__(self, channels_in: int, channels: int, *, stride: int, norm: str, dtype: DTypeLike, rngs: nnx.Rngs):
-        """Takes the channels that come in and those inside; for the rest see `ResNet`."""
+        """Takes the input channels and the inner channels; for other arguments see `ResNet`."""
         self.conv1 = _make_convolution(channels_in, channels, 3, stride=stride, dtype=dtype, rngs=rngs)
         self.norm1 = _make_norm(norm, channels, rngs=rngs)
         self.conv2 = _make_convolution(channels, channels, 3, dtype=dtype, rngs=rngs)
@@ -201,7 +201,7 @@ class BasicBlock(nnx.Module):
     ) -> tuple[
         Float[Array, "batch new_height new_width new_channels"], Float[Array, "batch new_height new_width new_channels"]
     ]:
-        """Computes the shortcut and the residual branch, to be added up."""
+        """Computes the shortcut and the residual branch, which the caller adds."""
         branch = jax.nn.relu(_normalize(self.norm1, self.conv1(values), training))
         branch = _normalize(self.norm2, self.conv2(branch), training)
         return _apply_shortcut(self.shortcut, values, training), branch
@@ -210,7 +210,7 @@ class BasicBlock(nnx.Module):
 class Bottleneck(nnx.Module):
     """1x1, 3x3 and 1x1 convolutions, the middle one with the stride (He et al. 2016, figure 5, right; v1.5)."""
 
-    # Channels that come out, as a multiple of those inside.
+    # Output channels as a multiple of the inner channels.
     expansion: ClassVar[int] = 4
 
     conv1: nnx.Conv
@@ -222,7 +222,7 @@ class Bottleneck(nnx.Module):
     shortcut: ConvolutionAndNorm | None
 
     def __init__(self, channels_in: int, channels: int, *, stride: int, norm: str, dtype: DTypeLike, rngs: nnx.Rngs):
-        """Takes the channels that come in and those inside; for the rest see `ResNet`."""
+        """Takes the input channels and the inner channels; for other arguments see `ResNet`."""
         channels_out = channels * self.expansion
         self.conv1 = _make_convolution(channels_in, channels, 1, dtype=dtype, rngs=rngs)
         self.norm1 = _make_norm(norm, channels, rngs=rngs)
@@ -237,14 +237,14 @@ class Bottleneck(nnx.Module):
     ) -> tuple[
         Float[Array, "batch new_height new_width new_channels"], Float[Array, "batch new_height new_width new_channels"]
     ]:
-        """Computes the shortcut and the residual branch, to be added up."""
+        """Computes the shortcut and the residual branch, which the caller adds."""
         branch = jax.nn.relu(_normalize(self.norm1, self.conv1(values), training))
         branch = jax.nn.relu(_normalize(self.norm2, self.conv2(branch), training))
         branch = _normalize(self.norm3, self.conv3(branch), training)
         return _apply_shortcut(self.shortcut, values, training), branch
 
 
-# Depth: type of block, and blocks of each stage (He et al. 2016, table 1).
+# By depth: block type and number of blocks of each stage (He et al. 2016, table 1).
 ARCHITECTURES: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
     18: (BasicBlock, (2, 2, 2, 2)),
     34: (BasicBlock, (3, 4, 6, 3)),
@@ -256,7 +256,7 @@ ARCHITECTURES: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, .
 def _make_convolution(
     channels_in: int, channels_out: int, size: int, *, stride: int = 1, dtype: DTypeLike, rngs: nnx.Rngs
 ) -> nnx.Conv:
-    """A convolution without bias, which the norm after it would cancel."""
+    """Makes a convolution without bias; the following norm would cancel it."""
     return nnx.Conv(
         channels_in,
         channels_out,
@@ -272,7 +272,7 @@ def _make_convolution(
 
 
 def _make_norm(norm: str, channels: int, *, rngs: nnx.Rngs, zero_scale: bool = False) -> nnx.BatchNorm | nnx.GroupNorm:
-    """A norm in float32; a scale of zero makes a block start as the identity (Goyal et al. 2017, section 5.1)."""
+    """Makes a norm in float32. With zero scale a block starts as the identity (Goyal et al. 2017, section 5.1)."""
     scale_init = nnx.initializers.zeros if zero_scale else nnx.initializers.ones
     options = {"epsilon": 1e-5, "scale_init": scale_init, "dtype": jnp.float32, "rngs": rngs}
     if norm == "batch":
@@ -281,14 +281,14 @@ def _make_norm(norm: str, channels: int, *, rngs: nnx.Rngs, zero_scale: bool = F
 
 
 def num_groups(channels: int) -> int:
-    """The largest number of groups, at most 32 (Wu and He 2018, section 4), that divides the channels."""
+    """Returns the largest number of groups, at most 32 (Wu and He 2018, section 4), that divides the channels."""
     return max(groups for groups in range(1, min(32, channels) + 1) if channels % groups == 0)
 
 
 def _normalize(
     norm: nnx.BatchNorm | nnx.GroupNorm, values: Float[Array, "*shape"], training: bool
 ) -> Float[Array, "*shape"]:
-    """Applies a norm; batch norm in training by the statistics of this batch, which it records, unless it is frozen."""
+    """Applies a norm. In training, batch norms that are not frozen use and record the statistics of this batch."""
     if isinstance(norm, nnx.BatchNorm):
         use_running_average = norm.use_running_average or not training
         if not use_running_average:
@@ -303,7 +303,7 @@ def _normalize(
 def _make_shortcut(
     channels_in: int, channels_out: int, *, stride: int, norm: str, dtype: DTypeLike, rngs: nnx.Rngs
 ) -> ConvolutionAndNorm | None:
-    """A projection where the shape changes (He et al. 2016, section 3.3, option B), else nothing."""
+    """Makes a projection if the shape changes (He et al. 2016, section 3.3, option B), else returns None."""
     if stride == 1 and channels_in == channels_out:
         return None
     return ConvolutionAndNorm(channels_in, channels_out, size=1, stride=stride, norm=norm, dtype=dtype, rngs=rngs)

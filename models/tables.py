@@ -1,4 +1,4 @@
-"""How a model reads an example: the columns of a table, or an image as one long row."""
+"""Inputs of linear models and MLPs: the columns of a table, or a flattened image."""
 
 import math
 
@@ -10,11 +10,10 @@ from jaxtyping import Float, Int
 def split_columns(
     inputs: Float[Array, "batch ..."], num_categorical: int
 ) -> tuple[Float[Array, "batch numeric"], Int[Array, "batch categorical"]]:
-    """Flattens each example and takes its last columns as category codes.
+    """Flattens each example and converts its last columns to category codes.
 
     Args:
-      inputs: examples; with categories a table, whose last `num_categorical` columns are codes held as floats (exact up
-        to 2^24).
+      inputs: examples. With categories, the last `num_categorical` columns of a table, as floats (exact up to 2^24).
       num_categorical: number of categorical columns.
     """
     rows = inputs.reshape(inputs.shape[0], -1)
@@ -23,10 +22,10 @@ def split_columns(
 
 
 def count_numeric(input_shape: tuple[int, ...], categories: tuple[int, ...]) -> int:
-    """The number of columns that are no category codes.
+    """Returns the number of columns that are not categorical.
 
     Raises:
-      ValueError: if there are more categorical columns than columns, or categories in something that is no table.
+      ValueError: there are more categorical columns than columns, or categories without a table.
     """
     if categories and len(input_shape) != 1:
         raise ValueError(f"categories need a table, but an input has the shape {input_shape}")

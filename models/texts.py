@@ -1,8 +1,8 @@
-"""What models of text have in common: token ids in, an answer for each text or for each token out.
+"""The common part of text models: from token ids to outputs for each text or for each token.
 
-Inputs are (batch, tokens) int32, with `PADDING_TOKEN` after the end of a shorter text. The table of tokens is read by
-the embedding, and once more by the head of a model that answers for each token (Press and Wolf 2017, "Using the Output
-Embedding to Improve Language Models"): it is one parameter, of the embedding.
+Inputs are (batch, tokens) int32, padded with `PADDING_TOKEN`. A model that predicts tokens shares the embedding table
+with its head (Press and Wolf 2017, "Using the Output Embedding to Improve Language Models"); the table is one parameter
+of the embedding.
 """
 
 import abc
@@ -18,25 +18,25 @@ from models.regularization import Regularization
 from models.transformer import ACTIVATIONS, Sizes, Transformer
 from plumbline import UserError, unknown_name
 
-# What stands where a text has no token.
+# Token id of padding.
 PADDING_TOKEN = -1
 
-# The pooling that answers for each token.
+# The pooling of a model that predicts tokens.
 TOKENS = "tokens"
 
-# Of all kernels and tables (Radford et al. 2018, "Improving Language Understanding by Generative Pre-Training",
-# section 4.1; Devlin et al. 2019's code).
+# Initializer of all kernels and tables (Radford et al. 2018, "Improving Language Understanding by Generative
+# Pre-Training", section 4.1; code of Devlin et al. 2019).
 NORMAL = nnx.initializers.normal(0.02)
 
 
 class TextModel(Transformer):
-    """Abstract. A transformer on tokens of text; a family sets the attributes and says how its tokens become features.
+    """Abstract base class of transformers on text. A subclass sets the attributes and defines `embed` and `pool`.
 
     Attributes:
-      vocabulary: tokens that are known: rows of the table.
-      max_length: positions that are known.
-      pooling: what the head reads.
-      num_outputs: classes, numbers to predict or, of each token, tokens that it may be.
+      vocabulary: number of rows of the token table.
+      max_length: number of positions.
+      pooling: how tokens become inputs of the head.
+      num_outputs: number of classes, of values to predict or, for language modelling, of tokens.
     """
 
     embedding: nnx.Embed
@@ -48,16 +48,16 @@ class TextModel(Transformer):
     num_outputs: int
 
     reads_text = True
-    # The pooling that an empty `pooling` means where there is one answer a text, and all there are.
+    # All poolings. The first is the default of a model with one output per text.
     poolings: tuple[str, ...] = ()
 
     @property
     def predicts_tokens(self) -> bool:
-        """Whether there is an answer for each token."""
+        """Whether the model has outputs for each token."""
         return self.pooling == TOKENS
 
     def apply_head(self, features: Float[Array, "batch ... features"]) -> Float32[Array, "batch ... outputs"]:
-        """The logits, of each token (batch, tokens, outputs) if the pooling is "tokens"."""
+        """Computes the logits; those of each token (batch, tokens, outputs) if the pooling is "tokens"."""
         return self.token_logits(features) if self.predicts_tokens else super().apply_head(features)
 
     def features(
@@ -69,7 +69,7 @@ class TextModel(Transformer):
         dropout: Scalar | None = None,
         stochastic_depth: Scalar | None = None,
     ) -> Float32[Array, "batch ... features"]:
-        """What the head reads: a vector a text, or a token (batch, tokens, features); as in `Model`."""
+        """Computes a vector per text, or per token (batch, tokens, features). Arguments as in `Model`."""
         regularization = Regularization.from_arguments(
             training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth
         )
@@ -79,9 +79,9 @@ class TextModel(Transformer):
         return self.pool(tokens, present).astype(jnp.float32)
 
     def representations(self, inputs: Int[Array, "batch tokens"]) -> dict[str, Float32[Array, "batch _"]]:
-        """The mean of the tokens that are there, after the embedding and after each block; then the features.
+        """Computes the mean over tokens after the embedding and after each block, then the features.
 
-        Of a model that answers for each token the features are the mean as well.
+        Padding is excluded. For a model that predicts tokens, "features" is the mean over tokens as well.
         """
         present = inputs != PADDING_TOKEN
         found, tokens = self.run_and_summarize(
@@ -93,29 +93,29 @@ class TextModel(Transformer):
 
     @abc.abstractmethod
     def embed(self, inputs: Int[Array, "batch tokens"]) -> Float[Array, "batch tokens units"]:
-        """What the first block reads."""
+        """Computes the input of the first block."""
 
     def attention_mask(self, present: Bool[Array, "batch tokens"]) -> Bool[Array, "batch tokens"] | None:
-        """Which tokens others may attend to; None: all that are not later."""
+        """Returns which tokens may be attended to; None for all."""
         return present
 
     def finish(self, tokens: Float[Array, "batch tokens units"]) -> Float[Array, "batch tokens units"]:
-        """What comes after the last block."""
+        """Applies the layers after the last block."""
         return tokens
 
     @abc.abstractmethod
     def pool(
         self, tokens: Float[Array, "batch tokens units"], present: Bool[Array, "batch tokens"]
     ) -> Float[Array, "batch ... features"]:
-        """What the head reads of the tokens."""
+        """Reduces tokens to the input of the head."""
 
     def token_logits(self, features: Float[Array, "batch tokens features"]) -> Float32[Array, "batch tokens outputs"]:
-        """How well each token of the vocabulary fits each position: its product with the row of the table."""
+        """Computes logits of all tokens at each position: products with the rows of the token table."""
         table = self.embedding.embedding[...][: self.num_outputs].astype(self.dtype)
         return jnp.einsum("btf,vf->btv", features.astype(self.dtype), table, preferred_element_type=jnp.float32)
 
     def embed_tokens(self, inputs: Int[Array, "batch tokens"]) -> Float[Array, "batch tokens units"]:
-        """Tokens and their positions; what stands for padding is not to be used."""
+        """Embeds tokens and positions. Values at padding are not meaningful."""
         tokens = self.embedding(jnp.maximum(inputs, 0))
         return tokens + self.positions[...][: inputs.shape[1]].astype(self.dtype)[None]
 
@@ -135,18 +135,18 @@ class TextModel(Transformer):
         remat: str,
         rngs: nnx.Rngs,
     ) -> None:
-        """Sets what all families have, and the tables of tokens and positions.
+        """Sets the common attributes and makes the tables of tokens and positions.
 
         Args:
-          section: of the config, "model.bert".
-          vocabulary: rows of the table; 0: as many as the tokenizer has tokens.
-          max_length: rows of the positions; 0: those of a text.
-          activation: a key of `ACTIVATIONS`; only checked.
-          pooling: one of `poolings`; "": "tokens" where an answer is a token, else the first.
+          section: section of the config, such as "model.bert".
+          vocabulary: rows of the token table; 0 means the vocabulary of the tokenizer.
+          max_length: rows of the position table; 0 means the length of a text.
+          activation: a key of `ACTIVATIONS`; it is only checked.
+          pooling: one of `poolings`; "" means "tokens" if outputs are tokens, else the first one.
           input_shape, categories, num_outputs, sizes, dtype, remat, rngs: as in a model's constructor.
 
         Raises:
-          UserError: the inputs are no texts, or a size or choice cannot be.
+          UserError: the inputs are not texts, or a size or choice is invalid.
         """
         if len(input_shape) != 1 or len(categories) != 1:
             raise UserError(
@@ -160,22 +160,22 @@ class TextModel(Transformer):
         if vocabulary and vocabulary < known:
             raise UserError(
                 f"{section}.vocabulary: {vocabulary} rows are fewer than the {known} tokens of the tokenizer; set it "
-                "to 0, or data.tokenizer to that of the weights"
+                "to 0, or set data.tokenizer to that of the weights"
             )
         if max_length and max_length < length:
             raise UserError(
                 f"data.text_length: {length} tokens are more than the {max_length} positions of {section}.max_length; "
-                "lower the one or raise the other"
+                "lower the first or raise the second"
             )
         if activation not in ACTIVATIONS:
             raise unknown_name(f"{section}.activation", activation, ACTIVATIONS)
         if pooling and pooling not in self.poolings:
             raise unknown_name(f"{section}.pooling", pooling, self.poolings)
         self.vocabulary, self.max_length = vocabulary or known, max_length or length
-        # Which task it is can be seen by the answers alone; a mistake is found where the task is known.
+        # The task is not known here, only the number of outputs. The caller, who knows it, finds mistakes.
         self.pooling = pooling or (TOKENS if num_outputs == known else self.poolings[0])
         if self.predicts_tokens and num_outputs > self.vocabulary:
-            raise UserError(f"{section}.pooling: '{TOKENS}' answers with one of {known} tokens, not of {num_outputs}")
+            raise UserError(f"{section}.pooling: '{TOKENS}' predicts {known} tokens, not {num_outputs} outputs")
         self.embedding = nnx.Embed(self.vocabulary, sizes.width, embedding_init=NORMAL, dtype=dtype, rngs=rngs)
         self.positions = nnx.Param(NORMAL(rngs.params(), (self.max_length, sizes.width), jnp.float32))
         self.sizes, self.num_outputs = sizes, num_outputs
@@ -185,7 +185,7 @@ class TextModel(Transformer):
 def mean_pool(
     tokens: Float[Array, "batch tokens units"], present: Bool[Array, "batch tokens"]
 ) -> Float32[Array, "batch units"]:
-    """The mean over the tokens that are there; zeros where none is."""
+    """Computes the mean over tokens that are present; zeros if there are none."""
     weight = present.astype(jnp.float32)[:, :, None]
     total = (tokens.astype(jnp.float32) * weight).sum(axis=1)
     return total / jnp.maximum(weight.sum(axis=1), 1.0)
@@ -194,6 +194,6 @@ def mean_pool(
 def last_token(
     tokens: Float[Array, "batch tokens units"], present: Bool[Array, "batch tokens"]
 ) -> Float[Array, "batch units"]:
-    """The last token that is there; the first where none is."""
+    """Selects the last token that is present; the first if there are none."""
     where = jnp.maximum(present.sum(axis=1) - 1, 0)
     return jnp.take_along_axis(tokens, where[:, None, None], axis=1)[:, 0]

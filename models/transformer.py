@@ -1,8 +1,7 @@
-"""Transformer blocks, and models that are a stack of them, whatever their tokens are made of.
+"""Transformer blocks, and the base class of models that stack them.
 
-Vaswani et al. 2017, "Attention Is All You Need", section 3. What differs between families is a choice of the block:
-norms before the sublayers (vision transformers, GPT-2) or after them (the paper, BERT), attention to all tokens or to
-earlier ones, the activation.
+Vaswani et al. 2017, "Attention Is All You Need", section 3. Models choose options of the block: norms before the
+sublayers (vision transformers, GPT-2) or after them (the paper, BERT), full or causal attention, and the activation.
 """
 
 import dataclasses
@@ -25,7 +24,7 @@ from plumbline import UserError, axes
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """Units of a token, number of blocks, heads of attention, hidden units of each block's MLP."""
+    """Units of a token, number of blocks, attention heads, and hidden units of the MLPs."""
 
     width: int
     depth: int
@@ -33,30 +32,29 @@ class Sizes:
     mlp_size: int
 
     def check(self, section: str) -> None:
-        """Checks the sizes, which are fields of a section of the config, "model.vit" say.
+        """Checks the sizes, which are fields of a section of the config, such as "model.vit".
 
         Raises:
-          UserError: one is below 1, or the heads do not divide the width.
+          UserError: a size is below 1, or the heads do not divide the width.
         """
         for field in dataclasses.fields(self):
             require_positive(f"{section}.{field.name}", getattr(self, field.name))
         if self.width % self.heads:
             raise UserError(
-                f"{section}.heads: {self.heads} heads cannot share out a width of {self.width}; "
-                "choose a number that divides it"
+                f"{section}.heads: {self.heads} heads do not divide the width {self.width}; choose a divisor of it"
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class Initializers:
-    """Of the kernels of a block; `out` those of the layers that add to the tokens, `mlp_bias` the biases of the MLP."""
+    """Initializers of a block: of kernels, of kernels of the residual layers (`out`), and of biases of the MLP."""
 
     kernel: nnx.Initializer
     out: nnx.Initializer
     mlp_bias: nnx.Initializer
 
 
-# Of vision transformers (Dosovitskiy et al.'s code).
+# The initializers of vision transformers (code of Dosovitskiy et al.).
 XAVIER = Initializers(
     nnx.initializers.xavier_uniform(), nnx.initializers.xavier_uniform(), nnx.initializers.normal(1e-6)
 )
@@ -69,28 +67,28 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
 }
 
-# Up to this many blocks the loop is compiled as straight code, which is up to a quarter faster on CPU and compiles in
-# the same time; at 12 blocks it is no faster and compiles twice as long. Unrolling only in part is slower than either.
+# Up to this depth the loop is unrolled, which is up to a quarter faster on CPU and compiles in the same time. At 12
+# blocks it is not faster and compiles twice as long. Partial unrolling is slower than both.
 MAX_UNROLLED_DEPTH = 4
 
 
 class Transformer(Model):
-    """Abstract. A model whose parts are an embedding, blocks, and what comes after them.
+    """Abstract base class of models with an embedding, blocks, and further layers.
 
-    The parameters of all blocks are stacked along a leading axis, and the blocks run in a scan: a program of any depth
-    is traced in the time of one block, and a deep one compiled in it. A family sets the attributes.
+    The parameters of all blocks are stacked along a leading axis, and the blocks run in a scan. So the time to trace
+    the program, and to compile deep ones, does not depend on the depth. A subclass sets the attributes.
     """
 
     blocks: "Block"
     sizes: Sizes
-    # The first so many blocks are not trained.
+    # Number of leading blocks that are frozen.
     frozen_blocks: int
     remat: str
     dtype: DTypeLike
 
     stacked = ("blocks",)
-    # Shoeybi et al. 2019, "Megatron-LM", section 3: heads and hidden units are dealt out, and each sublayer's result is
-    # summed over the devices.
+    # Shoeybi et al. 2019, "Megatron-LM", section 3: heads and hidden units are sharded, and devices sum the result
+    # of each sublayer.
     partition_rules = (
         (r"^blocks/attention/(query|key|value)/kernel$", ("layers", None, "tensor")),
         (r"^blocks/attention/(query|key|value)/bias$", ("layers", "tensor")),
@@ -101,17 +99,17 @@ class Transformer(Model):
     )
 
     def num_layers(self) -> int:
-        """The embedding and positions, each block, and the head."""
+        """Counts the embedding and positions, each block, and the head."""
         return self.sizes.depth + 2
 
     def layer(self, path: str) -> int:
-        """What comes between blocks and head belongs to the last block, as in timm's groups."""
+        """Assigns layers between blocks and head to the last block, as timm does."""
         if path.startswith(("norm/", "pooler/")):
             return self.sizes.depth
         return int(path.split("/")[1]) + 1 if path.startswith("blocks/") else super().layer(path)
 
     def freeze(self, frozen: Collection[str]) -> None:
-        """No gradient is computed for first blocks that are frozen; nor through them, if what is before them is too."""
+        """Skips gradients of frozen leading blocks, and gradients through them if earlier layers are frozen too."""
         super().freeze(frozen)
         names = ["/".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(self.blocks, nnx.Param))]
         self.frozen_blocks = 0
@@ -126,12 +124,12 @@ class Transformer(Model):
         regularization: Regularization,
         present: Bool[Array, "batch tokens"] | None = None,
     ) -> Float[Array, "batch tokens units"]:
-        """Runs the stacked blocks one after the other.
+        """Applies all blocks.
 
         Args:
-          tokens: of the embedding.
-          regularization: of this pass.
-          present: which tokens are there, so that others may attend to them; None: all.
+          tokens: output of the embedding.
+          regularization: regularisers of this forward pass.
+          present: tokens that may be attended to; None for all.
         """
         graphdef, stacked = nnx.split(self.blocks)
 
@@ -144,12 +142,11 @@ class Transformer(Model):
         depth, frozen = self.sizes.depth, self.frozen_blocks
         unroll, indexed = depth <= MAX_UNROLLED_DEPTH, (jnp.arange(depth), stacked)
         if frozen:
-            # In a loop of their own, which has no backward pass, for which nothing is kept.
+            # A separate loop without a backward pass, which stores no activations.
             first, indexed = _slice(indexed, 0, frozen), _slice(indexed, frozen, depth)
             tokens, _ = jax.lax.scan(run_block, tokens, jax.lax.stop_gradient(first), unroll=unroll)
         if policy := REMAT[self.remat]:
-            # A loop keeps the compiler from merging the recomputation with the forward pass; straight code would need
-            # the barrier that is left out here.
+            # In a loop the compiler cannot merge the recomputation with the forward pass, so no barrier is needed.
             run_block, unroll = jax.checkpoint(run_block, prevent_cse=False, policy=policy), False
         if frozen < depth:
             tokens, _ = jax.lax.scan(run_block, tokens, indexed, unroll=unroll)
@@ -158,33 +155,33 @@ class Transformer(Model):
     def run_and_summarize(
         self,
         tokens: Float[Array, "batch tokens units"],
-        note: Callable[[Array], Array],
+        summarize: Callable[[Array], Array],
         present: Bool[Array, "batch tokens"] | None = None,
     ) -> tuple[dict[str, Float[Array, "batch features"]], Float[Array, "batch tokens units"]]:
-        """Runs the blocks in inference.
+        """Applies all blocks in inference, and summarizes their outputs.
 
         Args:
-          tokens: of the embedding.
-          note: what is kept of tokens (batch, features).
+          tokens: output of the embedding.
+          summarize: reduces tokens to (batch, features).
           present: as in `run_blocks`.
 
         Returns:
-          What is kept of "embedding", "blocks/0" and so on, and the tokens that the last block gives.
+          The summaries of "embedding", "blocks/0" and so on, and the output of the last block.
         """
         graphdef, stacked = nnx.split(self.blocks)
         regularization = Regularization.from_arguments(training=False, key=None)
 
         def run_block(tokens, variables):
             tokens = nnx.merge(graphdef, variables)(tokens, regularization, 0, 0.0, present)
-            return tokens, note(tokens)
+            return tokens, summarize(tokens)
 
-        depth, found = self.sizes.depth, {"embedding": note(tokens)}
-        tokens, notes = jax.lax.scan(run_block, tokens, stacked, unroll=depth <= MAX_UNROLLED_DEPTH)
-        return found | {f"blocks/{block}": notes[block] for block in range(depth)}, tokens
+        depth, found = self.sizes.depth, {"embedding": summarize(tokens)}
+        tokens, summaries = jax.lax.scan(run_block, tokens, stacked, unroll=depth <= MAX_UNROLLED_DEPTH)
+        return found | {f"blocks/{block}": summaries[block] for block in range(depth)}, tokens
 
 
 class Block(nnx.Module):
-    """Attention and an MLP, each added to its tokens, which are normalised before it or after that."""
+    """Attention and an MLP with residual connections; norms are applied before or after each."""
 
     norm1: nnx.LayerNorm
     attention: "Attention"
@@ -210,15 +207,15 @@ class Block(nnx.Module):
         """Makes one block.
 
         Args:
-          sizes: of the model; the depth does not matter.
+          sizes: sizes of the model; the depth is ignored.
           norm_epsilon: added to the variance in the norms.
-          norm_first: the norm is before each sublayer, else after it, once it is added.
-          causal: a token attends to itself and earlier ones only.
+          norm_first: whether norms are applied before each sublayer, or after the residual connection.
+          causal: whether a token attends to itself and earlier tokens only.
           activation: a key of `ACTIVATIONS`.
-          layer_scale: initial factor on each channel of each residual branch; 0: no such factors.
-          initializers: of the kernels.
+          layer_scale: initial factor of each channel of the residual branches; 0 means no such factors.
+          initializers: initializers of kernels and biases.
           dtype: type of the arithmetic.
-          rngs: source of initial parameters.
+          rngs: random keys of the initial parameters.
         """
         shared = {"initializers": initializers, "dtype": dtype, "rngs": rngs}
         self.norm1 = make_layer_norm(sizes.width, norm_epsilon, rngs=rngs)
@@ -240,11 +237,11 @@ class Block(nnx.Module):
         """Transforms the tokens.
 
         Args:
-          tokens: what the block before gave.
-          regularization: what is dropped after each sublayer.
-          index: number of the block, for its randomness; may be traced.
-          share: share of the full rate of stochastic depth that this block has.
-          present: which tokens are there; None: all.
+          tokens: output of the previous block.
+          regularization: regularisers that are applied after each sublayer.
+          index: number of the block, folded into its random keys; may be traced.
+          share: share of the full rate of stochastic depth in this block.
+          present: tokens that may be attended to; None for all.
         """
         sublayers = (
             (self.norm1, lambda tokens: self.attention(tokens, present), self.layer_scale1),
@@ -284,7 +281,7 @@ class Attention(nnx.Module):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        """Takes the units of a token, which the heads share out among them; for the rest see `Block`."""
+        """Takes the units of a token, which are divided among the heads; for other arguments see `Block`."""
         shared = {"dtype": dtype, "rngs": rngs}
         self.query = nnx.Linear(width, width, kernel_init=initializers.kernel, **shared)
         self.key = nnx.Linear(width, width, kernel_init=initializers.kernel, **shared)
@@ -296,14 +293,14 @@ class Attention(nnx.Module):
     def __call__(
         self, tokens: Float[Array, "batch tokens units"], present: Bool[Array, "batch tokens"] | None = None
     ) -> Float[Array, "batch tokens width"]:
-        """Lets every token attend to every token that is there, or to those of them that are not later."""
+        """Computes attention of each token to all present tokens or, if causal, to those that are not later."""
         batch_size, num_tokens, width = tokens.shape
         by_head = (batch_size, num_tokens, self.heads, width // self.heads)
         query, key, value = (
             axes.constrain(dense(tokens).reshape(by_head), axes.BATCH, None, axes.TENSOR, None)
             for dense in (self.query, self.key, self.value)
         )
-        # The softmax is taken in float32: in bfloat16 its sum over many tokens would lose the small weights.
+        # The softmax is computed in float32: a sum in bfloat16 over many tokens would lose small weights.
         similarity = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
         similarity = self._mask(similarity / (width // self.heads) ** 0.5, present)
         weights = jax.nn.softmax(similarity, axis=-1)
@@ -313,7 +310,7 @@ class Attention(nnx.Module):
     def _mask(
         self, similarity: Float[Array, "batch heads queries keys"], present: Bool[Array, "batch keys"] | None
     ) -> Float[Array, "batch heads queries keys"]:
-        # Not minus infinity: where nothing is there at all, that would be NaN.
+        # Minus infinity would give NaN for texts without tokens.
         lowest = jnp.finfo(similarity.dtype).min
         if present is not None:
             similarity = jnp.where(present[:, None, None, :], similarity, lowest)
@@ -324,7 +321,7 @@ class Attention(nnx.Module):
 
 
 class BlockMlp(nnx.Module):
-    """Two dense layers with an activation in between."""
+    """Two dense layers with an activation between them."""
 
     hidden: nnx.Linear
     out: nnx.Linear
@@ -340,29 +337,29 @@ class BlockMlp(nnx.Module):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        """Takes the units of a token and those of the hidden layer; for the rest see `Block`."""
+        """Takes the units of a token and of the hidden layer; for other arguments see `Block`."""
         shared = {"bias_init": initializers.mlp_bias, "dtype": dtype, "rngs": rngs}
         self.hidden = nnx.Linear(width, mlp_size, kernel_init=initializers.kernel, **shared)
         self.out = nnx.Linear(mlp_size, width, kernel_init=initializers.out, **shared)
         self.activation = activation
 
     def __call__(self, tokens: Float[Array, "batch tokens units"]) -> Float[Array, "batch tokens width"]:
-        """Transforms each token by itself."""
+        """Transforms each token separately."""
         hidden = axes.constrain(self.hidden(tokens), axes.BATCH, None, axes.TENSOR)
         return self.out(ACTIVATIONS[self.activation](hidden))
 
 
 def make_blocks(sizes: Sizes, *, rngs: nnx.Rngs, **options: Any) -> Block:
-    """As many blocks as the depth says, stacked; the options are those of `Block`."""
+    """Makes `sizes.depth` stacked blocks. The options are those of `Block`."""
     keys = jax.random.split(rngs.params(), sizes.depth)
     return nnx.vmap(lambda key: Block(sizes, **options, rngs=nnx.Rngs(key)))(keys)
 
 
 def make_layer_norm(width: int, epsilon: float, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """A norm in float32, whatever the type of the arithmetic; the dense layer after it converts."""
+    """Makes a norm in float32 for any type of the arithmetic. The following dense layer converts."""
     return nnx.LayerNorm(width, epsilon=epsilon, dtype=jnp.float32, rngs=rngs)
 
 
 def _slice(tree: Any, start: int, stop: int) -> Any:
-    """So many entries along the leading axis of each array."""
+    """Slices each array along its leading axis."""
     return jax.tree.map(lambda leaf: leaf[start:stop], tree)

@@ -1,10 +1,10 @@
 """Vision transformers.
 
 Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", section 3.1 and table 1; Ti and S after Touvron et al. 2021,
-"Training data-efficient image transformers", table 1. Details that weights from elsewhere depend on (exact gelu, biases
+"Training data-efficient image transformers", table 1. Details that pretrained weights depend on (exact gelu, biases
 everywhere, epsilon of the norms, a position for the class token) are those of timm.
 
-Shapes: `tokens` counts the patches and what comes before them: the class token, then the distillation token.
+Shapes: `tokens` counts the class token, the distillation token and the patches, in this order.
 """
 
 import jax
@@ -34,10 +34,10 @@ LAYER_NORM_EPSILON = 1e-6
 
 
 class VisionTransformer(Transformer):
-    """Patches as tokens, a stack of pre-norm transformer blocks, and a dense head on the class token or the mean.
+    """Patches as tokens, pre-norm transformer blocks, and a dense head on the class token or the mean.
 
-    What the heads of some pretrained models read is there as well: class token and mean of the patches side by side
-    (Oquab et al. 2023, "DINOv2", section 7.1), or class and distillation token (Touvron et al. 2021, section 3).
+    Also supports the heads of some pretrained models: on the class token and the mean of the patches (Oquab et al.
+    2023, "DINOv2", section 7.1), or on the class and distillation tokens (Touvron et al. 2021, section 3).
     """
 
     embedding: nnx.Linear
@@ -71,26 +71,26 @@ class VisionTransformer(Transformer):
         remat: str = "none",
         rngs: nnx.Rngs,
     ):
-        """Arguments besides those of `models/interface.py`; `remat` works block by block.
+        """Takes further arguments to those of `models/interface.py`. `remat` applies to each block.
 
         Args:
           variant: "Ti", "S", "B", "L", "H", or "custom", which takes `width`, `depth`, `heads` and `mlp_size`.
-          patch_size: side of a patch in pixels.
+          patch_size: side length of a patch in pixels.
           width: units of a token.
           depth: number of blocks.
-          heads: heads of attention.
+          heads: number of attention heads.
           mlp_size: hidden units of each block's MLP.
-          pooling: what the head reads: "token" (a class token), "mean" (of all patches; there is no class token),
-            "token_and_mean" or "token_and_distillation" (both side by side).
-          positions: "learned", or "sincos2d" (fixed; the class and distillation tokens have none).
-          distillation_token: adds one more token, after the class token.
-          layer_scale: initial factor on each channel of each residual branch, which is learned (Touvron et al. 2021,
-            "Going deeper with Image Transformers", section 2.1); 0: no such factors.
+          pooling: input of the head: "token" (the class token), "mean" (of all patches, without a class token),
+            "token_and_mean" or "token_and_distillation" (both, concatenated).
+          positions: "learned", or "sincos2d" (fixed; none for the class and distillation tokens).
+          distillation_token: whether to add a token after the class token.
+          layer_scale: initial value of learned factors on each channel of the residual branches (Touvron et al. 2021,
+            "Going deeper with Image Transformers", section 2.1); 0 means no such factors.
           norm_epsilon: added to the variance in the norms.
 
         Raises:
-          UserError: for inputs that are no images or do not divide into patches, an unknown variant, pooling or kind of
-            positions, or sizes that do not fit together.
+          UserError: the inputs are not images or do not divide into patches, unknown variant, pooling or positions, or
+            inconsistent sizes.
         """
         height, image_width, channels = require_images("vit", input_shape)
         sizes = _resolve_sizes(variant, Sizes(width, depth, heads, mlp_size))
@@ -109,7 +109,7 @@ class VisionTransformer(Transformer):
         shared = {"layer_scale": layer_scale, "norm_epsilon": norm_epsilon, "dtype": dtype}
         self.blocks = make_blocks(sizes, **shared, rngs=rngs)
         self.norm = make_layer_norm(sizes.width, norm_epsilon, rngs=rngs)
-        # From zero, as in Dosovitskiy et al.'s and Beyer et al.'s code: the first predictions are uniform.
+        # Zero, as in the code of Dosovitskiy et al. and Beyer et al.: initial predictions are uniform.
         num_features = sizes.width * (2 if pooling.startswith("token_and_") else 1)
         self.head = nnx.Linear(num_features, num_outputs, kernel_init=nnx.initializers.zeros, rngs=rngs)
         self.patch_size = patch_size
@@ -121,7 +121,7 @@ class VisionTransformer(Transformer):
         self.dtype = dtype
 
     def tensor_units(self) -> dict[str, int]:
-        """Heads of attention and hidden units."""
+        """Returns the attention heads and the hidden units."""
         return {"model.vit.heads": self.sizes.heads, "model.vit.mlp_size": self.sizes.mlp_size}
 
     def features(
@@ -133,7 +133,7 @@ class VisionTransformer(Transformer):
         dropout: Scalar | None = None,
         stochastic_depth: Scalar | None = None,
     ) -> Float32[Array, "batch features"]:
-        """Of the normalised tokens the class token or the mean of the patches, as `pooling` says; as in `Model`."""
+        """Computes the normalised class token or mean of the patches, by `pooling`. Arguments as in `Model`."""
         regularization = Regularization.from_arguments(
             training=training, key=key, dropout=dropout, stochastic_depth=stochastic_depth
         )
@@ -143,21 +143,20 @@ class VisionTransformer(Transformer):
     def representations(
         self, inputs: Float[Array, "batch height width channels"]
     ) -> dict[str, Float32[Array, "batch _"]]:
-        """The mean of the patches after the embedding and after each block, before the last norm; then the features.
+        """Computes the mean of the patches after the embedding and after each block, then the features.
 
-        Whatever the head reads: before the first block a class token is the same for all examples, and it takes blocks
-        until it has gathered anything.
+        The mean is used for every pooling, because the class token holds little information in early blocks.
         """
         found, tokens = self.run_and_summarize(self._embed(inputs), self._mean)
         return found | {"features": self._pool(self.norm(tokens))}
 
     @property
     def num_prefix_tokens(self) -> int:
-        """Tokens before those of the patches."""
+        """Number of tokens before the patches."""
         return (self.class_token is not None) + (self.distillation_token is not None)
 
     def _pool(self, normalized: Float[Array, "batch tokens units"]) -> Float[Array, "batch features"]:
-        """What the head reads of the normalised tokens."""
+        """Reduces normalised tokens to the input of the head."""
         if self.pooling == "token":
             return normalized[:, 0]
         if self.pooling == "token_and_distillation":
@@ -166,11 +165,11 @@ class VisionTransformer(Transformer):
         return mean if self.pooling == "mean" else jnp.concatenate([normalized[:, 0], mean], axis=1)
 
     def _mean(self, tokens: Float[Array, "batch tokens units"]) -> Float32[Array, "batch units"]:
-        """The mean of the patches."""
+        """Computes the mean of the patches."""
         return tokens[:, self.num_prefix_tokens :].astype(jnp.float32).mean(axis=1)
 
     def _embed(self, images: Float[Array, "batch height width channels"]) -> Float[Array, "batch tokens units"]:
-        """Makes tokens of patches, adds positions, and puts the class token first."""
+        """Embeds patches, prepends the class and distillation tokens, and adds positions."""
         tokens = self.embedding(extract_patches(images, self.patch_size))
         batch_size, _, width = tokens.shape
         if self.positions is None:
@@ -189,7 +188,7 @@ class VisionTransformer(Transformer):
 def extract_patches(
     images: Float[Array, "batch height width channels"], patch_size: int
 ) -> Float[Array, "batch patches values"]:
-    """Cuts images into patches, row by row; the values of a patch are ordered by row, column and channel."""
+    """Splits images into patches, row by row. Values of a patch are ordered by row, column and channel."""
     batch_size, height, width, channels = images.shape
     rows, columns = height // patch_size, width // patch_size
     cut = images.reshape(batch_size, rows, patch_size, columns, patch_size, channels)
@@ -197,14 +196,14 @@ def extract_patches(
 
 
 def sincos2d(rows: int, columns: int, width: int) -> Float32[np.ndarray, "patches width"]:
-    """Fixed position embeddings: sine and cosine of the column, then of the row, at width / 4 frequencies each.
+    """Computes fixed position embeddings: sine and cosine of the column, then of the row, at width / 4 frequencies.
 
-    The frequencies fall geometrically from 1 to 1/10000. Beyer et al. 2022, "Better plain ViT baselines for
+    The frequencies decrease geometrically from 1 to 1/10000. Beyer et al. 2022, "Better plain ViT baselines for
     ImageNet-1k", after Chen et al. 2021 (MoCo v3).
 
     Args:
-      rows: rows of the grid of patches.
-      columns: columns of that grid.
+      rows: rows of the patch grid.
+      columns: columns of the patch grid.
       width: units of a token, a multiple of 4.
     """
     row, column = np.mgrid[:rows, :columns].reshape(2, -1, 1)
@@ -228,7 +227,7 @@ def _check_choices(pooling: str, positions: str, sizes: Sizes, distillation_toke
         raise unknown_name("model.vit.pooling", pooling, POOLINGS)
     if pooling == "token_and_distillation" and not distillation_token:
         raise UserError(
-            f"model.vit.pooling: '{pooling}' reads a token that is not there; set model.vit.distillation_token=True"
+            f"model.vit.pooling: '{pooling}' needs a distillation token; set model.vit.distillation_token=True"
         )
     if positions not in POSITIONS:
         raise unknown_name("model.vit.positions", positions, POSITIONS)
@@ -242,6 +241,6 @@ def _grid_shape(height: int, width: int, patch_size: int) -> tuple[int, int]:
     if height % patch_size or width % patch_size:
         raise UserError(
             f"model.vit.patch_size: patches of {patch_size} pixels do not fill images of {height} x {width}; "
-            "choose a number that divides both sides, or change data.image_size"
+            "choose a divisor of both sides, or change data.image_size"
         )
     return height // patch_size, width // patch_size

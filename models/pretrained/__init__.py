@@ -1,10 +1,10 @@
-"""Weights from elsewhere, read into our models, strictly and without pickle.
+"""Pretrained weights of other libraries for the models here. Loading is strict and never uses pickle.
 
-`architecture(source)` says which model a source holds, as config fields; `load(source, model)` gives that model's
-parameters and a report of what came from where. In this order: `weights` opens files (`safetensors_files`, `npz_files`,
-`orbax_checkpoints`, `hub`, `packages`), `families` recognises who made them (`huggingface`, `huggingface_texts`,
+`architecture(source)` returns the config fields of the model in a source. `load(source, model)` returns parameters
+and a report of their origin. The steps: `weights` opens files (`safetensors_files`, `npz_files`,
+`orbax_checkpoints`, `hub`, `packages`), `families` recognises their library (`huggingface`, `huggingface_texts`,
 `timm_models`, `big_vision`, `plumbline_runs`), each of which gives a `mapping`, a list of rows; `engine` applies it,
-`report` tells what was done.
+and `report` lists what was loaded.
 """
 
 from collections.abc import Sequence
@@ -23,34 +23,34 @@ def load(source: str | Weights, model: Model, *, allow: Sequence[str] = ()) -> t
     """Reads the parameters of a model, and the statistics of its norms, from a source.
 
     Args:
-      source: `config.transfer.source`, or weights that were opened already.
-      model: to be filled; of arrays or, from `nnx.eval_shape`, of shapes. It is not changed.
+      source: `config.transfer.source`, or opened weights.
+      model: model with arrays or, from `nnx.eval_shape`, with shapes. It is not changed.
       allow: `config.transfer.allow`.
 
     Returns:
       `{"params": ..., "model_state": ...}`, nested like `nnx.to_pure_dict(nnx.state(model, nnx.Param))` and that of
-      `nnx.BatchStat`, of NumPy float32 arrays (which may be views with their axes swapped), less what stays fresh; and
+      `nnx.BatchStat`, of NumPy float32 arrays (possibly transposed views), without parameters that are not loaded; and
       the report.
 
     Raises:
-      UserError: the source is missing, damaged or of a kind that is not understood, or does not fit the model.
+      UserError: the source is missing, damaged or not supported, or does not fit the model.
     """
     weights = source if isinstance(source, Weights) else open_weights(source)
     return engine.fit(families.recognise(weights).mapping(weights, model), weights, model, allow)
 
 
 def architecture(source: str | Weights) -> dict[str, Any]:
-    """The config fields that make the model that a source holds, and prepare its images or texts.
+    """Returns the config fields of the model in a source, and of the preprocessing of its images or texts.
 
     Args:
       source: as for `load`.
 
     Returns:
-      Values by field, `{"model.name": "vit", "model.vit.width": 768, ...}`; and, where the source says so,
+      Values by field, `{"model.name": "vit", "model.vit.width": 768, ...}`; and, if the source has them,
       `data.image_size`, `data.channels` and `data.normalize`, or `data.tokenizer`, the path of its tokenizer.json.
 
     Raises:
-      UserError: as `load`; or the source does not say enough, or asks for what the models here do not have.
+      UserError: as `load`, or the source lacks information or has features that the models here do not have.
     """
     weights = source if isinstance(source, Weights) else open_weights(source)
     return families.recognise(weights).architecture(weights)

@@ -1,6 +1,6 @@
 """Vision transformers as `vision_transformer` (AugReg) and `big_vision` save them, in `.npz` files.
 
-Both compute with the gelu's tanh approximation, and `timm`, whose answers are the reference here, with the exact one.
+Both use the tanh approximation of gelu. `timm`, whose outputs are the reference here, uses the exact one.
 """
 
 import math
@@ -12,14 +12,14 @@ from models.pretrained.family import Family, pooling_fact, transformer_facts
 from models.pretrained.mapping import Row, Rows, reshape
 from models.pretrained.weights import Weights
 
-# What names may begin with, in files of several ages.
+# Possible prefixes of names, in files of different age.
 _PREFIXES = ("", "params/", "opt/target/", "params/img/")
 _PATCHES = "embedding/kernel"
 _NORM_EPSILON = 1e-6
 
 
 def recognise(weights: Weights) -> Family | None:
-    """The family, if the names are such; else None."""
+    """Returns the family if the names match, else None."""
     return FAMILY if any(f"{prefix}{_PATCHES}" in weights.tensors for prefix in _PREFIXES) else None
 
 
@@ -41,7 +41,7 @@ def _fields(weights: Weights) -> dict[str, Any]:
         "model.vit.variant": "custom",
         "model.vit.patch_size": patch_size,
         "model.vit.width": width,
-        # Blocks that were trained in a scan are stacked in the file as well.
+        # Blocks that were trained in a scan are stacked in the file.
         "model.vit.depth": max(numbers) + 1 if numbers else hidden[0],
         "model.vit.heads": query[-2],
         "model.vit.mlp_size": hidden[-1],
@@ -66,13 +66,13 @@ def _rows(weights: Weights, model: Model) -> Rows:
         Row("Transformer/encoder_norm/scale", "norm/scale"),
         Row("Transformer/encoder_norm/bias", "norm/bias"),
     ]
-    # The head of a file with a layer before it ("pre_logits") reads what the models here do not have.
+    # Some files have a layer before the head ("pre_logits"), which the models here do not have.
     deep_head = f"{prefix}pre_logits/kernel" in weights.tensors
     if not deep_head:
         rows += _pair("head", "head", "kernel")
     stacked = f"{prefix}Transformer/encoderblock/LayerNorm_0/scale" in weights.tensors
     block = "Transformer/encoderblock" if stacked else "Transformer/encoderblock_{block}"
-    # Layers are numbered among all of a block in AugReg, and among those of a kind in big_vision.
+    # AugReg numbers all layers of a block consecutively, big_vision numbers each type separately.
     augreg = any(name.endswith("/LayerNorm_2/scale") for name in weights.tensors)
     attention = f"{block}/MultiHeadDotProductAttention_{1 if augreg else 0}"
     mlp = f"{block}/MlpBlock_{3 if augreg else 0}"
@@ -86,7 +86,7 @@ def _rows(weights: Weights, model: Model) -> Rows:
         source=FAMILY.name,
         prefix=prefix,
         rows=tuple(rows),
-        # Optimizer state and counters of a training's own file.
+        # Optimizer state and counters in files of a training.
         unused=(r"(opt|opt/state|state|extra|chrono)/.*", r"step", *((r"(pre_logits|head)/.+",) if deep_head else ())),
         resize="bilinear",
         facts=transformer_facts(_fields(weights)),

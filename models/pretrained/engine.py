@@ -1,4 +1,4 @@
-"""Applies a mapping, strictly: every tensor has its place, every parameter its tensor, and all shapes fit."""
+"""Applies a mapping strictly: every tensor needs a parameter, every parameter a tensor, and all shapes must fit."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ from models.pretrained.weights import FLOATS, Weights
 from plumbline import UserError
 
 Start = dict[str, Any]
-"""`{"params": nested dict, "model_state": nested dict}` of what was loaded."""
+"""`{"params": nested dict, "model_state": nested dict}` of the loaded arrays."""
 
 POSITIONS = "positions"
 _HEAD = "head/"
@@ -33,12 +33,12 @@ _SIZES = "set the model's fields to those of the weights, as model.name='pretrai
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """Where a parameter is in the model.
+    """The location of a parameter in the model.
 
     Attributes:
       kind: "params" or "model_state".
       keys: path in that tree.
-      shape: of the parameter.
+      shape: shape of the parameter.
     """
 
     kind: str
@@ -51,9 +51,9 @@ class Group:
     """Tensors, in order, that become the parameters of one row.
 
     Attributes:
-      row: of the mapping.
+      row: row of the mapping.
       targets: paths of the parameters.
-      names: of the tensors, in full.
+      names: full names of the tensors.
     """
 
     row: Row
@@ -62,12 +62,12 @@ class Group:
 
     @property
     def label(self) -> str:
-        """What a message calls it."""
+        """The name of the group in messages."""
         return self.names[0] if len(self.names) == 1 else " + ".join(self.row.names)
 
 
 def fit(rows: Rows, weights: Weights, model: Model, allow: Sequence[str]) -> tuple[Start, Report]:
-    """Reads what the rows name; arguments and result as in `models.pretrained.load`."""
+    """Reads the tensors of the rows; arguments and result as in `models.pretrained.load`."""
     targets = find_targets(model)
     _check_facts(rows.facts, model)
     groups, unused = resolve(rows, weights)
@@ -97,12 +97,12 @@ def fit(rows: Rows, weights: Weights, model: Model, allow: Sequence[str]) -> tup
 
 
 def is_head(path: str) -> bool:
-    """Whether a parameter is the head's, which another number of outputs gives another shape."""
+    """Returns whether a parameter belongs to the head, whose shape depends on the number of outputs."""
     return path.startswith(_HEAD)
 
 
 def find_targets(model: Model) -> dict[str, Target]:
-    """All parameters of a model and statistics of its norms, by path."""
+    """Returns all parameters and batch statistics of a model, by path."""
     found = {}
     for kind, variables in (("params", nnx.Param), ("model_state", nnx.BatchStat)):
         for keys, variable in nnx.to_flat_state(nnx.state(model, variables)):
@@ -111,13 +111,13 @@ def find_targets(model: Model) -> dict[str, Target]:
 
 
 def find_contradictions(facts: Mapping[str, tuple[str, Any]], model: Model) -> list[tuple[str, Any, Any]]:
-    """The facts that do not hold for a model: config field, the value it must have, and the one it has."""
+    """Returns the facts that do not hold for a model: config field, required value, and actual value."""
     found = []
     for attribute, (field, value) in facts.items():
         try:
             actual = operator.attrgetter(attribute)(model)
         except AttributeError:
-            continue  # Another kind of model; its parameters will not fit, which says more.
+            continue  # Another type of model. Its parameters will not fit, which gives a clearer error.
         if actual != value:
             found.append((field, value, actual))
     return found
@@ -129,10 +129,10 @@ def _check_facts(facts: Mapping[str, tuple[str, Any]], model: Model) -> None:
 
 
 def resolve(rows: Rows, weights: Weights) -> tuple[list[Group], list[Unused]]:
-    """Finds the row of each tensor; the groups are in the order of the rows.
+    """Finds the row of each tensor. Groups are in the order of the rows.
 
     Raises:
-      UserError: a tensor has no row, or one that is needed is missing.
+      UserError: a tensor has no row, or a required tensor is missing.
     """
     members: dict[tuple[int, tuple[str, ...]], dict[int, str]] = {}
     unused, unknown = [], []
@@ -160,8 +160,8 @@ def resolve(rows: Rows, weights: Weights) -> tuple[list[Group], list[Unused]]:
             unknown.append(full_name)
     if unknown:
         raise UserError(
-            f"transfer.source: '{weights.where}' ({rows.source}) holds {_list_names(unknown)}, which no parameter here "
-            "stands for; it is of another architecture than it says, or than is supported"
+            f"transfer.source: '{weights.where}' ({rows.source}) holds {_list_names(unknown)}, which belong to no "
+            "parameter here; the architecture is not the stated one, or not supported"
         )
     groups = []
     for (number, paths), numbered in sorted(members.items(), key=lambda member: member[0][0]):
@@ -202,7 +202,7 @@ def _check_types(group: Group, weights: Weights) -> None:
 
 
 def _find_misfit_head(groups: list[Group], weights: Weights, targets: dict[str, Target]) -> list[Group]:
-    """The groups of the head, if one of its parameters does not fit: a head is taken whole or not at all."""
+    """Returns the groups of the head if one of its parameters does not fit: a head is loaded as a whole."""
     head = [group for group in groups if is_head(group.targets[0])]
 
     def fits(group: Group) -> bool:
@@ -222,11 +222,11 @@ def _find_fresh(
     rows: Rows,
     why_head: str,
 ) -> list[Fresh]:
-    """What stays fresh, after checking that it may."""
+    """Returns the parameters that are not loaded, after checking that this is allowed."""
     patterns = [_compile(each) for each in allow]
     for each in patterns:
         if not any(each.search(path) for path in targets):
-            raise UserError(f"transfer.allow: '{each.pattern}' is found in no parameter; leave it out, or mend it")
+            raise UserError(f"transfer.allow: '{each.pattern}' matches no parameter; remove or correct it")
     given = {path for group in groups for path in group.targets}
     fresh, missing = [], []
     for path, target in targets.items():
@@ -241,8 +241,8 @@ def _find_fresh(
             missing.append(path)
     if missing:
         raise UserError(
-            f"transfer.source: '{weights.where}' ({rows.source}) lacks {_list_names(missing)}; {_SIZES}, or name in "
-            "transfer.allow what may start fresh"
+            f"transfer.source: '{weights.where}' ({rows.source}) lacks {_list_names(missing)}; {_SIZES}, or list in "
+            "transfer.allow which parameters may start from new values"
         )
     return fresh
 
@@ -250,16 +250,15 @@ def _find_fresh(
 def _read(
     group: Group, rows: Rows, weights: Weights, model: Model, targets: dict[str, Target]
 ) -> Iterable[tuple[str, np.ndarray, str]]:
-    """Path, values and how they were resized, of each target of a group.
+    """Yields path, values and a note on resizing for each target of a group.
 
-    Tensors are read in the shape they have in the file, straight to their place in a stack; what our layout has
-    otherwise is a view of that.
+    Tensors are read in their shape in the file, directly into a stack. Other layouts are views of it.
     """
     if group.row.stacked:
         shape = (len(group.names), *weights.tensors[group.names[0]].shape)
         _check_stack(group, shape, weights, targets)
         values = _allocate(shape)
-        # The pages of new memory take longer than the copying, and come faster to several threads.
+        # Allocating memory pages takes longer than copying, and is faster with several threads.
         with ThreadPoolExecutor(_THREADS) as threads:
             list(threads.map(weights.read_into, group.names, values))
     else:
@@ -282,9 +281,9 @@ def _read(
 
 
 def _allocate(shape: tuple[int, ...]) -> np.ndarray:
-    """A float32 array in memory of its own.
+    """Allocates a float32 array in separate memory.
 
-    For large ones NumPy would ask for huge pages, which took up to a second where memory was in pieces.
+    NumPy requests huge pages for large arrays, which took up to a second with fragmented memory.
     """
     count = math.prod(shape)
     memory = mmap.mmap(-1, max(4 * count, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -292,7 +291,7 @@ def _allocate(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _check_stack(group: Group, shape: tuple[int, ...], weights: Weights, targets: dict[str, Target]) -> None:
-    """Before a large array is made in vain."""
+    """Checks the shape before a large array is allocated."""
     wanted = targets[group.targets[0]].shape
     if len(group.row.names) == 1 and (not wanted or wanted[0] != shape[0]):
         raise UserError(_describe_misfit(group, shape, group.targets[0], targets, weights))
@@ -311,7 +310,7 @@ def _compile(regular_expression: str) -> re.Pattern[str]:
     try:
         return re.compile(regular_expression)
     except re.error as error:
-        raise UserError(f"transfer.allow: '{regular_expression}' is no regular expression ({error})") from None
+        raise UserError(f"transfer.allow: '{regular_expression}' is not a regular expression ({error})") from None
 
 
 def _put(tree: dict[Any, Any], keys: tuple[Any, ...], value: np.ndarray) -> None:

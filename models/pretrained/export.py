@@ -1,8 +1,8 @@
-"""Parameters of ours in the names and layout of weights from elsewhere: a mapping backwards.
+"""Export of parameters in the names and layout of another library: the inverse of a mapping.
 
-What a row does forwards is taken apart by letting it loose on the numbers of the places: where each of them ends up is
-where the value for that place is to be had. What does more than move numbers (heads that are averaged) cannot be
-taken apart. What was written is read again, and has to give the same to the bit.
+A row is inverted by applying it to an array of indices, which shows where each value comes from. Rows that do more than
+move values (averaged heads) cannot be inverted. The written files are read again and must give the same parameters to
+the bit.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from plumbline.files import replaced
 
 _ARCHIVE = "weights.npz"
 _TOKENIZER = "tokenizer.json"
-# Copied as they are, where a source has them.
+# Files that are copied unchanged, if the source has them.
 _BESIDE = (
     _TOKENIZER,
     "tokenizer_config.json",
@@ -45,14 +45,14 @@ _BESIDE = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class About:
-    """What the files beside the weights have to say.
+    """The content of the files next to the weights.
 
     Attributes:
-      class_names: in the order of the outputs; () for a regression; None where outputs are tokens, or none.
-      tokenizer: content of tokenizer.json; "" if inputs are no texts.
-      image_size: height and width in pixels; () if inputs are no images.
-      mean: of each channel, which is subtracted from values in 0 to 1; () likewise.
-      std: of each channel, which they are divided by.
+      class_names: names in output order; () for a regression; None if outputs are tokens, or without a head.
+      tokenizer: content of tokenizer.json; "" unless inputs are texts.
+      image_size: height and width in pixels; () unless inputs are images.
+      mean: mean of each channel, for values in 0 to 1; () unless inputs are images.
+      std: deviation of each channel, likewise.
     """
 
     class_names: tuple[str, ...] | None
@@ -63,37 +63,37 @@ class About:
 
 
 def export(like: str, model: Model, arrays: Mapping[str, np.ndarray], about: About, output: str | os.PathLike) -> str:
-    """Writes a model's parameters as the library that made `like` would, in float32.
+    """Writes the parameters of a model in the format of `like`, in float32.
 
     Args:
-      like: weights of the same architecture, as `config.transfer.source`; their config.json is mended and their
+      like: weights of the same architecture, as in `config.transfer.source`. Their config.json is adapted and their
         tokenizer copied.
-      model: of arrays or of shapes.
-      arrays: its parameters and the statistics of its norms, float32, by path.
-      about: labels and images.
+      model: model with arrays or shapes.
+      arrays: parameters and batch statistics, float32, by path.
+      about: labels, images and tokenizer.
       output: the new folder.
 
     Returns:
-      What kind of weights was written, and without which part of the model.
+      A description of the written weights, and of parts of the model that were left out.
 
     Raises:
-      UserError: `like` is not understood, or the model has no place in its layout; nothing is written.
+      UserError: `like` is not supported, or its layout does not fit the model; then nothing is written.
     """
     weights = open_weights(like)
     family = families.recognise(weights)
     if family is plumbline_runs.FAMILY:
         raise UserError(
-            f"transfer.source: '{weights.where}' has the layout of Plumbline itself; name weights of another library, "
-            "in whose layout to write"
+            f"transfer.source: '{weights.where}' has the layout of Plumbline; name weights of the library in "
+            "whose layout to write"
         )
     rows = family.mapping(weights, model)
     targets = engine.find_targets(model)
     groups, unused = engine.resolve(rows, weights)
     new_head = _find_new_head(rows, groups, targets)
-    # A head that the library has no place for, as its own reads something else, is left to whoever loads the trunk.
+    # If the head of the library has another input, only the trunk is written.
     others = engine.find_contradictions(rows.new_head_facts, model) if new_head else []
     reads = " and ".join(f"{field}={value!r}, not {actual!r}" for field, value, actual in others)
-    left_out = f", without the head: that of this layout has {reads}" if others else ""
+    left_out = f", without the head: the head of this layout has {reads}" if others else ""
     if left_out:
         about = dataclasses.replace(about, class_names=None)
         new_head, arrays = {}, {path: array for path, array in arrays.items() if not engine.is_head(path)}
@@ -119,21 +119,21 @@ def _tensors(
     for group in groups:
         unknown = [path for path in group.targets if path not in targets]
         if unknown:
-            raise UserError(f"transfer.source: '{weights.where}' has {unknown[0]}, which the model has not")
+            raise UserError(f"transfer.source: '{weights.where}' has {unknown[0]}, which the model does not have")
         tensors |= _invert_group(group, rows, weights, model, arrays, targets)
     given = {path for group in groups for path in group.targets}
     for path, array in arrays.items():
-        # A bias of a head that is 0 is none.
+        # A zero bias of the head may be left out.
         if path not in given and path not in new_head and (not engine.is_head(path) or array.any()):
             raise UserError(
-                f"transfer.source: '{weights.where}' has no place for {path}, which the model has; freeze it when you "
-                "train, '^head/bias' say, or name other weights"
+                f"transfer.source: '{weights.where}' has no tensor for {path} of the model; freeze it in training, "
+                "for example '^head/bias', or name other weights"
             )
-    # What no model here needs, a reference may ask for.
+    # Tensors that no model here needs may be required by the library.
     tensors |= {each.name: _read(weights, each.name) for each in unused if _is_kept(rows, weights, each.name)}
     is_archive = isinstance(weights, NpzWeights)
     if new_head and not is_archive:
-        # The trunk alone has names without the prefix, which it has beside a head.
+        # The names of a trunk have no prefix, unless there is a head.
         tensors = {name if name.startswith(rows.prefix) else rows.prefix + name: each for name, each in tensors.items()}
     for path, row in new_head.items():
         name = rows.prefix + row.names[0] if is_archive else row.names[0]
@@ -144,7 +144,7 @@ def _tensors(
 
 
 def _find_new_head(rows: Rows, groups: list[Group], targets: Mapping[str, Target]) -> dict[str, Row]:
-    """The rows of a head that the source has none of, by target."""
+    """Returns the rows of the head by target, if the source has no head."""
     given = {path for group in groups for path in group.targets}
     plain = [row for row in rows.rows if len(row.names) == len(row.targets) == 1 and not fields(row.names[0])]
     found = {row.targets[0]: row for row in plain if engine.is_head(row.targets[0])}
@@ -159,7 +159,7 @@ def _invert_group(
     arrays: Mapping[str, np.ndarray],
     targets: Mapping[str, Target],
 ) -> dict[str, np.ndarray]:
-    """The tensors that a group of them would be read from."""
+    """Returns the tensors that a group would be read from."""
     name, path = group.names[0], group.targets[0]
     shape = weights.tensors[name].shape
     if path == engine.POSITIONS and rows.resize and len(shape) >= 2:
@@ -176,7 +176,7 @@ def _invert_row(
     targets: Mapping[str, Target],
     weights: Weights,
 ) -> dict[str, np.ndarray]:
-    """Each tensor of a group, of this shape, with every number at the place from which its row moves it."""
+    """Returns each tensor of a group in this shape, with every value at its place in the source."""
     stacked = group.row.stacked
     whole = (len(group.names), *shape) if stacked else shape
     places = np.arange(math.prod(whole), dtype=np.int64).reshape(whole)
@@ -189,13 +189,13 @@ def _invert_row(
         moved = group.row.transform(part, wanted)
         if moved.dtype != places.dtype:
             raise UserError(
-                f"transfer.source: '{group.label}' of '{weights.where}' become one, {path}, which cannot be taken "
-                "apart again; name weights with a single head"
+                f"transfer.source: '{group.label}' of '{weights.where}' are averaged to {path}, which cannot be "
+                "inverted; name weights with a single head"
             )
         if moved.shape != wanted:
             raise UserError(
-                f"transfer.source: '{group.label}' of '{weights.where}' has the shape {shape}, which {path} of the "
-                f"shape {wanted} does not fit; name weights of the same sizes"
+                f"transfer.source: '{group.label}' of '{weights.where}' has the shape {shape}, but {path} has "
+                f"the shape {wanted}; name weights of the same sizes"
             )
         values[moved.reshape(-1)] = arrays[path].reshape(-1)
     values = values.reshape(whole)
@@ -205,7 +205,7 @@ def _invert_row(
 def _invert_positions(
     table: np.ndarray, shape: tuple[int, ...], rows: Rows, weights: Weights, model: Model
 ) -> np.ndarray:
-    """Position embeddings (tokens, width) of the model's size, with as many axes as the source's have."""
+    """Returns position embeddings (tokens, width) of the model's size, with the number of axes of the source."""
     prefix, old = model.num_prefix_tokens, math.prod(shape[:-1])
     height, width = model.grid
     if rows.square and height != width:
@@ -217,15 +217,15 @@ def _invert_positions(
     if old - math.prod(grid) < prefix:
         if table[:prefix].any():
             raise UserError(
-                f"transfer.source: in the layout of '{weights.where}' the class token has no position, but the model "
-                "has trained one; name weights with one, or freeze '^positions'"
+                f"transfer.source: in the layout of '{weights.where}' the class token has no position, but that of "
+                "the model is trained; name weights with one, or freeze '^positions'"
             )
         table = table[prefix:]
     return table.reshape(*[1] * (len(shape) - 2), *table.shape)
 
 
 def _source_shape(row: Row, wanted: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that a row turns into that of its target; of dense layers, which are not split."""
+    """Returns the shape that a row transforms to that of its target; for dense layers that are not split."""
     for shape in (wanted, wanted[::-1]):
         if row.transform(np.empty(shape, np.float32), wanted).shape == wanted:
             return shape
@@ -235,7 +235,7 @@ def _source_shape(row: Row, wanted: tuple[int, ...]) -> tuple[int, ...]:
 def _is_kept(rows: Rows, weights: Weights, name: str) -> bool:
     if any(re.fullmatch(each, name.removeprefix(rows.prefix)) for each in rows.tied):
         return False
-    # Archives have the state of the optimizer among these.
+    # In archives these include the state of the optimizer.
     known = (*FLOATS, "int64", "int32", "bool")
     return weights.tensors[name].dtype in known and not isinstance(weights, NpzWeights)
 
@@ -253,17 +253,17 @@ def _write(folder: pathlib.Path, tensors: Mapping[str, np.ndarray], weights: Wei
     if isinstance(weights, NpzWeights):
         np.savez(folder / _ARCHIVE, **tensors)
         return
-    # What is read as a whole has to lie in order; transformers asks for the name of the format.
+    # Safetensors needs contiguous arrays; transformers needs the name of the format.
     ordered = {name: np.asarray(each, order="C") for name, each in tensors.items()}
     safetensors.numpy.save_file(ordered, folder / NAME, metadata={"format": "pt"})
     if weights.config:
-        mended = _transformers_config if "model_type" in weights.config else _timm_config
-        _write_json(folder / "config.json", mended(weights.config, about))
+        adapted = _transformers_config if "model_type" in weights.config else _timm_config
+        _write_json(folder / "config.json", adapted(weights.config, about))
     if weights.preprocessor:
         _write_json(folder / "preprocessor_config.json", _preprocessor_config(weights.preprocessor, about))
     beside = pathlib.Path(weights.where).parent
     own = about.tokenizer
-    # Of another tokenizer than the run's, the files would say how texts become other tokens.
+    # The tokenizer files of the source are copied only if the run uses the same tokenizer.
     if not own or _has_content(own, beside / _TOKENIZER):
         for name in _BESIDE:
             if (beside / name).is_file():
@@ -277,7 +277,7 @@ def _has_content(content: str, file: pathlib.Path) -> bool:
 
 
 def _check(folder: pathlib.Path, model: Model, arrays: Mapping[str, np.ndarray]) -> None:
-    """Reads what was written; facts that no shape tells are compared as well."""
+    """Reads the written files and compares all arrays, and facts that shapes do not show."""
     weights = open_weights(str(folder))
     try:
         start, report = engine.fit(families.recognise(weights).mapping(weights, model), weights, model, ())
@@ -295,22 +295,22 @@ def _check(folder: pathlib.Path, model: Model, arrays: Mapping[str, np.ndarray])
 
 
 def _transformers_config(config: Mapping[str, Any], about: About) -> dict[str, Any]:
-    mended = dict(config)
+    adapted = dict(config)
     if about.class_names is not None:
         names = about.class_names or ("LABEL_0",)
-        mended.pop("num_labels", None)
-        # That of a trunk alone, as "ViTModel", is no longer so.
-        if any(each.endswith("Model") for each in mended.get("architectures") or ()):
-            del mended["architectures"]
-        mended |= {"id2label": {str(number): name for number, name in enumerate(names)}}
-        mended |= {"label2id": {name: number for number, name in enumerate(names)}}
+        adapted.pop("num_labels", None)
+        # The class of a trunk, such as "ViTModel", does not apply to a model with a head.
+        if any(each.endswith("Model") for each in adapted.get("architectures") or ()):
+            del adapted["architectures"]
+        adapted |= {"id2label": {str(number): name for number, name in enumerate(names)}}
+        adapted |= {"label2id": {name: number for number, name in enumerate(names)}}
         if not about.class_names:
-            mended["problem_type"] = "regression"
-    mended |= {name: "float32" for name in ("dtype", "torch_dtype") if name in config}
+            adapted["problem_type"] = "regression"
+    adapted |= {name: "float32" for name in ("dtype", "torch_dtype") if name in config}
     if "image_size" in config and about.image_size:
         height, width = about.image_size
-        mended["image_size"] = height if height == width else [height, width]
-    return mended
+        adapted["image_size"] = height if height == width else [height, width]
+    return adapted
 
 
 def _preprocessor_config(config: Mapping[str, Any], about: About) -> dict[str, Any]:
@@ -318,28 +318,28 @@ def _preprocessor_config(config: Mapping[str, Any], about: About) -> dict[str, A
         return dict(config)
     height, width = about.image_size
 
-    def resized(size: Any) -> Any:
+    def resize(size: Any) -> Any:
         whole = {"height": height, "width": width}
         return {"shortest_edge": min(height, width)} if isinstance(size, dict) and "shortest_edge" in size else whole
 
-    sizes = {name: resized(config[name]) for name in ("size", "crop_size") if name in config}
+    sizes = {name: resize(config[name]) for name in ("size", "crop_size") if name in config}
     scaled = {"do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True}
     return {**config, **sizes, **scaled, "image_mean": list(about.mean), "image_std": list(about.std)}
 
 
 def _timm_config(config: Mapping[str, Any], about: About) -> dict[str, Any]:
     number = len(about.class_names or ()) or 1
-    mended = {**config, "num_classes": number, "pretrained_cfg": dict(config.get("pretrained_cfg") or {})}
+    adapted = {**config, "num_classes": number, "pretrained_cfg": dict(config.get("pretrained_cfg") or {})}
     if about.class_names:
-        mended["label_names"] = list(about.class_names)
-    mended["pretrained_cfg"] |= {"num_classes": number}
+        adapted["label_names"] = list(about.class_names)
+    adapted["pretrained_cfg"] |= {"num_classes": number}
     if about.image_size:
         height, width = about.image_size
         size = {"input_size": [len(about.mean), height, width], "mean": list(about.mean), "std": list(about.std)}
-        mended["pretrained_cfg"] |= size
+        adapted["pretrained_cfg"] |= size
         if "img_size" in (config.get("model_args") or {}):
-            mended["model_args"] = {**config["model_args"], "img_size": height if height == width else [height, width]}
-    return mended
+            adapted["model_args"] = {**config["model_args"], "img_size": height if height == width else [height, width]}
+    return adapted
 
 
 def _write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:

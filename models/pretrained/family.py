@@ -1,4 +1,4 @@
-"""What is known of an architecture from elsewhere."""
+"""The description of an architecture of another library."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -11,12 +11,12 @@ from models.pretrained.weights import Weights
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """One kind of weights.
+    """One type of weights.
 
     Attributes:
-      name: for messages and the report.
-      architecture: the config fields of such weights; see `models.pretrained.architecture`.
-      mapping: how such weights become those of a model.
+      name: name in messages and in the report.
+      architecture: returns the config fields of the weights; see `models.pretrained.architecture`.
+      mapping: returns the mapping from the weights to a model.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Family:
 
 
 def transformer_facts(architecture: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
-    """What a vision transformer's shapes do not tell, of the fields that are given, for `Rows.facts`."""
+    """Returns the facts about a vision transformer that shapes do not show, for `Rows.facts`."""
     attributes = {
         "sizes.heads": "model.vit.heads",
         "patch_size": "model.vit.patch_size",
@@ -35,5 +35,5 @@ def transformer_facts(architecture: Mapping[str, Any]) -> dict[str, tuple[str, A
 
 
 def pooling_fact(architecture: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
-    """What the head of a vision transformer reads, for `Rows.head_facts`."""
+    """Returns the pooling of a vision transformer, for `Rows.head_facts`."""
     return {"pooling": ("model.vit.pooling", architecture["model.vit.pooling"])}

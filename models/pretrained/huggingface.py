@@ -1,4 +1,4 @@
-"""Models of images as the `transformers` library saves them: `config.json` says what they are."""
+"""Image models in the format of the `transformers` library, described by `config.json`."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ def _deit_rows(weights: Weights) -> Rows:
     rows = (
         *_vit_block_rows(),
         Row("embeddings.distillation_token", "distillation_token", reshape),
-        # The reference answers with the mean of both heads' logits.
+        # The reference averages the logits of both heads.
         Row(("cls_classifier.weight", "distillation_classifier.weight"), "head/kernel", average_heads),
         Row(("cls_classifier.bias", "distillation_classifier.bias"), "head/bias", average_heads),
     )
@@ -41,11 +41,11 @@ def _deit_rows(weights: Weights) -> Rows:
 def _dinov2_fields(weights: Weights) -> dict[str, Any]:
     if weights.config.get("use_swiglu_ffn"):
         raise UserError(
-            f"transfer.source: '{weights.where}' is a DINOv2 with SwiGLU layers (giant), which vit has not; take the "
-            "small, base or large one"
+            f"transfer.source: '{weights.where}' is a DINOv2 with SwiGLU layers (giant), which vit does not have; use "
+            "the small, base or large one"
         )
     fields = _transformer_fields(weights, mlp_size=int(get(weights, "hidden_size") * get(weights, "mlp_ratio")))
-    # The reference's classifier reads both; alone, the trunk's output is the class token.
+    # The classifier of the reference reads both; the output of a trunk alone is the class token.
     pooling = "token_and_mean" if "classifier.weight" in weights.tensors else "token"
     return fields | {
         "model.vit.pooling": pooling,
@@ -68,14 +68,14 @@ def _dinov2_rows(weights: Weights) -> Rows:
 
 
 def _transformer_fields(weights: Weights, *, mlp_size: int) -> dict[str, Any]:
-    """What all kinds of vision transformers share."""
+    """Returns the fields that all vision transformers share."""
     if weights.config.get("hidden_act", "gelu") != "gelu":
         raise UserError(
             f"transfer.source: '{weights.where}' asks for the activation '{weights.config['hidden_act']}'; vit has the "
             "exact 'gelu' only"
         )
     if not weights.config.get("qkv_bias", True):
-        raise UserError(f"transfer.source: '{weights.where}' has no biases in its attention; vit has them")
+        raise UserError(f"transfer.source: '{weights.where}' has no biases in its attention, but vit has them")
     return {
         "model.name": "vit",
         "model.vit.variant": "custom",
@@ -148,7 +148,7 @@ def _resnet_fields(weights: Weights) -> dict[str, Any]:
     if not found or not plain or odd or config.get("hidden_act", "relu") != "relu":
         known = ", ".join(f"ResNet-{depth}" for depth in ARCHITECTURES)
         raise UserError(
-            f"transfer.source: '{weights.where}' is a ResNet of another build ({kind}, depths {depths}, channels "
+            f"transfer.source: '{weights.where}' is an unsupported ResNet ({kind}, depths {depths}, channels "
             f"{tuple(sizes)}); supported: {known} v1.5 of any width"
         )
     return {
@@ -227,15 +227,13 @@ def _convnext_rows(weights: Weights) -> Rows:
 
 
 def get(weights: Weights, field: str) -> Any:
-    """A field of config.json.
+    """Returns a field of config.json.
 
     Raises:
-      UserError: it is not there.
+      UserError: the field is missing.
     """
     if field not in weights.config:
-        raise UserError(
-            f"transfer.source: config.json beside '{weights.where}' does not say '{field}'; get the whole file"
-        )
+        raise UserError(f"transfer.source: config.json next to '{weights.where}' has no '{field}'; get the whole file")
     return weights.config[field]
 
 

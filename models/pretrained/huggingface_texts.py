@@ -1,7 +1,7 @@
-"""Models of text as the `transformers` library saves them: BERT and its kin, DistilBERT, GPT-2.
+"""Text models in the format of the `transformers` library: BERT, DistilBERT and GPT-2.
 
-A directory may hold the trunk alone, or with it a head that classifies texts or predicts tokens. Which head a model has
-is its own affair: that of the directory is loaded where it is the same, and otherwise of no use.
+A directory has a trunk, and possibly a head that classifies texts or predicts tokens. The head is loaded if the model
+has the same type of head, else it is ignored.
 """
 
 from typing import Any
@@ -15,16 +15,16 @@ from models.pretrained.pytorch import dense, norm
 from models.pretrained.weights import Weights
 from plumbline import UserError
 
-# By what `transformers` calls them -> what models here do.
+# Names of activations in `transformers` -> names here.
 _ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
 }
-# Ends of the names of classes whose heads are understood.
+# Endings of the names of supported classes.
 _HEADS = ("Model", "ForSequenceClassification", "ForMaskedLM", "ForPreTraining", "LMHeadModel")
-# What a sentence encoder's 1_Pooling/config.json may say -> pooling here.
+# Pooling in 1_Pooling/config.json of a sentence encoder -> pooling here.
 _POOLINGS = {"pooling_mode_mean_tokens": "", "pooling_mode_cls_token": "token"}
 
 
@@ -39,7 +39,7 @@ def _bert_fields(weights: Weights) -> dict[str, Any]:
     classifies = "classifier.weight" in weights.tensors
     has_pooler = any(name.endswith("pooler.dense.weight") for name in weights.tensors)
     pooling = "token" if classifies else _sentence_pooling(weights)
-    # A sentence encoder takes the token as it is.
+    # A sentence encoder uses the token without a pooler.
     pooler = "tanh" if has_pooler and (classifies or not pooling) else "none"
     return _text_fields(weights) | {
         "model.name": "bert",
@@ -104,7 +104,7 @@ def _distilbert_fields(weights: Weights) -> dict[str, Any]:
         "model.bert.mlp_size": get(weights, "hidden_dim"),
         "model.bert.segments": 0,
         "model.bert.activation": _activation(weights, "activation"),
-        # config.json does not say it; the library has it fixed.
+        # Fixed in the library, not part of config.json.
         "model.bert.norm_epsilon": 1e-12,
         "model.bert.pooling": pooling,
         "model.bert.pooler": "relu" if classifies else "none",
@@ -152,7 +152,7 @@ def _encoder_rows(
     tied: tuple[str, ...],
     fields: dict[str, Any],
 ) -> Rows:
-    """Rows of the trunk, and of the heads those that the model has; the tensors of others are of no use."""
+    """Returns the rows of the trunk and of the model's own head. Tensors of other heads are ignored."""
     kept = {
         "classifier": not model.predicts_tokens,
         "pooler": getattr(model, "pooler", None) is not None,
@@ -165,7 +165,7 @@ def _encoder_rows(
     }
     if kept["pooler"] and fields["model.bert.pooler"] != "none":
         facts["pooler_activation"] = "model.bert.pooler"
-    # Its own classifiers read the first token, through a layer with this activation.
+    # Classifiers of the library read the first token, through a layer with this activation.
     new_head_facts = {
         "pooling": ("model.bert.pooling", "token"),
         "pooler_activation": ("model.bert.pooler", "tanh" if prefix == "bert." else "relu"),
@@ -177,7 +177,7 @@ def _encoder_rows(
         source=source,
         prefix=prefix,
         rows=(*rows, *(row for name, own in heads.items() if kept[name] for row in own)),
-        unused=(*unused, *(_plainly(row) for name, own in heads.items() if not kept[name] for row in own)),
+        unused=(*unused, *(_escape_name(row) for name, own in heads.items() if not kept[name] for row in own)),
         tied=tied,
         resize="",
         facts={attribute: (field, fields[field]) for attribute, field in facts.items()},
@@ -226,7 +226,7 @@ def _gpt2_rows(weights: Weights, model: Model) -> Rows:
             Row("wte.weight", "embedding/embedding"),
             Row("wpe.weight", "positions"),
             *norm(f"{block}.ln_1", "blocks/norm1"),
-            # Its dense layers have kernels (in, out), as ours.
+            # Its dense layers have kernels (in, out), like those here.
             Row(f"{block}.attn.c_attn.weight", tuple(f"{part}/kernel" for part in parts), axis=1),
             Row(f"{block}.attn.c_attn.bias", tuple(f"{part}/bias" for part in parts)),
             *_same(f"{block}.attn.c_proj", "blocks/attention/out"),
@@ -238,7 +238,7 @@ def _gpt2_rows(weights: Weights, model: Model) -> Rows:
         ),
         unused=(
             r"h\.\d+\.attn\.(bias|masked_bias)",
-            *(map(_plainly, score) if model.predicts_tokens else ()),
+            *(map(_escape_name, score) if model.predicts_tokens else ()),
         ),
         tied=(r"lm_head\.weight",),
         resize="",
@@ -249,12 +249,12 @@ def _gpt2_rows(weights: Weights, model: Model) -> Rows:
 
 
 def _text_fields(weights: Weights) -> dict[str, Any]:
-    """What all kinds share: the head is understood, and the tokenizer is that beside the weights."""
+    """Checks that the head is supported, and returns the tokenizer next to the weights."""
     for name in weights.config.get("architectures") or ():
         if not name.endswith(_HEADS):
             raise UserError(
-                f"transfer.source: '{weights.where}' is a {name}, whose head no model here has; supported are those "
-                f"whose names end with {', '.join(_HEADS)}"
+                f"transfer.source: '{weights.where}' is a {name}, whose head is not supported; supported are names "
+                f"that end with {', '.join(_HEADS)}"
             )
     return {"data.tokenizer": weights.tokenizer} if weights.tokenizer else {}
 
@@ -270,13 +270,13 @@ def _activation(weights: Weights, field: str) -> str:
 
 
 def _sentence_pooling(weights: Weights) -> str:
-    """What 1_Pooling/config.json says; "" without one."""
+    """Returns the pooling in 1_Pooling/config.json; "" without one."""
     chosen = [name for name, value in weights.sentence_pooling.items() if name.startswith("pooling_mode") and value]
     if not chosen:
         return ""
     if len(chosen) > 1 or chosen[0] not in _POOLINGS:
         raise UserError(
-            f"transfer.source: '{weights.where}' makes sentences of tokens by {' and '.join(chosen)}; bert has "
+            f"transfer.source: '{weights.where}' pools tokens by {' and '.join(chosen)}; bert has "
             f"{', '.join(_POOLINGS)}; name the model and its fields instead of model.name='pretrained'"
         )
     return _POOLINGS[chosen[0]]
@@ -285,11 +285,11 @@ def _sentence_pooling(weights: Weights) -> str:
 def _check(weights: Weights, *facts: tuple[Any, str]) -> None:
     for holds, what in facts:
         if not holds:
-            raise UserError(f"transfer.source: '{weights.where}' has {what}, which no model here has")
+            raise UserError(f"transfer.source: '{weights.where}' has {what}, which is not supported")
 
 
 def _old_norm(name: str, target: str) -> tuple[Row, ...]:
-    """A layer norm, also by the names of the first files."""
+    """Returns the rows of a layer norm, including its names in early files."""
     return *norm(name, target), Row(f"{name}.gamma", f"{target}/scale"), Row(f"{name}.beta", f"{target}/bias")
 
 
@@ -297,8 +297,8 @@ def _same(name: str, target: str) -> tuple[Row, ...]:
     return Row(f"{name}.weight", f"{target}/kernel"), Row(f"{name}.bias", f"{target}/bias")
 
 
-def _plainly(row: Row) -> str:
-    """A regular expression for the one name of a row that has no fields."""
+def _escape_name(row: Row) -> str:
+    """Returns a regular expression for the name of a row without fields."""
     return row.names[0].replace(".", r"\.")
 
 

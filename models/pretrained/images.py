@@ -1,4 +1,4 @@
-"""What a source says of the images it was trained on."""
+"""The preprocessing of the images that a source was trained on."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 from models.pretrained.weights import Weights
 from plumbline import UserError
 
-# Means and deviations of the channels, by `data.normalize`.
+# Mean and deviation of each channel, by `data.normalize`.
 _NORMALIZATIONS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "signed": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
@@ -16,10 +16,10 @@ _NORMALIZATIONS = {
 
 
 def image_fields(weights: Weights) -> dict[str, Any]:
-    """`data.image_size`, `data.channels` and `data.normalize`, as far as the files of `transformers` tell.
+    """Returns `data.image_size`, `data.channels` and `data.normalize`, as far as the files of `transformers` have them.
 
     Raises:
-      UserError: images are to be normalised as no `data.normalize` does.
+      UserError: no `data.normalize` has this normalisation.
     """
     config, processor = weights.config, weights.preprocessor
     fields: dict[str, Any] = {"data.channels": config.get("num_channels", 3)}
@@ -35,7 +35,7 @@ def image_fields(weights: Weights) -> dict[str, Any]:
 
 
 def normalization(where: str, mean: Any, std: Any) -> str:
-    """The `data.normalize` of these means and deviations of the channels.
+    """Finds the `data.normalize` with these means and deviations of the channels.
 
     Raises:
       UserError: there is none.
@@ -45,7 +45,7 @@ def normalization(where: str, mean: Any, std: Any) -> str:
             return name
     raise UserError(
         f"transfer.source: '{where}' normalises images by means {mean} and deviations {std}, which "
-        f"data.normalize has not (it has {', '.join(_NORMALIZATIONS)}); name the model and its fields instead of "
+        f"no data.normalize has (it has {', '.join(_NORMALIZATIONS)}); name the model and its fields instead of "
         "model.name='pretrained'"
     )
 

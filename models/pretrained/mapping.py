@@ -1,10 +1,9 @@
-"""How the tensors of a source become those of a model: rows of name, target and transform.
+"""Mappings from the tensors of a source to a model: rows of name, target and transform.
 
-A row's name may have numbered fields, "encoder.layer.{block}.norm1.weight". Where the target has the field as well it
-is filled in, "stages/{stage}/norm/scale"; where it has not, the tensors are stacked by it along a new leading axis, as
-the blocks of our vision transformers are. A row of several names stacks those, in their order. A row of several targets
-splits what it reads into equal parts along the first axis (after the stacked one) or another, as for a fused query, key
-and value.
+A name may have numbered fields, "encoder.layer.{block}.norm1.weight". If the target has the same field, it is filled
+in, "stages/{stage}/norm/scale"; otherwise the tensors are stacked along a new leading axis, like the blocks of
+transformers. A row with several names stacks these tensors in order. A row with several targets splits the tensor into
+equal parts along an axis, as for a fused query, key and value.
 """
 
 import dataclasses
@@ -16,39 +15,39 @@ from typing import Any
 import numpy as np
 
 Shape = tuple[int, ...]
-# From what was read, with the stacked axis first, and the shape of the target. Views wherever they can be.
+# From the values that were read, with the stacked axis first, and the shape of the target. Returns views if possible.
 Transform = Callable[[np.ndarray, Shape], np.ndarray]
 
 
 def unchanged(values: np.ndarray, shape: Shape) -> np.ndarray:
-    """As it is."""
+    """Returns the values unchanged."""
     return values
 
 
 def transpose(values: np.ndarray, shape: Shape) -> np.ndarray:
-    """The last two axes swapped: a dense layer (out, in) of PyTorch."""
+    """Swaps the last two axes: for a dense layer (out, in) of PyTorch."""
     return values.swapaxes(-1, -2) if values.ndim >= 2 else values
 
 
 def reshape(values: np.ndarray, shape: Shape) -> np.ndarray:
-    """The same numbers in the target's shape, such as (heads, units) as one axis."""
+    """Reshapes to the target, for example (heads, units) to one axis."""
     return values.reshape(shape) if values.size == np.prod(shape, dtype=np.int64) else values
 
 
 def convolution(values: np.ndarray, shape: Shape) -> np.ndarray:
-    """A kernel (out, in, height, width) as (height, width, in, out)."""
+    """Transposes a kernel (out, in, height, width) to (height, width, in, out)."""
     return values.transpose(2, 3, 1, 0) if values.ndim == 4 else values
 
 
 def patches(values: np.ndarray, shape: Shape) -> np.ndarray:
-    """A kernel (out, in, height, width) as a dense layer on flattened patches (height * width * in, out)."""
+    """Converts a kernel (out, in, height, width) to a dense layer on patches (height * width * in, out)."""
     return convolution(values, shape).reshape(-1, values.shape[0]) if values.ndim == 4 else values
 
 
 def average_heads(values: np.ndarray, shape: Shape) -> np.ndarray:
-    """The heads (heads, out, in) of several tokens, whose logits are average_heads, as one on the tokens side by side.
+    """Merges heads (heads, out, in) of several tokens, whose logits are averaged, to one head on the joined tokens.
 
-    Biases (heads, out) likewise.
+    Biases have the shape (heads, out).
     """
     if values.ndim == 2:
         return values.mean(axis=0)
@@ -61,10 +60,10 @@ class Row:
     """One line of a mapping; see the top of this module.
 
     Attributes:
-      name: of the tensor in the source, or several; "{field}" stands for a number.
-      target: path of the parameter in the model, or several.
-      transform: one of the functions above, or another.
-      axis: that several targets are parts along, counted after the stacked one.
+      name: name of the tensor in the source, or several names; "{field}" matches a number.
+      target: path of the parameter in the model, or several paths.
+      transform: converts the values, for example a function above.
+      axis: axis along which several targets are split, without counting the stacked axis.
     """
 
     name: str | tuple[str, ...]
@@ -93,17 +92,17 @@ class Rows:
     """All rows of an architecture.
 
     Attributes:
-      source: what the weights are, for messages and the report.
-      rows: the rows; no tensor may match two.
-      prefix: what the names of the source may begin with, which is left out.
-      unused: regular expressions over whole names (without prefix) of what no model here needs.
-      tied: likewise, of copies of other tensors.
-      resize: how position embeddings are brought to another grid of patches, a key of `positions.METHODS`; "": they are
-        not of patches.
-      square: whether the source's grid is known to be square, even where it has as many patches as the model's.
-      facts: attributes of the model, dotted, that no shape tells, with the config field and the value they must have.
-      head_facts: likewise, of what matters to the head alone.
-      new_head_facts: likewise, of what a head would read that the source has none of.
+      source: type of the weights, for messages and the report.
+      rows: the rows; no tensor may match two of them.
+      prefix: optional prefix of the names of the source.
+      unused: regular expressions over whole names (without prefix) of tensors that no model here needs.
+      tied: regular expressions of copies of other tensors.
+      resize: how position embeddings are resized to another grid of patches, a key of `positions.METHODS`; "" if
+        positions are not those of patches.
+      square: whether the grid of the source is square, even if it has as many patches as that of the model.
+      facts: dotted attributes of the model that shapes do not show, with the config field and the required value.
+      head_facts: facts that matter for the head only.
+      new_head_facts: facts about the input of a head, for sources without a head.
     """
 
     source: str
@@ -119,12 +118,12 @@ class Rows:
 
 
 def fields(name: str) -> list[str]:
-    """The fields of a row's name."""
+    """Returns the fields in a name."""
     return re.findall(r"\{(\w+)\}", name)
 
 
 @functools.cache
 def pattern(name: str) -> re.Pattern[str]:
-    """What finds the tensors that a row's name stands for; its groups are the fields."""
+    """Returns a regular expression for a name; its groups are the fields."""
     parts = re.split(r"\{(\w+)\}", name)
     return re.compile("".join(rf"(?P<{part}>\d+)" if i % 2 else re.escape(part) for i, part in enumerate(parts)))

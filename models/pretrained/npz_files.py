@@ -11,7 +11,7 @@ from models.pretrained.weights import Tensor, Weights
 from plumbline import UserError
 
 _SUFFIX = ".npy"
-# How NumPy keeps bfloat16, which it does not know.
+# The type under which NumPy stores bfloat16.
 _BFLOAT16_ON_DISK = np.dtype("V2")
 _DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError)
 
@@ -32,7 +32,7 @@ class NpzWeights(Weights):
                 members = [name for name in archive.namelist() if name.endswith(_SUFFIX)]
                 kept = {name.removesuffix(_SUFFIX): _header(archive, name) for name in members}
         except _DAMAGED as error:
-            raise UserError(f"transfer.source: '{path}' is no whole .npz file ({error}); get it again") from None
+            raise UserError(f"transfer.source: '{path}' is not a complete .npz file ({error}); get it again") from None
         for name, (_, dtype) in kept.items():
             if dtype.hasobject:
                 raise UserError(

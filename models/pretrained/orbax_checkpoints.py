@@ -1,4 +1,4 @@
-"""Plain Orbax checkpoints of a tree of parameters; those of our own runs are read by `trainers`."""
+"""Orbax checkpoints of a tree of parameters. Checkpoints of runs are read by `trainers`."""
 
 import pathlib
 from collections.abc import Iterator
@@ -10,22 +10,22 @@ import orbax.checkpoint as ocp
 from models.pretrained.weights import Tensor, Weights, find_tokenizer, read_json
 from plumbline import UserError
 
-# The file that tells a tree that Orbax has saved.
+# File that marks a tree saved by Orbax.
 _TREE = "_METADATA"
-# Below these, in a tree or a train state, lie what gradients change and what they do not.
+# Keys of parameters and of other model state, in a tree or a train state.
 PARAMS, MODEL_STATE = "params", "model_state"
-# What a tree may be called in a checkpoint of several.
+# Possible names of the tree in a checkpoint of several items.
 _ITEMS = ("state", "default", PARAMS)
 
 
 class OrbaxWeights(Weights):
-    """Parameters and statistics of one checkpoint, by their paths; of a train state nothing else."""
+    """Parameters and batch statistics of one checkpoint, by path. Other parts of a train state are ignored."""
 
     def __init__(self, path: pathlib.Path):
         """Reads the names.
 
         Args:
-          path: for which `is_checkpoint` holds.
+          path: directory for which `is_checkpoint` is true.
 
         Raises:
           UserError: the checkpoint cannot be read.
@@ -34,9 +34,9 @@ class OrbaxWeights(Weights):
         self.tokenizer = find_tokenizer(path)
         self._directory = _tree_directory(path)
         try:
-            # Not through a checkpointer, which logs what is wrong and goes on.
+            # A checkpointer would log errors and continue.
             tree = ocp.PyTreeCheckpointHandler().metadata(self._directory.absolute()).tree
-        except Exception as error:  # Orbax and the file system each raise their own.
+        except Exception as error:  # Orbax and the file system raise various types.
             raise UserError(_unreadable(self._directory, error)) from None
         kept = {"": tree}
         if PARAMS in tree:
@@ -50,13 +50,13 @@ class OrbaxWeights(Weights):
         self._read: dict[str, np.ndarray] | None = None
 
     def read(self, name: str) -> np.ndarray:
-        """As in `Weights`; the first call reads all, each may be read once."""
+        """As in `Weights`. The first call reads all tensors; each may be read once."""
         if self._read is None:
             self._read = self._read_all()
         return np.asarray(self._read.pop(name), np.float32)
 
     def read_into(self, name: str, out: np.ndarray) -> None:
-        """As in `Weights`; likewise."""
+        """As in `Weights`. Each tensor may be read once."""
         out[...] = self.read(name)
 
     def _read_all(self) -> dict[str, np.ndarray]:
@@ -72,7 +72,7 @@ class OrbaxWeights(Weights):
                     self._directory.absolute(),
                     args=ocp.args.PyTreeRestore(item=wanted, restore_args=wanted, partial_restore=True),
                 )
-        except Exception as error:  # TensorStore raises its own as well.
+        except Exception as error:  # TensorStore raises further types.
             raise UserError(_unreadable(self._directory, error)) from None
         found = {}
         for name, keys in self._keys.items():
@@ -84,7 +84,7 @@ class OrbaxWeights(Weights):
 
 
 def is_checkpoint(path: pathlib.Path) -> bool:
-    """Whether the directory is a tree that Orbax has saved, holds one, or numbered ones."""
+    """Returns whether the directory is a tree saved by Orbax, or has one, or numbered ones."""
     return (path / _TREE).exists() or any((path / item / _TREE).exists() for item in _ITEMS) or bool(_steps(path))
 
 
@@ -96,10 +96,10 @@ def _tree_directory(path: pathlib.Path) -> pathlib.Path:
             return path / item
     newest = path / str(_steps(path)[-1])
     if (newest / "best" / _TREE).exists():
-        raise UserError(f"transfer.source: '{path}' lies in a run; give the run directory")
+        raise UserError(f"transfer.source: '{path}' is inside a run directory; give the run directory")
     if any(newest.glob(f"*/{_TREE}")) or (newest / _TREE).exists():
         return _tree_directory(newest)
-    raise UserError(f"transfer.source: '{newest}' holds no tree that Orbax has saved; give another source")
+    raise UserError(f"transfer.source: '{newest}' has no tree saved by Orbax; give another source")
 
 
 def _steps(folder: pathlib.Path) -> list[int]:

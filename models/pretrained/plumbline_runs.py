@@ -1,4 +1,4 @@
-"""Our own models: in a run directory, whose config says what they are, or in a plain Orbax checkpoint."""
+"""Models of Plumbline: in a run directory, whose config describes them, or in a plain Orbax checkpoint."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _IMAGES = ("image_size", "channels", "normalize")
 
 
 def recognise(weights: Weights) -> Family | None:
-    """The family, if an Orbax checkpoint held the weights; else None."""
+    """Returns the family if the weights are from an Orbax checkpoint, else None."""
     return FAMILY if isinstance(weights, (OrbaxWeights, ArrayWeights)) else None
 
 
@@ -25,14 +25,14 @@ def _fields(weights: Weights) -> dict[str, Any]:
     model = weights.config.get("model")
     if not isinstance(model, Mapping) or not isinstance(model.get(model.get("name")), Mapping):
         raise UserError(
-            f"transfer.source: '{weights.where}' has no config.json that says which model it is; give the run "
+            f"transfer.source: '{weights.where}' has no config.json that describes the model; give the run "
             "directory, or name the model and its fields instead of model.name='pretrained'"
         )
     name, data = model["name"], weights.config.get("data", {})
     fields = {f"model.{name}.{field}": _to_tuples(value) for field, value in model[name].items()}
     sizes = {f"data.{field}": data[field] for field in _IMAGES if data.get(field)}
     if f"model.{name}.max_length" in fields:
-        # Left open, it was that of the texts.
+        # 0 means the length of the texts.
         fields[f"model.{name}.max_length"] = fields[f"model.{name}.max_length"] or data.get("text_length", 0)
         sizes = {"data.tokenizer": weights.tokenizer} if weights.tokenizer else {}
     return {"model.name": name} | fields | sizes
@@ -59,7 +59,7 @@ def _rows(weights: Weights, model: Model) -> Rows:
 
 
 def _find_other_head(weights: Weights, model: Model) -> set[str]:
-    """What only the source's head reads, if that has other parts: of a text or of each of its tokens."""
+    """Returns the tensors of the head of the source, if it predicts tokens and the model does not, or the reverse."""
     own = {"/".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param))}
     parts = [{name for name in names if name.startswith("head/")} for names in (weights.tensors, own)]
     others = parts[0] if model.reads_text and parts[0] != parts[1] else set()
@@ -67,11 +67,11 @@ def _find_other_head(weights: Weights, model: Model) -> set[str]:
 
 
 def _to_tuples(value: Any) -> Any:
-    """JSON has lists where configs have tuples."""
+    """Converts lists of JSON to tuples, as in configs."""
     return tuple(map(_to_tuples, value)) if isinstance(value, list) else value
 
 
-# What no shape tells, by model and field: the attribute of the model that must have it.
+# Attributes of a model that shapes do not show, by model and config field.
 _FACTS = {
     ("vit", "heads"): "sizes.heads",
     ("vit", "patch_size"): "patch_size",

@@ -1,4 +1,4 @@
-"""Position embeddings for another grid of patches."""
+"""Resizing of position embeddings to another grid of patches."""
 
 import math
 from collections.abc import Callable
@@ -11,20 +11,21 @@ from plumbline import UserError
 def fit(
     table: np.ndarray, grid: tuple[int, int], num_prefix: int, method: str, *, square: bool = True
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Position embeddings of a source for the model's tokens.
+    """Fits position embeddings of a source to the tokens of a model.
 
     Args:
-      table: (tokens, width) of the source. Where its class token has no position, the model's gets zeros.
+      table: (tokens, width) of the source. If its class token has no position, that of the model is zero.
       grid: rows and columns of the model's patches.
-      num_prefix: tokens of the model before those of the patches.
+      num_prefix: tokens of the model before the patches.
       method: a key of `METHODS`.
-      square: the source's grid is square; otherwise one of as many patches as the model's is taken for the same.
+      square: whether the grid of the source is square. Otherwise a source with as many patches as the model is assumed
+        to have the same grid.
 
     Returns:
-      The table (num_prefix + rows * columns, width), the very one where nothing changes; and the source's grid.
+      The table (num_prefix + rows * columns, width), the same object if nothing changes; and the grid of the source.
 
     Raises:
-      UserError: the tokens of the source form no grid.
+      UserError: the tokens of the source do not form a grid.
     """
     for prefix in (num_prefix, 0):
         patches = len(table) - prefix
@@ -42,17 +43,17 @@ def fit(
             return (table if source == grid else np.concatenate([table[:prefix], positions])), source
         return np.concatenate([np.zeros((num_prefix, table.shape[1]), np.float32), positions]), source
     raise UserError(
-        f"transfer.source: {len(table)} position embeddings form no square grid of patches, with {num_prefix} tokens "
-        "before them or none; set the model's fields to those of the weights"
+        f"transfer.source: {len(table)} position embeddings do not form a square grid of patches, with or without "
+        f"{num_prefix} tokens before them; set the model's fields to those of the weights"
     )
 
 
 def resize(table: np.ndarray, grid: tuple[int, int], method: str) -> np.ndarray:
-    """A table (rows, columns, width) on another grid.
+    """Resizes a table (rows, columns, width) to another grid.
 
     Args:
-      table: float32.
-      grid: rows and columns that are wanted.
+      table: float32 table.
+      grid: new rows and columns.
       method: a key of `METHODS`.
     """
     kernel, support, antialias = METHODS[method]
@@ -65,10 +66,10 @@ def resize(table: np.ndarray, grid: tuple[int, int], method: str) -> np.ndarray:
 def _weights(
     old: int, new: int, kernel: Callable[[np.ndarray], np.ndarray], support: int, antialias: bool
 ) -> np.ndarray:
-    """What each of the old points gives to each of the new ones (new, old); pixels are squares of which centres count.
+    """Returns the weight of each old point in each new one (new, old). Coordinates are pixel centres.
 
-    Without antialiasing, points outside are the nearest one inside; with it, they are left out, and the kernel is as
-    wide as a new pixel.
+    Without antialiasing, points outside the grid are replaced by the nearest one. With antialiasing they are dropped,
+    and the kernel is as wide as a new pixel.
     """
     scale = old / new
     centers = (np.arange(new) + 0.5) * scale - 0.5
@@ -98,7 +99,7 @@ def _linear(x: np.ndarray) -> np.ndarray:
     return np.maximum(1 - np.abs(x), 0.0)
 
 
-# Kernel, its half width, and whether it grows where the grid shrinks: as PyTorch's `interpolate` does it.
+# Kernel, its half width, and whether it widens when the grid shrinks; as `interpolate` of PyTorch.
 METHODS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int, bool]] = {
     "bicubic": (_cubic(-0.75), 2, False),
     "bicubic, antialiased": (_cubic(-0.5), 2, True),

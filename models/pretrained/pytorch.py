@@ -1,24 +1,24 @@
-"""Rows of the layers that PyTorch's libraries build of."""
+"""Rows of common PyTorch layers."""
 
 from models.pretrained.mapping import Row, convolution, transpose
 
 
 def dense(name: str, target: str) -> tuple[Row, ...]:
-    """A dense layer."""
+    """Returns the rows of a dense layer."""
     return Row(f"{name}.weight", f"{target}/kernel", transpose), Row(f"{name}.bias", f"{target}/bias")
 
 
 def conv(name: str, target: str) -> tuple[Row, ...]:
-    """A convolution with a bias."""
+    """Returns the rows of a convolution with a bias."""
     return Row(f"{name}.weight", f"{target}/kernel", convolution), Row(f"{name}.bias", f"{target}/bias")
 
 
 def norm(name: str, target: str) -> tuple[Row, ...]:
-    """A layer norm."""
+    """Returns the rows of a layer norm."""
     return Row(f"{name}.weight", f"{target}/scale"), Row(f"{name}.bias", f"{target}/bias")
 
 
 def batch_norm(name: str, target: str) -> tuple[Row, ...]:
-    """A batch norm; its `num_batches_tracked` is of no use here."""
+    """Returns the rows of a batch norm, without `num_batches_tracked`."""
     parts = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
     return tuple(Row(f"{name}.{theirs}", f"{target}/{ours}") for theirs, ours in parts.items())

@@ -1,4 +1,4 @@
-"""What was done with each parameter and each tensor."""
+"""The report on each parameter and each tensor."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ _LISTED = 4
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A parameter that was loaded: its path and shape, the name and type in the source; how it was resized, or ""."""
+    """A loaded parameter: its path and shape, name and type in the source, and a note if it was resized."""
 
     path: str
     shape: tuple[int, ...]
@@ -23,7 +23,7 @@ class Loaded:
 
 @dataclasses.dataclass(frozen=True)
 class Fresh:
-    """A parameter that starts as in a model without a source: its path and shape, and why."""
+    """A parameter that was not loaded and has a new value: its path and shape, and the reason."""
 
     path: str
     shape: tuple[int, ...]
@@ -32,7 +32,7 @@ class Fresh:
 
 @dataclasses.dataclass(frozen=True)
 class Unused:
-    """A tensor of the source that no parameter took: its name and shape, and why."""
+    """A tensor of the source that was not used: its name and shape, and the reason."""
 
     name: str
     shape: tuple[int, ...]
@@ -41,14 +41,14 @@ class Unused:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What came from where.
+    """The origin of all parameters.
 
     Attributes:
-      source: the path it was read from.
-      kind: what the weights are, such as "Hugging Face ViT".
-      loaded: parameters (and statistics) that were loaded, those that were resized among them.
-      fresh: parameters that were not.
-      unused: tensors that were not.
+      source: path of the source.
+      kind: type of the weights, such as "Hugging Face ViT".
+      loaded: loaded parameters and batch statistics, including resized ones.
+      fresh: parameters that were not loaded.
+      unused: tensors that were not used.
     """
 
     source: str
@@ -59,11 +59,11 @@ class Report:
 
     @property
     def resized(self) -> tuple[Loaded, ...]:
-        """Of what was loaded, what was brought to another shape."""
+        """The loaded parameters that were resized."""
         return tuple(each for each in self.loaded if each.resized)
 
     def summary(self) -> str:
-        """One line for a log."""
+        """Returns one line for a log."""
         numbers = sum(math.prod(each.shape) for each in self.loaded)
         dtypes = "/".join(sorted({each.dtype for each in self.loaded})) or "nothing"
         parts = [f"{self.kind}: {numbers:,} numbers in {counted(len(self.loaded), 'parameter')} loaded ({dtypes})"]
@@ -73,7 +73,7 @@ class Report:
         return "; ".join(parts)
 
     def table(self) -> Table:
-        """All of it, a row for each parameter and each tensor that was left, to be printed by `rich`."""
+        """Returns a table for `rich`, with a row for each parameter and each unused tensor."""
         table = Table(title=f"{self.kind} from {self.source}", title_justify="left", caption=self.summary())
         for column in ("", "parameter", "shape", "from", "note"):
             table.add_column(column, overflow="fold")

@@ -1,4 +1,4 @@
-"""Safetensors: one file, or shards with an index."""
+"""Safetensors files: one file, or shards with an index."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from plumbline import UserError
 NAME = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-# Types by the names they have in a header. What is not here (quantised ones) keeps that name, and is never read.
+# Types by their names in a header. Other types (quantised ones) keep their name and are not read.
 _TYPES = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -31,20 +31,20 @@ _TYPES = {
 
 
 class SafetensorsWeights(Weights):
-    """Tensors of one file, or of several that an index names.
+    """Tensors of one file, or of several files that an index names.
 
-    `safetensors` checks headers and sizes. Tensors are then read from their place in the file straight into the arrays
-    that hold them: what it would give is a copy of memory-mapped pages, which count as memory in use as well.
+    `safetensors` checks headers and sizes. Tensors are then read from the file directly into their arrays, because the
+    library would copy memory-mapped pages, which count as used memory as well.
     """
 
     def __init__(self, path: pathlib.Path):
         """Reads the headers.
 
         Args:
-          path: of a `.safetensors` file, or of an index of them.
+          path: path of a `.safetensors` file, or of an index.
 
         Raises:
-          UserError: a file is damaged or cut short, or index and shards do not belong together.
+          UserError: a file is damaged or truncated, or index and shards do not match.
         """
         self.where = str(path)
         self.config = read_json(path.parent / "config.json")
@@ -72,7 +72,7 @@ class SafetensorsWeights(Weights):
         kept = _TYPES[code]
         same = kept == out.dtype and out.flags.c_contiguous
         values = out if same else np.empty(out.shape, kept)
-        # A view of plain bytes, since bfloat16 is no type that a buffer may have; a scalar has no rows to view.
+        # A view as bytes, because buffers do not support bfloat16. Reshaped, because scalars cannot be viewed.
         target = memoryview(values.reshape(-1).view(np.uint8))
         with file.open("rb", buffering=0) as opened:
             opened.seek(start)
@@ -80,14 +80,14 @@ class SafetensorsWeights(Weights):
             while read < len(target):
                 count = opened.readinto(target[read:])
                 if not count:
-                    raise UserError(f"transfer.source: '{file}' ends within '{name}'; get it again")
+                    raise UserError(f"transfer.source: '{file}' ends inside '{name}'; get it again")
                 read += count
         if not same:
             out[...] = values.astype(np.float32)
 
 
 def _header(file: pathlib.Path) -> tuple[dict[str, Any], int]:
-    """What the header says of each tensor, and where the tensors begin."""
+    """Returns the header, and the offset of the first tensor."""
     try:
         with safetensors.safe_open(file, framework="numpy"):
             pass
@@ -96,12 +96,12 @@ def _header(file: pathlib.Path) -> tuple[dict[str, Any], int]:
             header = json.loads(opened.read(length))
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"transfer.source: '{file}' is no whole safetensors file ({reason}); get it again") from None
+        raise UserError(f"transfer.source: '{file}' is not a whole safetensors file ({reason}); get it again") from None
     header.pop("__metadata__", None)
     for name, about in header.items():
         size, code = about["data_offsets"][1] - about["data_offsets"][0], about["dtype"]
         if code in _TYPES and size != math.prod(about["shape"]) * _TYPES[code].itemsize:
-            raise UserError(f"transfer.source: '{file}' is damaged: '{name}' has another size than shape; get it again")
+            raise UserError(f"transfer.source: '{file}' is damaged: '{name}' has the wrong size; get it again")
     return header, 8 + length
 
 
@@ -114,7 +114,7 @@ def _shards(index: pathlib.Path) -> list[pathlib.Path]:
         if pathlib.PurePath(file).name != file:
             raise UserError(f"transfer.source: '{index}' names '{file}', which is outside its directory; get it again")
         if not (index.parent / file).is_file():
-            raise UserError(f"transfer.source: '{index}' names the shard '{file}', which is not there; get it as well")
+            raise UserError(f"transfer.source: '{index}' names the shard '{file}', which is not there; get it too")
     prefix = index.name.removesuffix(".safetensors.index.json")
     for file in sorted(index.parent.glob(f"{prefix}-*-of-*.safetensors")):
         if file.name not in files:

@@ -1,6 +1,6 @@
-"""Models as `timm` saves them: known by the names of their tensors; `config.json`, where there is one, tells the rest.
+"""Models in the format of `timm`, recognised by tensor names; `config.json`, if present, gives the rest.
 
-Names of residual networks are those of torchvision as well.
+Residual networks of torchvision have the same names.
 """
 
 import math
@@ -22,7 +22,7 @@ _PARTS = ("query", "key", "value")
 
 
 def recognise(weights: Weights) -> Family | None:
-    """Which of `FAMILIES` it is, by its names; None if it is none."""
+    """Returns the family by tensor names; None if there is none."""
     for name, family in FAMILIES.items():
         if name in weights.tensors:
             return family
@@ -33,8 +33,8 @@ def _vit_fields(weights: Weights) -> dict[str, Any]:
     sizes = _vit_sizes(weights)
     if sizes.heads == 0:
         raise UserError(
-            f"transfer.source: '{weights.where}' does not say how many heads its attention has; put config.json (with "
-            '"model_args": {"num_heads": N}) beside it, or name the model and its fields instead of '
+            f"transfer.source: '{weights.where}' does not give its number of attention heads; put config.json (with "
+            '"model_args": {"num_heads": N}) next to it, or name the model and its fields instead of '
             "model.name='pretrained'"
         )
     return _vit_facts(weights) | {
@@ -51,7 +51,7 @@ def _vit_fields(weights: Weights) -> dict[str, Any]:
 
 
 def _vit_facts(weights: Weights) -> dict[str, Any]:
-    """Fields that must be right although parameters of the same shapes would be there without."""
+    """Returns fields that shapes do not show."""
     pooling = "token" if "cls_token" in weights.tensors else "mean"
     if "head_dist.weight" in weights.tensors:
         pooling = "token_and_distillation"
@@ -65,7 +65,7 @@ def _vit_facts(weights: Weights) -> dict[str, Any]:
 
 
 def _vit_sizes(weights: Weights) -> Sizes:
-    """The sizes; 0 heads where neither config.json nor a usual size tells how many."""
+    """Returns the sizes, with 0 heads if neither config.json nor a standard size gives their number."""
     width = weights.tensors["patch_embed.proj.weight"].shape[0]
     mlp_size = weights.tensors["blocks.0.mlp.fc1.weight"].shape[0]
     depth = _count(weights, r"blocks\.(\d+)\.norm1\.weight")
@@ -124,7 +124,7 @@ def _resnet_fields(weights: Weights) -> dict[str, Any]:
             }
     known = ", ".join(f"ResNet-{depth}" for depth in ARCHITECTURES)
     raise UserError(
-        f"transfer.source: '{weights.where}' is a ResNet of {blocks} blocks, which resnet has not; supported: {known}"
+        f"transfer.source: '{weights.where}' is a ResNet of {blocks} blocks, which is not supported; supported: {known}"
     )
 
 
@@ -182,13 +182,13 @@ def _convnext_rows(weights: Weights) -> Rows:
 
 
 def _image_fields(weights: Weights) -> dict[str, Any]:
-    """From `pretrained_cfg`, as far as it is there; else the size that a transformer's positions tell."""
+    """Returns the fields in `pretrained_cfg`; without it the image size from the number of positions."""
     about = weights.config.get("pretrained_cfg") or {}
     fields: dict[str, Any] = {"data.channels": 3}
     if "input_size" in about:
         fields |= {"data.channels": about["input_size"][0], "data.image_size": about["input_size"][-1]}
     elif "pos_embed" in weights.tensors:
-        # At most two tokens before the patches cannot make the next larger square.
+        # At most two tokens before the patches do not change the rounded square root.
         side = math.isqrt(weights.tensors["pos_embed"].shape[1])
         fields["data.image_size"] = side * weights.tensors["patch_embed.proj.weight"].shape[-1]
     if "mean" in about and "std" in about:
@@ -197,7 +197,7 @@ def _image_fields(weights: Weights) -> dict[str, Any]:
 
 
 def _count(weights: Weights, expression: str) -> int:
-    """How many numbers there are, from 0 on, where the names have the group of the regular expression."""
+    """Counts the numbers, from 0 on, in the group of the regular expression."""
     numbers = [int(match[1]) for name in weights.tensors if (match := re.fullmatch(expression, name))]
     return max(numbers, default=-1) + 1
 
@@ -206,7 +206,7 @@ def _family(name: str, fields: Callable[[Weights], dict[str, Any]], rows: Callab
     return Family(name, lambda weights: fields(weights) | _image_fields(weights), lambda weights, model: rows(weights))
 
 
-# By a tensor that only this family has.
+# By the name of a tensor that only this family has.
 FAMILIES: dict[str, Family] = {
     "blocks.0.attn.qkv.weight": _family("timm ViT", _vit_fields, _vit_rows),
     "layer1.0.conv1.weight": _family("timm ResNet", _resnet_fields, _resnet_rows),

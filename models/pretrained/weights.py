@@ -1,4 +1,4 @@
-"""Named tensors that lie in files: which there are, and each as float32 when it is asked for."""
+"""Named tensors in files, read as float32 on demand."""
 
 import abc
 import dataclasses
@@ -11,31 +11,31 @@ import numpy as np
 
 from plumbline import UserError
 
-# Types that are read, all of them into float32.
+# Types that can be read, as float32.
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 
-# Formats that can run code when they are read.
+# Formats that can run code when read.
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """What a file says of a tensor: its shape, and its type by NumPy's name ("bfloat16" besides)."""
+    """Shape and type of a tensor in a file. Types have NumPy names, or "bfloat16"."""
 
     shape: tuple[int, ...]
     dtype: str
 
 
 class Weights(abc.ABC):
-    """Abstract. Named tensors in files that are read one at a time.
+    """Abstract base class of named tensors in files, which are read one at a time.
 
     Attributes:
       where: the source, for messages.
-      tensors: what there is, by name.
-      config: of `config.json` beside the weights; empty without one.
-      preprocessor: of `preprocessor_config.json` beside the weights; empty without one.
-      sentence_pooling: of `1_Pooling/config.json` of a sentence encoder; empty without one.
-      tokenizer: path of `tokenizer.json` beside the weights; "" without one.
+      tensors: shapes and types by name.
+      config: content of `config.json` next to the weights; empty without one.
+      preprocessor: content of `preprocessor_config.json` next to the weights; empty without one.
+      sentence_pooling: content of `1_Pooling/config.json` of a sentence encoder; empty without one.
+      tokenizer: path of `tokenizer.json` next to the weights; "" without one.
     """
 
     where: str
@@ -47,17 +47,17 @@ class Weights(abc.ABC):
 
     @abc.abstractmethod
     def read_into(self, name: str, out: np.ndarray) -> None:
-        """Reads one of the types of `FLOATS` into a float32 array of its shape; threads may do so side by side."""
+        """Reads a tensor of a type in `FLOATS` into a float32 array of its shape. Thread-safe."""
 
     def read(self, name: str) -> np.ndarray:
-        """Reads one of the types of `FLOATS` as a new float32 array."""
+        """Reads a tensor of a type in `FLOATS` as a new float32 array."""
         out = np.empty(self.tensors[name].shape, np.float32)
         self.read_into(name, out)
         return out
 
 
 class ArrayWeights(Weights):
-    """Tensors that are in memory already."""
+    """Tensors in memory."""
 
     def __init__(self, where: str, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], tokenizer: str = ""):
         """Takes float arrays by name."""
@@ -71,12 +71,12 @@ class ArrayWeights(Weights):
 
 
 def open_weights(source: str) -> Weights:
-    """Opens what `config.transfer.source` names; no tensor is read yet.
+    """Opens `config.transfer.source` without reading tensors.
 
     Raises:
-      UserError: it is missing, damaged, pickled, or holds no weights.
+      UserError: it is missing, damaged, pickled, or has no weights.
     """
-    # Each format imports what it needs, which takes a while for Orbax.
+    # Imported here because Orbax is slow to import.
     from models.pretrained import hub, npz_files, orbax_checkpoints, packages, safetensors_files
 
     if source.startswith(hub.PREFIX):
@@ -111,21 +111,21 @@ def open_weights(source: str) -> Weights:
     if path.suffix == ".npz":
         return npz_files.NpzWeights(path)
     raise UserError(
-        f"transfer.source: '{path}' is of an unknown kind; give a .safetensors or .npz file, or the directory it is in"
+        f"transfer.source: '{path}' is of an unknown type; give a .safetensors or .npz file, or its directory"
     )
 
 
 def find_tokenizer(directory: pathlib.Path) -> str:
-    """The path of the tokenizer.json in a directory; "" without one."""
+    """Returns the path of the tokenizer.json in a directory; "" without one."""
     path = directory / "tokenizer.json"
     return str(path) if path.is_file() else ""
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """A JSON object; empty if there is no such file.
+    """Reads a JSON object; empty if there is no such file.
 
     Raises:
-      UserError: the file holds something else.
+      UserError: the file has other content.
     """
     if not path.is_file():
         return {}
@@ -134,14 +134,14 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"transfer.source: cannot read '{path}': {error}; get it again") from None
     if not isinstance(value, dict):
-        raise UserError(f"transfer.source: '{path}' holds no JSON object; get it again")
+        raise UserError(f"transfer.source: '{path}' has no JSON object; get it again")
     return value
 
 
 def describe_pickle(path: pathlib.Path) -> str:
-    """What is said of a file that only pickle can read."""
+    """Returns the message about a pickled file."""
     return (
-        f"transfer.source: '{path}' is a pickle, which can run any code when it is read; convert it where PyTorch is "
+        f"transfer.source: '{path}' is a pickle, which can run code when it is read; convert it where PyTorch is "
         "installed, `safetensors.torch.save_file(torch.load(FILE, weights_only=True), 'model.safetensors')`, and give "
         "that file"
     )

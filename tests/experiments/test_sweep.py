@@ -184,7 +184,7 @@ def test_a_value_that_fits_only_with_another_is_no_error(tmp_path):
     # The config has 4 heads, which cannot share out a width of 30; 3 can.
     both = parse({"model.vit.width": [32, 30], "model.vit.heads": [3]}, config)
     check_values(both, config, pool)
-    with pytest.raises(UserError, match=r"with 'model.vit.width' at 30, .* 4 heads cannot share out a width of 30"):
+    with pytest.raises(UserError, match=r"with 'model.vit.width' at 30, .* 4 heads do not divide the width 30"):
         check_values(parse({"model.vit.width": [30, 32]}, config), config, pool)
 
 

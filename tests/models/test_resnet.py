@@ -219,7 +219,7 @@ def test_stochastic_depth_of_rate_1_drops_the_last_block(make_random):
         ((8, 8, 1), {"depth": 51}, "model.resnet.depth: unknown name '51'; known: 101, 18, 34, 50"),
         ((8, 8, 1), {"norm": "bach"}, "model.resnet.norm: unknown name 'bach'; did you mean 'batch'?"),
         ((8, 8, 1), {"stem": "smal"}, "model.resnet.stem: unknown name 'smal'; did you mean 'small'?"),
-        ((8, 8, 1), {"width": 0}, "model.resnet.width: a size must be a whole number, at least 1, not 0"),
+        ((8, 8, 1), {"width": 0}, "model.resnet.width: a size must be an integer of at least 1, not 0"),
     ],
 )
 def test_impossible_resnets_are_refused_in_one_line(make_model, input_shape, fields, message):

@@ -66,8 +66,8 @@ def test_mlp_without_hidden_layers_is_a_linear_model_of_its_inputs(make_model):
     ("fields", "message"),
     [
         ({"activation": "rellu"}, "model.mlp.activation: unknown name 'rellu'; did you mean 'relu'?"),
-        ({"hidden_sizes": (8, 0)}, "model.mlp.hidden_sizes: a size must be a whole number, at least 1, not 0"),
-        ({"embedding_size": -1}, "model.mlp.embedding_size: a size must be a whole number, at least 1, not -1"),
+        ({"hidden_sizes": (8, 0)}, "model.mlp.hidden_sizes: a size must be an integer of at least 1, not 0"),
+        ({"embedding_size": -1}, "model.mlp.embedding_size: a size must be an integer of at least 1, not -1"),
     ],
 )
 def test_impossible_mlps_are_refused_in_one_line(make_model, fields, message):

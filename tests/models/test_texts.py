@@ -96,9 +96,9 @@ def test_an_empty_pooling_goes_by_what_an_answer_is(make_text_model):
         (
             "bert",
             {"width": 10, "heads": 3},
-            "model.bert.heads: 3 heads cannot share out a width of 10; choose",
+            "model.bert.heads: 3 heads do not divide the width 10; choose",
         ),
-        ("gpt", {"depth": 0}, "model.gpt.depth: a size must be a whole number, at least 1, not 0"),
+        ("gpt", {"depth": 0}, "model.gpt.depth: a size must be an integer of at least 1, not 0"),
         ("gpt", {"vocabulary": 7}, "model.gpt.vocabulary: 7 rows are fewer than the 11 tokens of the tokenizer; set"),
         (
             "bert",
@@ -109,8 +109,8 @@ def test_an_empty_pooling_goes_by_what_an_answer_is(make_text_model):
         ("gpt", {"pooling": "token"}, "model.gpt.pooling: unknown name 'token'; did you mean 'tokens'?"),
         ("bert", {"pooling": "last"}, "model.bert.pooling: unknown name 'last'; known: mean, token, tokens"),
         ("bert", {"pooler": "tan"}, "model.bert.pooler: unknown name 'tan'; did you mean 'tanh'?"),
-        ("bert", {"segments": -1}, "model.bert.segments: must be a whole number, at least 0, not -1"),
-        ("gpt", {"pooling": "tokens", "num_outputs": 12}, "model.gpt.pooling: 'tokens' answers with one of 11 tokens,"),
+        ("bert", {"segments": -1}, "model.bert.segments: must be an integer of at least 0, not -1"),
+        ("gpt", {"pooling": "tokens", "num_outputs": 12}, "model.gpt.pooling: 'tokens' predicts 11 tokens,"),
     ],
 )
 def test_impossible_text_models_are_refused_in_one_line(make_text_model, name, fields, message):

@@ -59,7 +59,7 @@ def test_a_head_that_the_library_has_not_is_left_out(name, tmp_path):
     """Its classifier reads the first token; that of a sentence encoder reads the mean of all."""
     model, arrays = read(name, 3)
     told = export(str(FIXTURES / name), model, arrays, About(class_names=tuple("abc")), tmp_path / "exported")
-    assert ", without the head: that of this layout has model.bert.pooling='token', not 'mean'" in told
+    assert ", without the head: the head of this layout has model.bert.pooling='token', not 'mean'" in told
     assert (
         load_file(tmp_path / "exported" / "model.safetensors").keys()
         == load_file(FIXTURES / name / "model.safetensors").keys()
@@ -69,7 +69,7 @@ def test_a_head_that_the_library_has_not_is_left_out(name, tmp_path):
 def test_a_bias_that_the_layout_has_no_place_for_is_refused(tmp_path):
     model, arrays = read("hf_gpt2_classification", 5)
     arrays["head/bias"] = np.ones(5, np.float32)
-    with pytest.raises(UserError, match=r"has no place for head/bias, which the model has; freeze it when you train"):
+    with pytest.raises(UserError, match=r"has no tensor for head/bias of the model; freeze it in training"):
         export(
             str(FIXTURES / "hf_gpt2_classification"), model, arrays, About(class_names=tuple("abcde")), tmp_path / "no"
         )

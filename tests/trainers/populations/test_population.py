@@ -147,7 +147,7 @@ def test_members_that_are_all_there_get_more_lanes_than_are_asked_for_at_once(po
 def test_a_member_that_cannot_be_built_is_told_before_it_is_trained(pool):
     asked = population(make_config("vit"), pool)
     asked.check(member(pool, "fits"))
-    with pytest.raises(UserError, match="3 heads cannot share out a width of 16"):
+    with pytest.raises(UserError, match="3 heads do not divide the width 16"):
         asked.check(member(pool, "unfit", model__vit__heads=3))
 
 

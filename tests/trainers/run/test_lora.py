@@ -105,8 +105,8 @@ def test_a_layer_computes_what_the_paper_says():
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [
-        (("attention",), "'attention' is found in no linear layer but the head; others are hidden/0, hidden/1"),
-        (("^head",), "transfer.lora.patterns: '.head' is found in no linear layer but the head"),
+        (("attention",), "'attention' matches no linear layer; choose from hidden/0, hidden/1"),
+        (("^head",), "transfer.lora.patterns: '.head' matches no linear layer"),
         (("hidden/(",), r"transfer.lora.patterns: 'hidden/\(' is not a regular expression"),
     ],
 )

@@ -151,7 +151,7 @@ def test_a_member_that_begins_with_a_source_equals_its_run_alone(tmp_path, sourc
             r"has the shape \(8,\), which cannot become hidden/1/bias of the shape \(9,\)",
         ),
         ({"model__mlp__hidden_sizes": (8, 8, 8)}, "lacks 'hidden/2/bias', 'hidden/2/kernel'; .*transfer.allow"),
-        ({"model__mlp__hidden_sizes": (8,)}, "has 'hidden/1/bias', 'hidden/1/kernel', which the model has not"),
+        ({"model__mlp__hidden_sizes": (8,)}, "has 'hidden/1/bias', 'hidden/1/kernel', which the model does not have"),
         ({"transfer__allow": ("hiden",)}, "transfer.allow: 'hiden' is found in no parameter"),
     ],
 )
