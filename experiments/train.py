@@ -116,7 +116,7 @@ def _print_summary(summary: Mapping[str, Any]) -> None:
     from trainers.run.progress import print_table
 
     columns = {name: overall(metrics) for name, metrics in summary["metrics"].items()}
-    # Of the training's own metrics, those that the other splits have as well.
+    # Only the training metrics that the other splits have as well.
     columns["train"] = {name: value for name, value in columns["train"].items() if name in columns["test"]}
     columns = {name: {"examples": summary["examples"][name], **metrics} for name, metrics in columns.items()}
     print_table(
@@ -132,12 +132,12 @@ def _print_summary(summary: Mapping[str, Any]) -> None:
 
 
 def _goodput(figures: Mapping[str, Any]) -> str:
-    """Where the time went, and MFU with the rule it was counted by."""
-    went = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in figures["seconds"].items())
-    lines = [f"goodput {figures['goodput']:.1%}: {went}"]
+    """Wall time by kind, and MFU with the rule by which FLOPs are counted."""
+    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in figures["seconds"].items())
+    lines = [f"goodput {figures['goodput']:.1%}: {times}"]
     if speed := figures.get("model_flops_per_second"):
         peak = figures["peak_flops"]
-        mfu = f"MFU {figures['mfu']:.1%} of {peak:.3g} FLOP/s" if peak else "MFU unknown, as the peak is"
+        mfu = f"MFU {figures['mfu']:.1%} of {peak:.3g} FLOP/s" if peak else "MFU unknown (no peak known)"
         lines.append(f"{mfu}; {speed:.3g} FLOP/s ({figures['rule']})")
     return "\n".join(lines)
 

@@ -80,7 +80,7 @@ def images(folder, classes=("cat", "dog"), splits=("train", "test"), count=12):
         ([MLP, "stray"], "'stray': this command takes flags only"),
     ],
 )
-def test_a_wrong_config_or_flag_is_told_in_one_line(fails, tmp_path, words, message):
+def test_a_wrong_config_or_flag_is_a_one_line_error(fails, tmp_path, words, message):
     workdir = tmp_path / "run"
     assert message in fails("train", *words, f"--workdir={workdir}")
     # Nothing was begun: the corrected command finds the directory free.
@@ -103,11 +103,11 @@ def test_a_wrong_line_of_a_config_file_is_named(fails, tmp_path, line, message):
     assert fails("train", f"--config={file}", f"--workdir={tmp_path / 'run'}").startswith(message.format(file=file))
 
 
-def test_a_missing_workdir_is_told(fails):
+def test_a_missing_workdir_is_an_error(fails):
     assert "--workdir: missing" in fails("train", MLP)
 
 
-def test_a_batch_that_the_devices_cannot_share_is_told(command, fails, tmp_path, monkeypatch):
+def test_a_batch_that_the_devices_cannot_share_is_an_error(command, fails, tmp_path, monkeypatch):
     environment = {**command.environment, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     monkeypatch.setattr(type(command), "environment", environment)
     line = fails("train", MLP, "--config.train.batch_size=20", f"--workdir={tmp_path / 'run'}")
@@ -126,12 +126,12 @@ def test_a_batch_that_the_devices_cannot_share_is_told(command, fails, tmp_path,
         ({"rows": ["1,A"] * 60}, "people.csv"),
     ],
 )
-def test_a_wrong_table_is_told_in_one_line(fails, table, tmp_path, changed, message):
+def test_a_wrong_table_is_a_one_line_error(fails, table, tmp_path, changed, message):
     assert message in fails("train", table(**changed), f"--workdir={tmp_path / 'run'}")
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
 
 
-def test_an_empty_file_is_told(fails, tmp_path):
+def test_an_empty_file_is_an_error(fails, tmp_path):
     (tmp_path / "empty.csv").write_text("")
     line = fails(
         "train", f"--config=configs/table.py:{tmp_path / 'empty.csv'},target=x", f"--workdir={tmp_path / 'run'}"
@@ -139,14 +139,14 @@ def test_an_empty_file_is_told(fails, tmp_path):
     assert "empty.csv" in line
 
 
-def test_a_label_that_training_never_saw_is_told(fails, table, tmp_path):
+def test_a_label_that_training_never_saw_is_an_error(fails, table, tmp_path):
     config = table()
     table(name="test.csv", rows=["30,A,perhaps"] * 5)
     line = fails("train", config, f"--config.data.test={tmp_path / 'test.csv'}", f"--workdir={tmp_path / 'run'}")
     assert "perhaps" in line
 
 
-def test_an_empty_class_folder_is_told(fails, tmp_path):
+def test_an_empty_class_folder_is_an_error(fails, tmp_path):
     config = images(tmp_path / "pictures")
     (tmp_path / "pictures" / "train" / "bird").mkdir()
     assert "bird" in fails("train", config, f"--workdir={tmp_path / 'run'}")
@@ -172,7 +172,7 @@ def test_a_run_of_another_config_is_not_touched(command, fails, quick_run):
     assert {path: path.stat().st_mtime_ns for path in quick_run.rglob("*") if path.is_file()} == before
 
 
-def test_a_workdir_that_cannot_be_written_is_told(fails, tmp_path):
+def test_a_workdir_that_cannot_be_written_is_an_error(fails, tmp_path):
     (tmp_path / "file").write_text("")
     assert "--workdir: cannot write to" in fails("train", MLP, f"--workdir={tmp_path / 'file' / 'run'}")
 
@@ -191,12 +191,12 @@ def locked(tmp_path):
         subprocess.run(["umount", folder], check=True)
 
 
-def test_a_workdir_without_permission_is_told(fails, locked):
+def test_a_workdir_without_permission_is_an_error(fails, locked):
     assert "--workdir: cannot write to" in fails("train", MLP, f"--workdir={locked / 'run'}")
 
 
 @pytest.mark.parametrize("name", ["evaluate", "predict"])
-def test_a_directory_without_a_run_is_told(fails, tmp_path, name):
+def test_a_directory_without_a_run_is_an_error(fails, tmp_path, name):
     words = ["--split=test"]
     assert "is it the directory of a run?" in fails(name, f"--workdir={tmp_path}", *words)
 
@@ -212,11 +212,11 @@ def test_a_directory_without_a_run_is_told(fails, tmp_path, name):
         (["--split=test", "--limit=0"], "limit"),
     ],
 )
-def test_a_wrong_prediction_is_told(fails, quick_run, words, message):
+def test_a_wrong_prediction_is_an_error(fails, quick_run, words, message):
     assert message in fails("predict", f"--workdir={quick_run}", *words)
 
 
-def test_a_table_without_an_input_column_is_told(command, fails, table, tmp_path):
+def test_a_table_without_an_input_column_is_an_error(command, fails, table, tmp_path):
     workdir = f"--workdir={tmp_path / 'run'}"
     command("train", table(), workdir, "--config.train.duration=2 steps", "--config.train.batch_size=8")
     table(header="age,town,label", name="other.csv")
@@ -239,7 +239,7 @@ def test_a_table_without_an_input_column_is_told(command, fails, table, tmp_path
         ({"model.name": "mlp"}, "model.name: 'mlp' reads no texts, but 'text:"),
     ],
 )
-def test_what_cannot_be_done_with_a_text_is_told_and_nothing_is_written(fails, tmp_path, changed, message):
+def test_what_cannot_be_done_with_a_text_is_an_error_and_nothing_is_written(fails, tmp_path, changed, message):
     (tmp_path / "poem.txt").write_text(POEM * 3)
     fields = {**TEXT_FIELDS, "data.source": f"text:{tmp_path / 'poem.txt'}", **changed}
     words = [f"--config.{name}={value}" for name, value in fields.items()]
@@ -272,7 +272,7 @@ def test_samples_are_not_written_over_files(fails, tmp_path):
     assert "is not empty" in fails("samples", tmp_path)
 
 
-def test_changed_data_are_told_on_evaluation(command, fails, table, tmp_path):
+def test_changed_data_are_an_error_in_evaluation(command, fails, table, tmp_path):
     workdir = f"--workdir={tmp_path / 'run'}"
     command("train", table(), workdir, "--config.train.duration=2 steps", "--config.train.batch_size=8")
     table(rows=[f"{40 + n % 50},{'ABC'[n % 3]},{'yes' if n % 2 else 'no'}" for n in range(60)])

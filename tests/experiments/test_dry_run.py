@@ -57,7 +57,7 @@ def test_what_a_training_would_refuse_is_refused(fails, words, message):
     assert message in fails("train", MLP, "--dry_run", *words)
 
 
-def test_a_run_that_is_done_or_of_another_config_is_told_and_not_touched(command, fails, quick_run):
+def test_a_run_that_is_done_or_of_another_config_is_not_touched(command, fails, quick_run):
     before = files(quick_run)
     finished = command("train", *QUICK, f"--workdir={quick_run}", "--dry_run")
     assert f"dry run: '{quick_run}' is done already" in finished.stderr

@@ -44,7 +44,7 @@ def check(features, **fields):
         (LANGUAGE, {"augment__flip": True}, "augment.flip: is for images, but 'text:poem.txt' holds texts"),
     ],
 )
-def test_what_does_not_fit_the_data_is_told(features, fields, message):
+def test_what_does_not_fit_the_data_is_an_error(features, fields, message):
     with pytest.raises(UserError) as raised:
         check(features, **fields)
     assert str(raised.value).startswith(message)

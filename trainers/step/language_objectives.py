@@ -57,7 +57,7 @@ class NextToken(Objective):
         return {name: (jnp.sum(tokens * value), jnp.sum(tokens)) for name, value in values.items()}
 
     def metrics(self, totals, scaling):
-        """Loss in nats a token, perplexity (its exponential) and accuracy."""
+        """Loss in nats per token, perplexity (its exponential) and accuracy."""
         loss = mean(totals["loss"])
         try:
             perplexity = math.exp(loss)
@@ -66,7 +66,7 @@ class NextToken(Objective):
         return {"loss": loss, "perplexity": perplexity, "accuracy": mean(totals["accuracy"])}
 
     def higher_is_better(self, metric):
-        """Accuracy is; loss and perplexity are not."""
+        """True for accuracy; False for loss and perplexity."""
         return direction(metric, {"loss": False, "perplexity": False, "accuracy": True})
 
 

@@ -1,4 +1,4 @@
-"""The objectives of classification and regression, and the table of all there are."""
+"""The objectives of classification and regression, and the table of all objectives."""
 
 import dataclasses
 import math
@@ -32,7 +32,7 @@ class CrossEntropy(Objective):
         return optax.losses.softmax_cross_entropy(outputs, targets)
 
     def score(self, outputs, targets):
-        """Whether the likeliest class is the (largest) target."""
+        """Whether the most likely class is that of the (largest) target."""
         return {"accuracy": (outputs.argmax(-1) == targets.argmax(-1)).astype(jnp.float32)}
 
     def predictions(self, outputs, scaling):
@@ -40,7 +40,7 @@ class CrossEntropy(Objective):
         return jax.nn.softmax(outputs)
 
     def totals(self, outputs, labels, weight, group, scaling):
-        """Loss, accuracy (also by class and group) and, by bin of confidence, how far confidence exceeds accuracy."""
+        """Loss, accuracy (also by class and group) and, by confidence bin, the excess of confidence over accuracy."""
         targets = self.targets(labels, scaling)
         correct = self.score(outputs, targets)["accuracy"]
         confidence = jax.nn.softmax(outputs).max(-1)
@@ -67,7 +67,7 @@ class CrossEntropy(Objective):
         }
 
     def higher_is_better(self, metric):
-        """Accuracy is; loss and calibration error are not."""
+        """True for accuracy; False for loss and calibration error."""
         return direction(metric, {"accuracy": True, "loss": False, "calibration_error": False})
 
 
@@ -89,7 +89,7 @@ class SquaredError(Objective):
         return jnp.square(outputs - targets)[:, 0]
 
     def score(self, outputs, targets):
-        """Nothing that the loss does not say."""
+        """No metrics besides the loss."""
         return {}
 
     def predictions(self, outputs, scaling):
@@ -112,7 +112,7 @@ class SquaredError(Objective):
         return totals
 
     def metrics(self, totals, scaling):
-        """Mean squared and absolute error, and R2, the explained share of the label's variance in this split."""
+        """Mean squared and absolute error, and R2, the explained share of the variance of labels in this split."""
         std = float(scaling["label_std"])
         squared, label = mean(totals["squared"]), mean(totals["label"])
         variance = mean(totals["label_squared"]) - label**2
@@ -126,7 +126,7 @@ class SquaredError(Objective):
         return metrics | {name.replace("absolute", "mae", 1): value * std for name, value in groups.items()}
 
     def higher_is_better(self, metric):
-        """R2 is; errors are not."""
+        """True for R2; False for errors."""
         return direction(metric, {"mse": False, "mae": False, "r2": True, "loss": False})
 
 
@@ -139,10 +139,10 @@ OBJECTIVES: dict[str, type[Objective]] = {
 
 
 def build(name: str, features: Features, *, calibration_bins: int) -> Objective:
-    """The objective called `name`, or with "auto" the one for the task of the features.
+    """Builds the objective called `name`; "auto" means the default one for the task of the features.
 
     Raises:
-      UserError: the name is unknown, or the objective is for another task than the data's.
+      UserError: the name is unknown, or the objective is for another task than that of the data.
     """
     if name == "auto":
         name = next(known for known, kind in OBJECTIVES.items() if kind.task == features.task)
@@ -155,7 +155,7 @@ def build(name: str, features: Features, *, calibration_bins: int) -> Objective:
 
 
 def bounds(metric: str) -> tuple[float, float]:
-    """The least and the greatest value of a metric, whatever objective has it; infinite where none says."""
+    """The least and the greatest value of a metric over all objectives that have it; infinite if unknown."""
     name = metric.partition("/")[0]
     known = [kind.bounds[name] for kind in OBJECTIVES.values() if name in kind.bounds]
     return min((low for low, _ in known), default=-math.inf), max((high for _, high in known), default=math.inf)
@@ -167,6 +167,6 @@ def _by(index: jax.Array, value: jax.Array, weight: jax.Array, length: int) -> t
 
 
 def _named(metric: str, totals: Sums, names: tuple[str, ...]) -> dict[str, float]:
-    # Classes and groups of which the split has no example have no figure.
+    # Classes and groups without examples in the split have no metric.
     sums, weights = totals.get(metric, ((), ()))
     return {f"{metric}/{n}": float(s / w) for n, s, w in zip(names, sums, weights, strict=False) if w > 0}
