@@ -1,9 +1,9 @@
 """frozen_step: steps of fine-tuning with frozen parameters, relative to steps that train all parameters of the model.
 
-Ours is the trainer's step for a config with `transfer.freeze`; the other is the same step with nothing frozen. Model,
-batch, augmentation, optimizer and dispatch are the same: one step at a time on a fixed batch of the config's shape,
-through `trainers.devices.dispatch`. Both programs run in one process and are timed alternately for an eighth of a
-second. The ratio is that of steps per second. The forward pass, about a third of a step, cannot be avoided.
+The measured side is the trainer's step for a config with `transfer.freeze`; the reference is the same step with nothing
+frozen. Model, batch, augmentation, optimizer and dispatch are the same: one step at a time on a fixed batch of the
+config's shape, through `trainers.devices.dispatch`. Both programs run in one process and are timed alternately for an
+eighth of a second. The ratio is that of steps per second. The forward pass, about a third of a step, cannot be avoided.
 """
 
 import argparse

@@ -1,10 +1,10 @@
 """input_cached: examples per second of the cached input path, relative to Grain reading the same data by element.
 
 The data are 50,000 random uint8 images of 32x32x3 in a memory-mapped `.npy`, with labels, in shuffled batches of 128.
-Ours is `TrainBatches.read` as the training loop calls it: each batch is one gather, with labels, weights and indices.
-The other is `grain.MapDataset.source(...).shuffle().batch(128)` over a source that returns one image and one label at a
-time, iterated in the same process with Grain's default read threads. Neither decodes, augments or copies to a device.
-The file has been read once before, and the first batches of each measurement are not counted.
+The measured side is `TrainBatches.read` as the training loop calls it: each batch is one gather, with labels, weights
+and indices. The reference is `grain.MapDataset.source(...).shuffle().batch(128)` over a source that returns one image
+and one label at a time, iterated in the same process with Grain's default read threads. Neither decodes, augments or
+copies to a device. The file has been read once before, and the first batches of each measurement are not counted.
 """
 
 import argparse

@@ -1,13 +1,13 @@
 """input_streamed: examples per second of the streaming input path, relative to PyTorch's DataLoader.
 
 Both decode the files of `--images=FOLDER` (`train/<class>/*.jpg|png`, all of one size, such as CIFAR-10 as files) in
-two worker processes into shuffled uint8 batches of 128. Ours is `TrainBatches.read` with `data.cache_limit_gib=0`,
-which disables the cache. The other is `torch.utils.data.DataLoader` with its default settings over a hand-written
-Dataset that opens each file with Pillow (`benchmarks/torch_loader.py`).
+two worker processes into shuffled uint8 batches of 128. The measured side is `TrainBatches.read` with
+`data.cache_limit_gib=0`, which disables the cache. The reference is `torch.utils.data.DataLoader` with its default
+settings over a hand-written Dataset that opens each file with Pillow (`benchmarks/torch_loader.py`).
 
 This is a steady-state rate: the clock starts after the workers have returned a hundred batches. It runs for 20,000
-images, or for one epoch less the other side's warm-up images if the folder has fewer. Neither side copies to a device.
-The workers stop at the end of each measurement, so they do not run next to those of the other side.
+images, or for one epoch less the reference's warm-up images if the folder has fewer. Neither side copies to a device.
+The workers stop at the end of each measurement, so they do not run next to those of the reference.
 
 torch is not part of Plumbline's environment. `--torch-python=PATH` names the Python of an environment with torch:
 

@@ -1,8 +1,8 @@
 """linear_probe: whole trainings of a head on a frozen trunk, with cached features relative to without.
 
 A vision transformer with six blocks and width 128 trains on random 32x32 images (their content does not matter) with
-everything except the head frozen, for 100 epochs, as is usual for linear probes. Ours computes the inputs of the head
-once (`transfer.cache_features`); the other runs the trunk in every step. Both are whole calls of
+everything except the head frozen, for 100 epochs, as is usual for linear probes. The measured side computes the inputs
+of the head once (`transfer.cache_features`); the reference runs the trunk in every step. Both are whole calls of
 `trainers.run.loop.train` in one process: they open the data, build and compile (from the compilation cache, after a
 short first training of each), train, evaluate and save. The ratio is that of trainings per second.
 """

@@ -57,16 +57,16 @@ def alternate(
 ) -> tuple[list[float], list[float], list[float]]:
     """Measures `other, ours, other, ours, ..., other` and divides.
 
-    Each measurement of ours is divided by the mean of the two measurements of the other around it, so that a gradual
-    change in the load of the machine favours neither.
+    Each measurement is divided by the mean of the two reference measurements around it, so that a gradual
+    change in the load of the machine favours neither side.
 
     Args:
-      ours: makes one measurement.
+      ours: makes one measurement of Plumbline.
       other: makes one measurement of the reference, in the same unit.
-      rounds: number of measurements of ours.
+      rounds: number of measurements of Plumbline.
 
     Returns:
-      The ratios (rounds,), the measurements of ours (rounds,) and those of the other (rounds + 1,).
+      The ratios (rounds,), the measurements (rounds,) and the reference measurements (rounds + 1,).
     """
     own, others = [], [other()]
     for _ in range(rounds):

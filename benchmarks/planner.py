@@ -1,10 +1,11 @@
 """planner: the step time that `experiments.plan --device=cpu` estimates, relative to that of a training.
 
-Ours is the planner's estimate. It times one step of the model on a quarter of the batch and one that computes nothing,
-and extrapolates to the full batch from the two compiled programs. It never runs the step it estimates.
+The measured side is the planner's estimate. It times one step of the model on a quarter of the batch and one that
+computes nothing, and extrapolates to the full batch from the two compiled programs. It never runs the step it
+estimates.
 
-The other is a whole training by `trainers.run.loop.train` without evaluations, with steps dispatched one at a time as
-the estimate assumes; its figure is the inverse of `steps_per_second` in the summary. Each measurement has its own
+The reference is a whole training by `trainers.run.loop.train` without evaluations, with steps dispatched one at a time
+as the estimate assumes; its figure is the inverse of `steps_per_second` in the summary. Each measurement has its own
 process. An estimate should be within 25 % of the measured time, so there are two targets, and both must be met.
 """
 

@@ -1,8 +1,9 @@
 """population: many trainings in one compiled program, relative to other ways to run them.
 
 - `grid_search`: 64 settings of learning rate and weight decay with 5 folds, 320 trainings of configs/digits_mlp.py for
-  20 epochs. The other is scikit-learn's `GridSearchCV` over an `MLPClassifier` with the same layers, batch size and
-  epochs, and two jobs. The ratio is its time over ours, including compilation and excluding imports on both sides.
+  20 epochs. The reference is scikit-learn's `GridSearchCV` over an `MLPClassifier` with the same layers, batch size and
+  epochs, and two jobs. The ratio is its time over that of the population, including compilation and excluding imports
+  on both sides.
 - `process_per_training`: the same 320 trainings, each in a separate process of `experiments.train`, two at a time, as
   tools do that start a command for each trial. The time is that of 6 trainings, times 320 / 6. Each fold has the same
   number of rows (through data.validation) but not the same rows.
@@ -194,7 +195,7 @@ def busy_share(config: str) -> float:
 
 
 def _times(name: str, ours, other, target: float, comparison: str) -> Result:
-    """Returns how many times as long the other takes."""
+    """Returns how many times as long the reference takes."""
     inverse = compare(
         name, ours, other, rounds=_ROUNDS, target=target, at_least=True, comparison=comparison, unit="s (ours / other)"
     )

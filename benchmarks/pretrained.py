@@ -1,10 +1,10 @@
-"""pretrained: time and memory to load a file of weights into the layout of our models.
+"""pretrained: time and memory to load a file of weights into the layout of Plumbline's models.
 
 Writes a safetensors file of the size of ViT-B/16 in float32. `models.pretrained.load` and `safetensors.numpy.load_file`
-read it alternately from the file system's cache. `pretrained/time` is the first time divided by the second. Where our
-layout differs (dense layers are transposed), loading returns a view. The copy when JAX makes an array of it is not
-counted: 0.2 s on two cores. `pretrained/memory` is the peak memory of a new process while it loads, minus its memory
-before, divided by the size of the parameters.
+read it alternately from the file system's cache. `pretrained/time` is the first time divided by the second. Where
+Plumbline's layout differs (dense layers are transposed), loading returns a view. The copy when JAX makes an array of it
+is not counted: 0.2 s on two cores. `pretrained/memory` is the peak memory of a new process while it loads, minus its
+memory before, divided by the size of the parameters.
 """
 
 import argparse

@@ -1,12 +1,12 @@
 """start_up: the time from the start of `python -m experiments.train` to the end of its first step.
 
-Ours is `python -m experiments.train --config=configs/digits_resnet.py` with a log line after every step, from the start
-of the process to the "time" of the first line of its `metrics.jsonl`; then the process is killed. The other is `python
--m benchmarks.bare_start`, from the start of the process to the end of its step. That script imports the same libraries,
-reads the same config and the same decoded images, builds the same model and takes the same jitted step, written by
-hand. Its docstring and that of `benchmarks/bare.py` say what is included and what is not. Ours also does its usual
-work: it checks the config and the data, splits them, fits the scaling, opens the run directory and the checkpoints, and
-writes the first files.
+The measured side is `python -m experiments.train --config=configs/digits_resnet.py` with a log line after every step,
+from the start of the process to the "time" of the first line of its `metrics.jsonl`; then the process is killed. The
+reference is `python -m benchmarks.bare_start`, from the start of the process to the end of its step. That script
+imports the same libraries, reads the same config and the same decoded images, builds the same model and takes the same
+jitted step, written by hand. Its docstring and that of `benchmarks/bare.py` say what is included and what is not.
+Plumbline also does its usual work: it checks the config and the data, splits them, fits the scaling, opens the run
+directory and the checkpoints, and writes the first files.
 
 For both, the files (libraries, bytecode, decoded images) have been read once before. `cold` compiles everything,
 without a compilation cache. `warm` finds all programs in JAX's cache on disk; each side has its own.

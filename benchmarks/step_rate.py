@@ -1,15 +1,15 @@
 """step_rate: steps per second of a whole training, relative to a bare jitted loop.
 
-Ours is `trainers.run.loop.train` on an unchanged config: decoded digits through the input pipeline, metrics in files
-and TensorBoard, progress lines, checkpoints, and an execution mode chosen by timing. Only `train.duration` is longer,
-to measure the steady state; a log interval that is a percentage of the training keeps its length. The figure is
-`steps_per_second` of the summary. It includes logging, checkpoints and the timing of execution modes, but not
-compilation or evaluations, which the other side does not have. For the same reason, the run makes no evaluation before
-the end.
+The measured side is `trainers.run.loop.train` on an unchanged config: decoded digits through the input pipeline,
+metrics in files and TensorBoard, progress lines, checkpoints, and an execution mode chosen by timing. Only
+`train.duration` is longer, to measure the steady state; a log interval that is a percentage of the training keeps its
+length. The figure is `steps_per_second` of the summary. It includes logging, checkpoints and the timing of execution
+modes, but not compilation or evaluations, which the reference does not have. For the same reason, the run makes no
+evaluation before the end.
 
-The other is a Python loop over the jitted step of `benchmarks/bare.py`, which does the same arithmetic (its docstring
-says what is included), on one fixed batch on the device, for about as long. The clock starts after the first step and
-stops when the last one is done. Each measurement has its own process.
+The reference is a Python loop over the jitted step of `benchmarks/bare.py`, which does the same arithmetic (its
+docstring says what is included), on one fixed batch on the device, for about as long. The clock starts after the first
+step and stops when the last one is done. Each measurement has its own process.
 """
 
 import argparse
