@@ -22,7 +22,7 @@ Variants = dict[str, dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """A variant's line of the table.
+    """A variant's row of the table.
 
     Attributes:
       name: of the variant.
@@ -30,7 +30,7 @@ class Row:
       values: of the metric, by seed; without the seeds that diverged.
       mean: over the seeds, with its 95 % interval.
       difference: from the baseline on the same seeds, with its interval; None for the baseline itself.
-      diverged: seeds that diverged.
+      diverged: seeds whose training diverged.
       higher_is_better: direction of the metric.
     """
 
@@ -44,9 +44,9 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Better or worse than the baseline where the interval leaves out 0; the same where no seed differs.
+        """Better or worse than the baseline if the interval excludes 0; the same if no seed differs.
 
-        Differences that are all alike, as those of few seeds in whole test rows may be, show no spread to go by.
+        If all differences are equal, as those of few seeds in whole test rows may be, their variance is unknown.
         """
         if self.difference is None:
             return ""
@@ -59,15 +59,15 @@ class Row:
 
 
 def check(ablations: object, config: ml_collections.ConfigDict) -> Variants:
-    """The variants that a config's `ablations()` returned, the baseline first.
+    """Checks the variants that a config's `ablations()` returned, and puts the baseline first.
 
     Args:
-      ablations: what it returned.
-      config: that the overrides are laid over.
+      ablations: the value returned.
+      config: to which the overrides are applied.
 
     Raises:
-      UserError: it is no dict from names to overrides, has no baseline or nothing beside it, or an override names no
-        field, does not fit it, or is of what all trainings share.
+      UserError: it is not a dict from names to overrides, has no baseline or nothing else, or an override names no
+        field, has an invalid value, or changes what all trainings share.
     """
     if not isinstance(ablations, Mapping) or not all(
         isinstance(name, str) and isinstance(overrides, Mapping) for name, overrides in ablations.items()
@@ -90,7 +90,7 @@ def check(ablations: object, config: ml_collections.ConfigDict) -> Variants:
 
 
 def make_members(pool: Pool, variants: Variants, seeds: Sequence[int]) -> list[Member]:
-    """A training for each variant on each seed, on the splits that a single run has; judged on the test split."""
+    """Makes a training for each variant and seed, on the splits of a single run; judged on the test split."""
     return [
         Member(
             name=member_name(variant, seed),
@@ -114,13 +114,13 @@ def rows(
     higher_is_better: bool,
     confidence: float = 0.95,
 ) -> list[Row]:
-    """The table: a row for each variant.
+    """Makes the rows of the table, one for each variant.
 
     Args:
-      variants: as `check` returned them.
-      seeds: that all were trained on.
+      variants: result of `check`.
+      seeds: of all variants.
       outcomes: of their members.
-      metric: that is compared.
+      metric: to compare.
       higher_is_better: its direction.
       confidence: of the intervals of the differences.
     """
@@ -135,7 +135,7 @@ def rows(
     baseline, found = of_variant[BASELINE], []
     least, most = bounds(metric)
     for name, values in of_variant.items():
-        # A seed counts where both were trained to the end.
+        # A seed counts if both trainings finished.
         paired = [seed for seed in values if seed in baseline]
         pairs = [[each[seed] for seed in paired] for each in (values, baseline)]
         difference = paired_difference(*pairs, confidence)
@@ -154,17 +154,17 @@ def rows(
 
 
 def changes(overrides: Mapping[str, Any]) -> str:
-    """What a variant overrides, as text."""
+    """Formats the overrides of a variant."""
     return ", ".join(f"{path} = {value!r}" for path, value in overrides.items())
 
 
 def all_metrics(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, float]]:
-    """The overall metrics of each training, by its name."""
+    """Returns the overall metrics of each training by name."""
     return {name: overall(outcome.metrics) for name, outcome in outcomes.items()}
 
 
 def cells(row: Row, digits: int = 4) -> list[str]:
-    """A row's cells: name, changes, mean, interval, difference, its interval, verdict.
+    """Formats a row: name, changes, mean, interval, difference, its interval, verdict.
 
     Args:
       row: of the table.
@@ -172,7 +172,7 @@ def cells(row: Row, digits: int = 4) -> list[str]:
     """
 
     def number(value: float, sign: str = "") -> str:
-        # The addition makes +0 of -0.
+        # The addition turns -0 into +0.
         return f"{round(value, digits) + 0.0:{sign}.{digits}f}" if np.isfinite(value) else "-"
 
     def interval(bounds: Interval, sign: str = "") -> str:
@@ -184,17 +184,17 @@ def cells(row: Row, digits: int = 4) -> list[str]:
 
 
 def header(metric: str) -> list[str]:
-    """The names of the columns that `cells` fills."""
+    """Returns the names of the columns of `cells`."""
     return ["variant", "changes", metric, "95 % interval", "difference", "95 % interval", "against the baseline"]
 
 
 def markdown(head: Sequence[str], table: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the third to sixth column to the right."""
+    """Formats a Markdown table; the third to sixth column are right-aligned."""
     rule = ["---:" if 2 <= column <= 5 else "---" for column in range(len(head))]
     lines = [head, rule, *([f"`{cell}`" if i == 1 and cell else cell for i, cell in enumerate(row)] for row in table)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def member_name(variant: str, seed: int) -> str:
-    """What the training of a variant on a seed is called."""
+    """Returns the name of a variant's training on a seed."""
     return f"{variant}, seed {seed}"

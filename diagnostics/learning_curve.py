@@ -1,10 +1,10 @@
-"""How error falls with data: a power law with what is not known about it, and what it says of sizes not measured.
+"""Learning curves: a power law of error against data, with its uncertainty, and predictions for other sizes.
 
 The law is error(n) = floor + factor * n**-exponent (Hestness et al. 2017, section 2; Viering & Loog 2022, section 4).
-A few sizes hardly ever pin its parameters down, least of all the floor. So none is picked: a curve is a set of draws
-from the posterior of all of them and of the noise of a training, taken from a grid, and every answer is quantiles over
-the draws. Refits to bootstrapped errors, the usual way, gave intervals that were too narrow: of three seeds, those
-called 95 % held in 84 to 92 of 100 cases.
+A few sizes rarely determine its parameters, least of all the floor. So a curve is a set of draws from the posterior of
+the parameters and of the noise of a training, on a grid, and every answer is quantiles over the draws. Refits to
+bootstrapped errors, the usual method, gave intervals that were too narrow: with three seeds, nominal 95 % intervals
+contained the truth in 84 to 92 of 100 cases.
 """
 
 import dataclasses
@@ -15,31 +15,31 @@ from scipy import optimize, stats
 from diagnostics.statistics import Interval
 
 LEAST_SIZES = 4
-"""Sizes that a power law takes."""
+"""Number of sizes that a power law needs."""
 
-# Priors: of the floor, half on none at all, half even up to more than the least error seen; of the exponent even in its
-# logarithm; of the variance of a training's error, even in the power of the error it goes with (1 is what counting the
-# errors in a test set gives, 0 the same noise at all sizes).
+# Priors: the floor is 0 with probability one half, else uniform up to a bit more than the smallest error; the exponent
+# is uniform in its logarithm. The variance of a training's error is proportional to a power of the error, uniform on a
+# grid (1 for counts of errors in a test set, 0 for equal noise at all sizes).
 _NO_FLOOR, _EXPONENTS = 0.5, (0.05, 2.0)
 _NOISE_POWERS = np.linspace(0.0, 2.0, 5)
-# Floors and exponents of the grid. It is laid anew over those that came within so much of the best log density, until
-# it is fine enough for errors that hardly differ between seeds.
+# Floors and exponents of the grid. It is refined around points within these distances of the best log density, until it
+# is fine enough for errors that hardly differ between seeds.
 _GRID, _WITHIN = 40, (60.0, 30.0, 15.0)
-# An answer this many times beyond the largest size measured is no answer.
+# Answers further than this many times the largest measured size are not given.
 _FARTHEST = 10
-# A share of draws like this leaves no doubt; a test's p-value like that does.
+# Share of draws that is certain enough, and p-value of a test that raises doubt.
 _SURE, _UNLIKELY = 0.95, 0.01
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Needed:
-    """The examples that an error would take.
+    """The number of examples that an error needs.
 
     Attributes:
-      examples: the estimate, or None if it cannot be said.
-      low: bound of the 95 % interval.
-      high: the other bound; inf if no number of examples may be enough.
-      reason: why it cannot be said; "" otherwise.
+      examples: the estimate, or None if there is none.
+      low: lower bound of the 95 % interval.
+      high: upper bound; inf if the error may never be reached.
+      reason: why there is no estimate; "" otherwise.
     """
 
     examples: float | None
@@ -50,7 +50,7 @@ class Needed:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class LearningCurve:
-    """A fitted curve: draws of what it may be.
+    """A fitted curve, as draws from its posterior.
 
     Attributes:
       sizes: (n,) examples of each training.
@@ -58,11 +58,11 @@ class LearningCurve:
       floor: (d,) error that no data remove.
       excess: (d,) error above the floor at the smallest size.
       exponent: (d,).
-      noise: (d,) deviation of one training where the error is `scale`.
-      noise_power: (d,) the variance goes with the error to this power.
+      noise: (d,) standard deviation of one training where the error is `scale`.
+      noise_power: (d,) the variance is proportional to this power of the error.
       scale: the largest error of the curve.
-      falling: probability that the error falls with data at all.
-      misfit: p-value of the test for lack of fit (the means of the sizes against the spread of their seeds); nan if no
+      falling: probability that the error falls with data.
+      misfit: p-value of the test for lack of fit (means of the sizes against the variance of their seeds); nan if no
         size was trained twice.
     """
 
@@ -78,28 +78,28 @@ class LearningCurve:
     misfit: float
 
     def error(self, size: float, confidence: float = 0.95) -> Interval:
-        """The error of trainings of that size in the mean over seeds: (estimate, low, high)."""
+        """Estimates the mean error of trainings of a size: (estimate, low, high)."""
         return _quantiles(self._draws(size), confidence)
 
     def gain(self, size: float, larger: float, confidence: float = 0.95) -> Interval:
-        """How much less the error is with the larger size, in the mean over seeds: (estimate, low, high)."""
+        """Estimates how much smaller the mean error is with a larger size: (estimate, low, high)."""
         return _quantiles(self._draws(size) - self._draws(larger), confidence)
 
     def prediction(self, size: float, confidence: float = 0.95) -> Interval:
-        """The error that one more training, of that size, will be measured at: (estimate, low, high)."""
+        """Predicts the measured error of one more training of a size: (estimate, low, high)."""
         errors = self._draws(size)
-        spread = self.noise * (errors / self.scale) ** (self.noise_power / 2)
-        # The same numbers each time: the answer is a function of the curve alone.
-        measured = errors + spread * np.random.default_rng(0).normal(size=len(errors))
+        noise = self.noise * (errors / self.scale) ** (self.noise_power / 2)
+        # A fixed seed makes the answer a function of the curve alone.
+        measured = errors + noise * np.random.default_rng(0).normal(size=len(errors))
         low, high = np.quantile(np.maximum(measured, 0.0), _tails(confidence))
         return (float(np.median(errors)), float(low), float(high))
 
     def parameters(self, confidence: float = 0.95) -> dict[str, Interval]:
-        """The law's floor and exponent, each (estimate, low, high)."""
+        """Returns the law's floor and exponent, each (estimate, low, high)."""
         return {name: _quantiles(getattr(self, name), confidence) for name in ("floor", "exponent")}
 
     def doubts(self) -> list[str]:
-        """Why the curve should not be believed; empty if nothing speaks against it."""
+        """Returns reasons to distrust the curve; empty if there are none."""
         found = []
         if self.falling < _SURE:
             found.append(f"the error does not clearly fall with data (probability {self.falling:.0%} that it does)")
@@ -108,7 +108,7 @@ class LearningCurve:
         return found
 
     def needed(self, error: float) -> Needed:
-        """The examples at which trainings have that error in the mean.
+        """Estimates the number of examples at which the mean error has a value.
 
         Args:
           error: at least 0.
@@ -128,13 +128,13 @@ class LearningCurve:
         if doubts := self.doubts():
             return "; ".join(doubts)
         if reached < 1 - _SURE:
-            return f"out of reach: more data alone level off at an error of {np.median(self.floor):.4g}"
+            return f"out of reach: with more data the error levels off at {np.median(self.floor):.4g}"
         if reached < 0.5:
-            return f"more data may level off above it (probability {1 - reached:.0%})"
+            return f"the error may level off above it (probability {1 - reached:.0%})"
         if estimate > _FARTHEST * largest:
-            return f"more than {_FARTHEST} times the {largest:,} examples that were measured at most"
+            return f"more than {_FARTHEST} times the {largest:,} examples of the largest training"
         if estimate < smallest:
-            return f"fewer than {smallest:,} examples, the least that were measured"
+            return f"fewer than the {smallest:,} examples of the smallest training"
         return ""
 
     def _draws(self, size: float) -> np.ndarray:
@@ -142,12 +142,12 @@ class LearningCurve:
 
 
 def fit(sizes: np.ndarray, errors: np.ndarray, *, draws: int = 4000, seed: int = 0) -> LearningCurve:
-    """Fits the law to the errors of trainings of several sizes and, best, several seeds of each.
+    """Fits the law to the errors of trainings of several sizes, preferably with several seeds of each.
 
     Args:
       sizes: (n,) examples that each was trained on.
       errors: (n,) at least 0: one less accuracy, or a mean squared error.
-      draws: from the posterior.
+      draws: number of draws from the posterior.
       seed: of the draws.
 
     Raises:
@@ -155,27 +155,27 @@ def fit(sizes: np.ndarray, errors: np.ndarray, *, draws: int = 4000, seed: int =
     """
     sizes, errors = np.asarray(sizes, np.float64), np.asarray(errors, np.float64)
     if len(np.unique(sizes)) < LEAST_SIZES:
-        raise ValueError(f"a power law takes at least {LEAST_SIZES} sizes, not {len(np.unique(sizes))}")
+        raise ValueError(f"a power law needs at least {LEAST_SIZES} sizes, not {len(np.unique(sizes))}")
     if not (np.isfinite(errors) & (errors >= 0)).all():
         raise ValueError("an error is negative or not finite")
-    # What is nearly zero counts as one tenth of the least error there is, so that no weight is without bound.
+    # Errors near zero count as one tenth of the smallest positive error, so that weights are bounded.
     least = errors[errors > 0].min(initial=1.0) / 10
     rough = np.maximum(_least_squares(sizes, errors, least), least)
     scale = float(rough.max())
     random = np.random.default_rng(seed)
     floor, excess, exponent, variance, power = _posterior(sizes, errors, rough / scale, least, draws, random)
-    kept = excess > 0
-    falling = float(kept.mean())
-    # Without a fall, there is nothing to draw a falling curve from: a level one stands for it.
-    kept, excess = (kept, excess) if kept.any() else (~kept, np.zeros_like(excess))
+    falls = excess > 0
+    falling = float(falls.mean())
+    # If no draw falls, the curve is level.
+    falls, excess = (falls, excess) if falls.any() else (~falls, np.zeros_like(excess))
     return LearningCurve(
         sizes=sizes,
         errors=errors,
-        floor=floor[kept],
-        excess=excess[kept],
-        exponent=exponent[kept],
-        noise=np.sqrt(variance[kept]),
-        noise_power=power[kept],
+        floor=floor[falls],
+        excess=excess[falls],
+        exponent=exponent[falls],
+        noise=np.sqrt(variance[falls]),
+        noise_power=power[falls],
         scale=scale,
         falling=falling,
         misfit=_misfit(sizes, errors, rough),
@@ -183,7 +183,7 @@ def fit(sizes: np.ndarray, errors: np.ndarray, *, draws: int = 4000, seed: int =
 
 
 def _least_squares(sizes: np.ndarray, errors: np.ndarray, least: float) -> np.ndarray:
-    """The law's errors (n,) by least squares, each error weighted as if its variance were in proportion to it."""
+    """Fits the law's errors (n,) by least squares, with variances proportional to the errors."""
     relative = sizes / sizes.max()
     weights = 1 / np.sqrt(np.maximum(errors, least))
 
@@ -199,7 +199,7 @@ def _least_squares(sizes: np.ndarray, errors: np.ndarray, least: float) -> np.nd
 def _posterior(
     sizes: np.ndarray, errors: np.ndarray, rough: np.ndarray, least: float, draws: int, random: np.random.Generator
 ) -> tuple[np.ndarray, ...]:
-    """Draws of floor, excess at the smallest size (may be negative), exponent, variance of the noise and its power."""
+    """Draws floor, excess at the smallest size (may be negative), exponent, variance of the noise and its power."""
     highest = 1.2 * max(errors[sizes == sizes.max()].mean(), least)
     floors, exponents = np.linspace(0, highest, _GRID), np.geomspace(*_EXPONENTS, _GRID)
     for within in _WITHIN:
@@ -211,7 +211,7 @@ def _posterior(
 
 
 def _around(values: np.ndarray, near: np.ndarray) -> tuple[float, float]:
-    """The range of the chosen values, and one more on either side."""
+    """Returns the range of the chosen values, with one more on either side."""
     chosen = np.flatnonzero(near)
     return values[max(chosen[0] - 1, 0)], values[min(chosen[-1] + 1, len(values) - 1)]
 
@@ -219,8 +219,8 @@ def _around(values: np.ndarray, near: np.ndarray) -> tuple[float, float]:
 class _Grid:
     """The posterior density over floors (f), exponents (e) and powers of the noise (p).
 
-    Given those, the law is linear in the excess. With a prior even in it and in the logarithm of the variance, both are
-    integrated out in closed form.
+    Given those, the law is linear in the excess. With uniform priors on it and on the logarithm of the variance, both
+    are integrated out in closed form.
     """
 
     def __init__(
@@ -252,7 +252,7 @@ class _Grid:
         )
 
     def draw(self, count: int, random: np.random.Generator) -> tuple[np.ndarray, ...]:
-        """Floor, excess, exponent, variance and power, each (count,)."""
+        """Draws floor, excess, exponent, variance and power, each (count,)."""
         chances = np.exp(self.density - self.density.max()).ravel()
         chosen = random.choice(chances.size, count, p=chances / chances.sum())
         f, e, p = np.unravel_index(chosen, self.density.shape)
@@ -262,7 +262,7 @@ class _Grid:
 
 
 def _misfit(sizes: np.ndarray, errors: np.ndarray, rough: np.ndarray) -> float:
-    """The p-value of the F-test for lack of fit, with the weights of the least squares."""
+    """Computes the p-value of the F-test for lack of fit, with the weights of the least squares."""
     distinct, index, counts = np.unique(sizes, return_inverse=True, return_counts=True)
     repeats, surplus = len(sizes) - len(distinct), len(distinct) - 3
     if not repeats:
@@ -270,7 +270,7 @@ def _misfit(sizes: np.ndarray, errors: np.ndarray, rough: np.ndarray) -> float:
     means = (np.bincount(index, errors) / counts)[index]
     pure = (np.square(errors - means) / rough).sum() / repeats
     lack = (np.square(means - rough) / rough).sum() / surplus
-    # Seeds that differ by rounding alone say nothing of a spread.
+    # If seeds differ by rounding only, their variance is unknown.
     return float(stats.f.sf(lack / pure, surplus, repeats)) if pure > 1e-12 * rough.mean() else float("nan")
 
 

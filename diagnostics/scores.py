@@ -1,4 +1,4 @@
-"""What trainings are judged by: accuracy, or of a regression the mean squared error; row by row, as errors, as text."""
+"""The score of a training: accuracy, or the mean squared error of a regression; by row, as an error, and as text."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from diagnostics.statistics import Interval, clustered_interval, wilson_interval
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """The figure of a task.
+    """The score of a task.
 
     Attributes:
       task: "classification" or "regression".
@@ -19,7 +19,7 @@ class Score:
 
     @property
     def is_accuracy(self) -> bool:
-        """Whether it is; otherwise it is the mean squared error."""
+        """Whether it is accuracy; otherwise it is the mean squared error."""
         return self.task == "classification"
 
     @property
@@ -33,30 +33,30 @@ class Score:
         return "1 - accuracy" if self.is_accuracy else "mean squared error"
 
     def error(self, value: float) -> float:
-        """The error, of which less is better; its own inverse."""
+        """Converts a score to an error, of which less is better; also the inverse."""
         return 1 - value if self.is_accuracy else value
 
     def text(self, value: float) -> str:
-        """A value as it is printed."""
+        """Formats a value."""
         return f"{value:.4f}" if self.is_accuracy else f"{value:,.5g}"
 
     def range(self, interval: Interval) -> str:
-        """An interval of the metric as it is printed."""
+        """Formats an interval of the metric."""
         mean, low, high = map(self.text, interval)
         return f"{mean} ({low} to {high})"
 
     def interval(self, interval: Interval) -> Interval:
-        """An interval of errors as one of the metric."""
+        """Converts an interval of errors to one of the metric."""
         mean, low, high = self.errors(interval)
         return (1 - mean, 1 - high, 1 - low) if self.is_accuracy else (mean, low, high)
 
     def errors(self, interval: Interval) -> Interval:
-        """An interval of errors, no wider than they go."""
+        """Clips an interval of errors to the possible values."""
         return within(interval, 0.0, 1.0 if self.is_accuracy else np.inf)
 
 
 def by_row(predictions: np.ndarray, labels: np.ndarray, task: str) -> np.ndarray:
-    """For each row whether it is right (0 or 1), or for a regression its squared error; nan without a prediction.
+    """Scores each row: whether it is right (0 or 1), or for a regression its squared error; nan without a prediction.
 
     Args:
       predictions: (..., n, outputs) probabilities or values.
@@ -74,7 +74,7 @@ def by_row(predictions: np.ndarray, labels: np.ndarray, task: str) -> np.ndarray
 
 
 def share_interval(scores: np.ndarray, weights: np.ndarray, confidence: float = 0.95) -> Interval:
-    """The weighted mean of scores between 0 and 1 with Wilson's interval; all nan without rows.
+    """Computes the weighted mean of scores between 0 and 1 with Wilson's interval; all nan without rows.
 
     Args:
       scores: (n,).
@@ -84,7 +84,7 @@ def share_interval(scores: np.ndarray, weights: np.ndarray, confidence: float = 
     weights = weights.astype(np.float64)
     if not weights.any():
         return (np.nan, np.nan, np.nan)
-    # Rows of unequal weight are worth fewer of equal weight (Kish 1965).
+    # The effective number of rows of unequal weight (Kish 1965).
     count = weights.sum() ** 2 / np.square(weights).sum()
     return wilson_interval(np.average(scores, weights=weights) * count, count, confidence)
 
@@ -97,13 +97,13 @@ def mean_of_rows(
     are_shares: bool,
     confidence: float = 0.95,
 ) -> Interval:
-    """The weighted mean of rows' scores with its interval: by the spread between groups where there are any.
+    """Computes the weighted mean of rows' scores with its interval; from the variance between groups if there are any.
 
     Args:
       scores: (n,).
       weights: (n,), at least 0.
-      groups: (n,) integers, or None: each row stands for itself.
-      are_shares: the scores lie between 0 and 1.
+      groups: (n,) integers, or None if rows are independent.
+      are_shares: whether the scores lie between 0 and 1.
       confidence: of the interval.
     """
     if groups is None and are_shares:

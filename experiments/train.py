@@ -105,7 +105,7 @@ def _check_transfer() -> str:
     config = transfer_check.scratch_config(_CONFIG.value, _WORKDIR.value)
     summary = train(config, RunDirectory(_WORKDIR.value).scratch)
     if summary["status"] == "done":
-        print(f"transfer.check: {transfer_check.compare(_WORKDIR.value).told()}")
+        print(f"transfer.check: {transfer_check.compare(_WORKDIR.value).describe()}")
     else:
         print(f"{summary['status']} while training from scratch: {summary['reason']}", file=sys.stderr)
     return summary["status"]

@@ -1,4 +1,4 @@
-"""What the devices of a compiled program tell each other: collectives by kind, their number and their bytes."""
+"""Communication between the devices of a compiled program: collectives by kind, with their number and bytes."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Everything a plan says of one config on one set of devices."""
+"""The estimate of one config on one set of devices."""
 
 import dataclasses
 import math
@@ -17,18 +17,18 @@ from diagnostics.cost.work import unknown_loops
 from trainers.building import Training
 from trainers.devices.flops import RULE
 
-# Of a GPU's memory, what a process gets at best; the driver and the libraries have the rest.
+# Share of a GPU's memory that a process can use; the driver and libraries take the rest.
 _USABLE = 0.92
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a training costs.
+    """The cost of a training.
 
     Attributes:
       target: the devices.
       training: whose step it is.
-      compiled: what the compiler made of it.
+      compiled: the compiled step.
       available: bytes of memory that each device has; 0 unknown.
       time: roofline terms; None on a CPU, which is timed.
       calibration: what was timed; None but on a CPU.
@@ -139,7 +139,7 @@ class Estimate:
 def make_estimate(
     training: Training, examples: Examples, target: Target, devices: Sequence[Any], price: Price
 ) -> Estimate:
-    """Compiles a step and reckons what its training costs.
+    """Compiles a step and estimates the cost of its training.
 
     Args:
       training: of `make_training`, over these devices.
@@ -170,7 +170,7 @@ def make_estimate(
         seconds=seconds,
         num_devices=num_devices,
         total_steps=total_steps,
-        # A machine of one's own costs what it costs, however many devices JAX makes of it.
+        # A CPU machine has one price, however many devices JAX shows.
         bill=Bill.of(price, hours=total_steps * seconds / 3600, devices=1 if target.hardware is None else num_devices),
         price=price,
         examples_source=examples.source,
@@ -178,7 +178,7 @@ def make_estimate(
 
 
 def assumptions(estimate: Estimate) -> str:
-    """What the step time rests on, in one sentence."""
+    """Describes the assumptions of the step time in one sentence."""
     if estimate.calibration is None:
         return roofline.ASSUMPTIONS
     return (

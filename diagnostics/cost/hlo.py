@@ -123,7 +123,7 @@ class Executions:
     Attributes:
       times: by the computation's name. Loops count as often as they turn, and every branch of a conditional counts:
         those of ours (the update, or no update) differ in all that matters.
-      unknown_loops: names of the loops whose number of turns the program does not tell; each counts as one turn.
+      unknown_loops: names of the loops whose number of iterations is unknown; each counts as one.
     """
 
     times: Mapping[str, int]

@@ -168,7 +168,7 @@ class Compiled:
 
     @functools.cached_property
     def collectives(self) -> list[Collective]:
-        """What the devices tell each other in a step."""
+        """The collectives of a step."""
         return find(self.module) if self.module else []
 
     @property

@@ -59,7 +59,7 @@ def print_search(tried: Sequence[Tried], candidates: int) -> None:
     best = next((each for each in tried if each.estimate is not None and each.estimate.fits), None)
     if best is not None:
         console.print(f"best: {best.text}", highlight=False)
-        console.print("Another batch size is another training: its learning rate has to be found anew.")
+        console.print("Another batch size needs another learning rate: tune it again.")
 
 
 def size(count: float) -> str:
@@ -123,7 +123,7 @@ def _work(estimate: Estimate) -> rich.table.Table:
     def both(name: str, value: float, form: str = "{:,.4g}") -> None:
         table.add_row(name, form.format(value), form.format(value * devices))
 
-    # XLA's own figures stand beside ours because others quote them; nothing below is made of them.
+    # XLA's own figures are shown because others quote them; nothing below depends on them.
     both("model GFLOPs, analytic", estimate.training.model_flops / devices / 1e9)
     if compiled.module is not None:
         both("GFLOPs compiled, loops in full", compiled.flops / 1e9)

@@ -14,7 +14,7 @@ from diagnostics.cost.collectives import Collective
 from diagnostics.cost.work import Operation
 from trainers.devices.hardware import Hardware
 
-# Shares of the peaks that are reckoned with.
+# Shares of the peaks that are assumed to be reached.
 COMPUTE_EFFICIENCY = 0.75
 MEMORY_EFFICIENCY = 0.80
 INTERCONNECT_EFFICIENCY = 0.80

@@ -1,4 +1,4 @@
-"""Other ways to run a config: what makes it fit, and which meshes and batch sizes make it cheap."""
+"""Variants of a config: changes that make it fit, and meshes and batch sizes that make it cheap."""
 
 import dataclasses
 import itertools
@@ -17,23 +17,23 @@ from plumbline.axes import AXES
 from trainers.building import Training
 from trainers.devices.mesh import make_mesh, num_batch_shards
 
-# From the cheapest to the dearest in time; which saves how much is for the compiler to say.
+# In order of their cost in time; the compiler reports how much memory each saves.
 _REMAT = ("dots", "dots_without_batch", "full")
 _ACCUMULATION = (2, 4, 8, 16)
 _REMAT_MODELS = ("convnext", "resnet", "vit")
 _BATCH_FACTORS = (1.0, 2.0, 0.5, 4.0)
 
 Note = Callable[[str], None]
-"""Is told what is compiled next, and what it came to."""
+"""Is called with what is compiled next, and with its result."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Tried:
-    """A change of a config and what it comes to.
+    """A change of a config and its result.
 
     Attributes:
       changes: config fields and their values.
-      estimate: None if the config does not go with the devices.
+      estimate: None if the devices cannot run the config.
       reason: why not; "" if it does.
     """
 
@@ -43,12 +43,12 @@ class Tried:
 
     @property
     def text(self) -> str:
-        """The changes as a user would write them."""
+        """The changes as flags."""
         return " ".join(f"--config.{field}={value}" for field, value in self.changes.items())
 
     @property
     def outcome(self) -> str:
-        """In a few words."""
+        """The result in a few words."""
         if self.estimate is None:
             return self.reason
         if not self.estimate.fits:
@@ -73,7 +73,7 @@ class Planner:
       target: the devices.
       devices: as JAX knows them.
       price: of one.
-      note: is told what is compiled next, and what it came to.
+      note: is called with what is compiled next, and with its result.
     """
 
     def __init__(
@@ -109,10 +109,10 @@ class Planner:
         """Tries mesh shapes and batch sizes.
 
         Args:
-          most: compilations; candidates that do not go with the devices need none.
+          most: compilations; candidates that the devices cannot run need none.
 
         Returns:
-          What was tried, the shortest run first (what does not fit or go last), and how many candidates there are.
+          What was tried, the shortest run first (what does not fit or run last), and the number of candidates.
         """
         candidates, tried = list(self._candidates()), list[Tried]()
         for changes in candidates:

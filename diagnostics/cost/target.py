@@ -36,7 +36,7 @@ class Target:
     Attributes:
       text: as the user wrote it: "v5e:16x16", "h100:8", "cpu".
       kind: "tpu", "gpu" or "cpu".
-      hardware: what one device can do; None for a CPU, of which only timing tells.
+      hardware: peaks of one device; None for a CPU, which is timed.
       shape: sides of the torus, or the number of devices; () for all that are here.
     """
 
@@ -119,10 +119,10 @@ def set_environment(target: Target, environment: MutableMapping[str, str] = os.e
 
 
 def deepen_stack(target: Target) -> None:
-    """Starts this process anew with the deepest stack it may have, if it compiles for TPUs and has not got that.
+    """Restarts this process with the largest stack allowed, if it compiles for TPUs and has a smaller one.
 
-    With the usual 8 MiB, libtpu crashes on larger convolutional networks for v6e. How deep the stacks of threads are is
-    settled when a process starts, so that raising the limit within it is of no use.
+    With the usual 8 MiB, libtpu crashes on larger convolutional networks for v6e. The stack size of threads is fixed
+    when a process starts, so raising the limit in a running process has no effect.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
     if target.kind == "tpu" and soft != hard:

@@ -1,4 +1,4 @@
-"""What candidates for a pretrained start make of examples, layer by layer, without any training."""
+"""Representations of examples by pretrained models, layer by layer, without training."""
 
 import json
 import time
@@ -20,7 +20,7 @@ from trainers.step.state import Program, Tree
 Layers = dict[str, np.ndarray]
 """From the name of a layer, from the inputs on, to its representations (n, d) float32."""
 
-# Images are averaged down to at most so many pixels a side before they are compared pixel by pixel.
+# Images are averaged down to at most this many pixels a side before they are compared pixel by pixel.
 _RAW_SIDE = 32
 
 
@@ -64,20 +64,20 @@ class Encoder:
         self.architecture = json.dumps([model.name, model[model.name].to_dict(), model.dtype, inputs], default=list)
 
     def layers(self, positions: np.ndarray, show: Callable[[int], None] = lambda done: None) -> Layers:
-        """What each layer makes of the examples at `positions` (n,) of the pool.
+        """Computes the representations of the examples at `positions` (n,) of the pool.
 
         Args:
           positions: of the examples.
-          show: is told how many are done.
+          show: is called with the number of examples done.
 
         Raises:
-          UserError: some of it is not finite.
+          UserError: a representation is not finite.
         """
         extract, names = _make_extract(self._program)
         parts, size = [], min(self._batch_size, len(positions))
         for start in range(0, len(positions), size):
             inputs = self._pool.inputs[positions[start : start + size]]
-            # The last batch is filled up, so that one program serves all.
+            # The last batch is padded, so that one program serves all.
             filled = np.concatenate([inputs, np.repeat(inputs[-1:], size - len(inputs), axis=0)])
             found = extract(*self._variables, self._fitted, filled)
             parts.append([np.asarray(values)[: len(inputs)] for values in found])
@@ -85,7 +85,7 @@ class Encoder:
         layers = {name: np.concatenate(values) for name, values in zip(names, zip(*parts, strict=True), strict=True)}
         for name, values in layers.items():
             if not np.isfinite(values).all():
-                raise UserError(f"its layer '{name}' gives values that are not finite; it has diverged, or is damaged")
+                raise UserError(f"its layer '{name}' gives values that are not finite; it has diverged or is damaged")
         return layers
 
 
@@ -107,12 +107,12 @@ def source_config(config: ml_collections.ConfigDict, source: str) -> ml_collecti
 
 
 def preprocessing_of(pool: Pool, config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
-    """What a training by this config would fit on its training rows."""
+    """Fits the preprocessing that a training by this config would fit on its training rows."""
     return pool.fit(pool.splits["train"], config.data)
 
 
 def raw_inputs(pool: Pool, positions: np.ndarray, fitted: dict[str, np.ndarray]) -> np.ndarray:
-    """Examples (n, d) float32 as a linear model reads them, which no model has seen.
+    """Returns examples (n, d) float32 as a linear model reads them.
 
     Images as their pixels, averaged down to 32 a side where there are more; tables as numbers and one-hot codes.
 
@@ -138,20 +138,20 @@ def raw_inputs(pool: Pool, positions: np.ndarray, fitted: dict[str, np.ndarray])
 
 
 def timed(total: int, show: Callable[[str], None], text: str) -> Callable[[int], None]:
-    """A function that, told how many of `total` are done, shows that and how long the others will take."""
+    """Returns a function of the number done, which shows progress and the time left."""
     began = time.monotonic()
 
-    def tell(done: int) -> None:
+    def update(done: int) -> None:
         left = (total - done) * (time.monotonic() - began) / max(1, done)
         show(f"{text} {done:,}/{total:,}  {left:.0f} s left")
 
-    return tell
+    return update
 
 
 def _make_extract(program: Program) -> tuple[Callable[..., list[jax.Array]], list[str]]:
-    """The jitted function of parameters, statistics, fitted preprocessing and raw inputs, and the names it fills.
+    """Makes the jitted function of parameters, statistics, preprocessing and raw inputs, and the list of layer names.
 
-    Names are known once it is called: out of jit, a dict would be sorted by name.
+    The list is filled at the first call: a dict that jit returns would be sorted by name.
     """
     names: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Whether a pretrained start was worth it: the same training from scratch, and the difference on the test examples."""
+"""Whether pretraining helped: the same training from scratch, and the difference on the test examples."""
 
 import dataclasses
 import os
@@ -26,16 +26,16 @@ _FROM_SCRATCH = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A run that began with a source, against the same from scratch.
+    """A fine-tuned run, compared with the same training from scratch.
 
     Attributes:
       metric: the objective's best metric.
       higher_is_better: its direction.
-      transfer: of the run, on its test split.
-      scratch: of the one from scratch.
-      difference: the first less the second, with its 95 % interval over test examples, or their groups. One training
-        of each is compared: what chance in training does is not in it.
-      over: what the interval is over, as "382 examples".
+      transfer: metric of the run on its test split.
+      scratch: metric of the training from scratch.
+      difference: the first minus the second, with its 95 % interval over test examples or their groups. It does not
+        cover the randomness of training, as there is one training of each.
+      over: unit of the interval, as in "382 examples".
     """
 
     metric: str
@@ -47,30 +47,30 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Better or worse than from scratch where the interval leaves out 0; else unclear."""
+        """Better or worse than from scratch if the interval excludes 0; else unclear."""
         _, low, high = self.difference
         if not (low > 0 or high < 0):
             return "unclear"
         return "better" if (low > 0) == self.higher_is_better else "worse"
 
-    def told(self) -> str:
-        """In one line."""
+    def describe(self) -> str:
+        """Describes the result in one line."""
         conclusion = {
             "better": "transfer helped",
-            "worse": "NEGATIVE TRANSFER, the source did harm: start from scratch, or take another source",
-            "unclear": "transfer did not help as far as these test examples can tell",
+            "worse": "NEGATIVE TRANSFER, the source did harm: start from scratch, or use another source",
+            "unclear": "these test examples do not show that transfer helped",
         }[self.verdict]
         mean, low, high = self.difference
         interval = f"95 % interval {low:+.4f} to {high:+.4f} over {self.over}"
         if not np.isfinite(low):
-            interval = f"no interval, of {self.over}"
+            interval = f"no interval for {self.over}"
         return (
             f"{conclusion}: test {self.metric} {self.transfer:.4f}, from scratch {self.scratch:.4f}, difference "
             f"{mean:+.4f} ({interval}; one training each)"
         )
 
     def figures(self) -> dict[str, Any]:
-        """For a JSON file."""
+        """Returns the figures for a JSON file."""
         mean, low, high = self.difference
         return {
             "metric": self.metric,
@@ -82,20 +82,20 @@ class Comparison:
 
 
 def check_possible() -> None:
-    """Checks that both trainings can follow each other here.
+    """Checks that both trainings can run here, one after the other.
 
     Raises:
       UserError: there are several processes.
     """
     if coordination.process_count() > 1:
         raise UserError(
-            "transfer.check: is for one process; train from scratch by a run of its own, with transfer.source='', and "
-            "compare the two"
+            "transfer.check: needs a single process; train from scratch in a run of its own, with transfer.source='', "
+            "and compare the two"
         )
 
 
 def scratch_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> ml_collections.ConfigDict:
-    """The config of the same training from scratch: as long, on the same rows, in the same order.
+    """Returns the config of the same training from scratch: as long, on the same rows, in the same order.
 
     Args:
       config: of the run.
@@ -108,7 +108,7 @@ def compare(workdir: str | os.PathLike) -> Comparison:
     """Compares a finished run with the one in its `scratch`, and writes `transfer_check.json`.
 
     Raises:
-      UserError: one of them is not there, or the data are no longer what they were trained on.
+      UserError: one of them is missing, or the data have changed since.
     """
     directory = RunDirectory(workdir)
     run, scratch = FinishedRun(directory.path), FinishedRun(directory.scratch)

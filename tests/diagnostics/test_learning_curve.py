@@ -55,11 +55,11 @@ def test_it_cannot_say_what_lies_too_far_or_below_the_floor():
     random = np.random.default_rng(0)
     curve = learning_curve.fit(SIZES, error((0.1, 2.0, 0.8), SIZES) * random.normal(1, 0.002, len(SIZES)))
     assert curve.needed(0.05).examples is None
-    assert "out of reach: more data alone level off at an error of 0." in curve.needed(0.05).reason
+    assert "out of reach: with more data the error levels off at 0." in curve.needed(0.05).reason
     assert curve.needed(0.05).high == np.inf
-    assert "fewer than 112 examples, the least that were measured" in curve.needed(0.5).reason
+    assert "fewer than the 112 examples" in curve.needed(0.5).reason
     shallow = learning_curve.fit(SIZES, error((0.0, 0.8, 0.2), SIZES) * random.normal(1, 0.002, len(SIZES)))
-    assert "more than 10 times the 1,270 examples that were measured at most" in shallow.needed(0.1).reason
+    assert "more than 10 times the 1,270 examples" in shallow.needed(0.1).reason
 
 
 def test_it_doubts_what_does_not_fall_and_what_is_no_power_law():

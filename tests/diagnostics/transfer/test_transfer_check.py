@@ -103,8 +103,8 @@ def test_from_scratch_nothing_is_left_of_transfer(tmp_path):
         ((0.1, 0.02, 0.18), True, "better", "transfer helped: test x 0.9000, from scratch 0.8000, difference +0.1000"),
         ((-0.1, -0.18, -0.02), True, "worse", "NEGATIVE TRANSFER, the source did harm: start from scratch"),
         ((0.1, 0.02, 0.18), False, "worse", "NEGATIVE TRANSFER"),
-        ((0.1, -0.02, 0.22), True, "unclear", "transfer did not help as far as these test examples can tell"),
-        ((0.1, np.nan, np.nan), True, "unclear", "(no interval, of 5 examples; one training each)"),
+        ((0.1, -0.02, 0.22), True, "unclear", "do not show that transfer helped"),
+        ((0.1, np.nan, np.nan), True, "unclear", "(no interval for 5 examples; one training each)"),
     ],
 )
 def test_what_is_said_goes_by_the_interval(difference, higher, verdict, told):
@@ -112,7 +112,7 @@ def test_what_is_said_goes_by_the_interval(difference, higher, verdict, told):
         metric="x", higher_is_better=higher, transfer=0.9, scratch=0.8, difference=difference, over="5 examples"
     )
     assert comparison.verdict == verdict
-    assert told in comparison.told()
+    assert told in comparison.describe()
 
 
 @pytest.mark.slow
@@ -146,13 +146,13 @@ def test_a_finished_run_can_be_checked_later_and_overwritten(command, checked, q
     assert figures(tmp_path / "run") != figures(checked[0])
 
 
-def test_a_check_without_a_source_is_told(fails, tmp_path):
+def test_a_check_without_a_source_is_an_error(fails, tmp_path):
     line = fails("train", *FINE_TUNING, f"--workdir={tmp_path / 'run'}")
-    assert line == "transfer.check: compares with a training from scratch, but transfer.source is not given"
+    assert "transfer.check: compares with a training from scratch, but transfer.source is not given" in line
     assert not (tmp_path / "run").exists()
 
 
 def test_members_of_a_population_are_not_checked():
     config = override(defaults.get_config(), {"transfer.source": "somewhere", "transfer.check": True})
-    with pytest.raises(UserError, match=r"^transfer\.check: is for experiments\.train, not for populations; add a"):
+    with pytest.raises(UserError, match=r"^transfer\.check: .*not for populations; add a"):
         check_possible(config)
