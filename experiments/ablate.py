@@ -1,25 +1,24 @@
-"""Trains the variants that a config's `ablations()` names and compares each with the baseline, seed by seed.
+"""Trains the variants of a config's `ablations()` and compares each with the baseline, seed by seed.
 
     plumbline ablate --config=configs/digits_resnet.py --workdir=runs/ablations --seeds=5
 
 Flags:
-    --config=FILE[:ARGUMENT]   a config file with `ablations()`: a dict from a variant's name to its overrides, a dict
-                               from config path to value, with 'baseline': {}; fields are changed with
-                               --config.FIELD=VALUE
-    --workdir=DIR              new, empty, or that of an earlier start of this command, which it goes on with; more
-                               seeds and variants may be asked for there
-    --seeds=S                  trainings of each variant, 5 by default: config.seed and those that follow it
-    --overwrite                off by default; delete what this command left in DIR, and train anew
+    --config=FILE[:ARGUMENT]   a config file with `ablations()`: a dict from the name of a variant to its overrides, a
+                               dict from config path to value, with 'baseline': {}; --config.FIELD=VALUE changes a
+                               field for all variants
+    --workdir=DIR              output directory: new, empty, or of an earlier start of this command, which is resumed;
+                               more seeds and variants may be added
+    --seeds=S                  trainings of each variant, from config.seed on; 5 by default
+    --overwrite                delete earlier results in DIR and train again; off by default
 
-Every variant is trained as plumbline train would, on the same splits and seeds, and judged on the test split.
-Intervals are over seeds: they say what chance in training does, not what other test rows would. Each holds for
-itself: of twenty variants without effect, one will seem to have one.
+Every variant is trained as by `plumbline train`, on the same splits and seeds, and evaluated on the test split.
+Intervals are over seeds: they cover chance in training, not the choice of test rows. They are not corrected for the
+number of variants: of twenty variants without effect, about one will seem to have one.
 
-Writes ablations.md, ablations.png, ablations.svg and ablations.json. How trainings are run is not timed here but
-settled by the kind of model and device, so that the same command on the same machine gives the same table to the last
-digit.
+Writes ablations.md, ablations.png, ablations.svg and ablations.json. How trainings are executed follows from the model
+and the device, not from timing, so that the same command on the same machine gives the same table to the last digit.
 
-Exit codes: 0 done, 2 an error you can mend, 42 preempted (run the same command again).
+Exit codes: 0 done, 2 an error that you can fix, 42 preempted (run the same command again).
 """
 
 import shlex
@@ -44,11 +43,11 @@ if TYPE_CHECKING:
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the results.")
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Trainings of each variant.")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Train anew.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Train again.")
 
 _TABLE, _PLOT, _FIGURES = "ablations.md", "ablations", "ablations.json"
-_ALONE = "One seed gives no interval: whether a difference is chance cannot be said. Give --seeds=5."
-# Of these, small products dominate, and on a CPU steps in one program are the faster way; of the others, a loop.
+_ALONE = "One seed gives no interval: a difference may be chance. Give --seeds=5."
+# Models of small matrix products, for which one program of several steps is faster on a CPU; others use a loop.
 _DENSE = ("linear", "mlp")
 
 
@@ -116,10 +115,10 @@ def _request(variants: "Variants") -> output_directory.Request:
 
 
 def _caption(rows: Sequence["Row"], seeds: Sequence[int], num_test: int) -> str:
-    """What stands below the table in the file: the command that makes it, and how to read it."""
+    """Formats the text below the table: the command that makes it, and how to read it."""
     words = ["plumbline", "ablate", *sys.argv[1:]]
     diverged = [f"{row.name}: seed {', '.join(map(str, row.diverged))}" for row in rows if row.diverged]
-    told = (
+    reading = (
         f"Means over the seeds {seeds[0]} to {seeds[-1]} on the {num_test} test examples, with 95 % t-intervals over "
         "the seeds; differences are paired by seed."
         if len(seeds) > 1
@@ -128,7 +127,7 @@ def _caption(rows: Sequence["Row"], seeds: Sequence[int], num_test: int) -> str:
     lines = [
         f"`{shlex.join(words)}`",
         "",
-        told,
+        reading,
         *([f"Diverged: {'; '.join(diverged)}."] if diverged else []),
     ]
     return "\n".join(lines)

@@ -1,38 +1,37 @@
-"""Audits a config's data, and what is trained on them: is the data sound, is there enough, is the fit right?
+"""Audits the data of a config and what is trained on them: are they sound, are there enough, is the fit right?
 
     plumbline audit --config=configs/digits_mlp.py --workdir=runs/audit
     plumbline audit --config=configs/digits_mlp.py --workdir=runs/audit_data --data-only
     plumbline audit --run=runs/mlp --workdir=runs/audit_mlp
 
 Flags:
-    --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
-    --run=DIR                  none by default; in place of --config: a run, whose config counts; nothing is trained,
-                               and the fit is that of the run
-    --workdir=DIR              new, empty, or that of an earlier start of this command, which it goes on with
-    --reference=SOURCE         none by default; a set like that of data.source (csv:PATH, say), which the rows that are
-                               trained on ought to be like: rows met in use, for example
-    --folds=K                  5 by default; folds of the cross-validation
-    --seeds=S                  3 by default; trainings of each fold, size and control
-    --sizes=N                  6 by default; subsets of the learning curve
-    --wanted=VALUE             none by default; how much data would this accuracy (for a regression this mean squared
-                               error) take?
-    --data-only                off by default; look at the data alone, and train nothing but what --apply tries
-    --apply                    off by default; try the remedies that are proposed: train with each and without any, on
-                               the same seeds, and keep those that make the test rows better
-    --remedies=NAME,...        with --apply: of these findings only; of all by default
-    --remedy-seeds=S           10 by default; with --apply: seeds to train each remedy with
-    --overwrite                off by default; delete what this command left in DIR, and begin anew
+    --config=FILE[:ARGUMENT]   a config file; --config.FIELD=VALUE changes a field
+    --run=DIR                  audit a finished run instead of a config: nothing is trained, and the fit is that of the
+                               run
+    --workdir=DIR              output directory: new, empty, or of an earlier start of this command, which is resumed
+    --reference=SOURCE         compare the training rows with another set, such as rows from production; a source like
+                               data.source, such as csv:PATH; none by default
+    --folds=K                  folds of the cross-validation; 5 by default
+    --seeds=S                  trainings of each fold, size and control; 3 by default
+    --sizes=N                  subsets of the learning curve; 6 by default
+    --wanted=VALUE             estimate how much data this accuracy takes (for a regression, this mean squared error)
+    --data-only                look at the data only; train nothing except what --apply tries
+    --apply                    try the proposed remedies: train with and without each, on the same seeds, and keep those
+                               that improve the test metric
+    --remedies=NAME,...        with --apply: only the remedies of these findings; all by default
+    --remedy-seeds=S           with --apply: seeds to train each remedy with; 10 by default
+    --overwrite                delete earlier results in DIR and start again; off by default
 
-Prints the findings, the worst first, and remedies as flags to copy. Writes audit.html, which shows all of them with
-their evidence and opens without a network; findings.json and plots/, the same for programs and papers; findings.npz,
-rows to drop and weights of examples.
+Prints the findings, worst first, with their remedies as flags. Writes audit.html, a page that shows all findings with
+their evidence and needs no network; findings.json and plots/ with the same content for programs and papers; and
+findings.npz with the rows to drop and the weights of examples.
 
-Remedies are judged on the test rows that have no copy in the training rows. Those that change the test, and those of
-leaks, which no score of the test can judge, are listed as not tried.
+Remedies are evaluated on test rows without a copy in the training rows. Remedies that change the test split, and those
+for leaks, which no test score can judge, are listed as not tried.
 
-A diagnostic that cannot judge says so as a finding, and stops none of the others. The data in files are never changed.
+A diagnostic that cannot judge says so in a finding and does not stop the others. Data files are never changed.
 
-Exit codes: 0 done, whatever was found, 2 an error you can mend, 42 preempted (run the same command again).
+Exit codes: 0 done, with or without findings; 2 an error that you can fix; 42 preempted (run the same command again).
 """
 
 import dataclasses
@@ -63,27 +62,27 @@ if TYPE_CHECKING:
     from reporting.audit_report import Report
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
-_RUN = flags.DEFINE_string("run", "", "A finished run.")
+_RUN = flags.DEFINE_string("run", "", "Finished run.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the results.")
-_REFERENCE = flags.DEFINE_string("reference", "", "A set to compare with.")
+_REFERENCE = flags.DEFINE_string("reference", "", "Set to compare with.")
 _FOLDS = flags.DEFINE_integer("folds", 5, "Folds.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Trainings of each.")
 _SIZES = flags.DEFINE_integer("sizes", 6, "Subsets.")
-_WANTED = flags.DEFINE_float("wanted", None, "Accuracy, or mean squared error, asked for.")
+_WANTED = flags.DEFINE_float("wanted", None, "Accuracy or mean squared error to reach.")
 _DATA_ONLY = flags.DEFINE_bool("data_only", False, "Train nothing.")
 flags.DEFINE_alias("data-only", "data_only")
 _APPLY = flags.DEFINE_bool("apply", False, "Try remedies.")
 _REMEDIES = flags.DEFINE_list("remedies", [], "Findings whose remedies are tried.")
 _REMEDY_SEEDS = flags.DEFINE_integer("remedy-seeds", 10, "Seeds to train each remedy with.")
 flags.DEFINE_alias("remedy_seeds", "remedy-seeds")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Begin anew.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Start again.")
 
 _PAGE = "audit.html"
 _LEAST = {"folds": 2, "seeds": 1, "sizes": 4, "remedy-seeds": 2}
 
 
 def main(words: list[str]) -> None:
-    """Looks, trains, judges, writes and prints."""
+    """Trains, runs the diagnostics, writes and prints."""
     command.refuse(words)
     command.require(**({} if _RUN.value else {"config": _CONFIG.value}), workdir=_WORKDIR.value)
     for name, least in _LEAST.items():
@@ -156,7 +155,7 @@ def _audit() -> None:
 def _request(config: "ml_collections.ConfigDict") -> output_directory.Request:
     from trainers.run.directory import defining_fields
 
-    # Trainings remember the config themselves; the data are looked at without any.
+    # The population checks the rest of the config; --data-only has no population.
     settings: dict[str, str | int] = {
         name: str(value) for name, value in defining_fields(config.to_dict()).items() if name.startswith("data.")
     }
@@ -176,10 +175,10 @@ def _request(config: "ml_collections.ConfigDict") -> output_directory.Request:
 
 
 def _check_unchanged(path: pathlib.Path, fingerprints: dict[str, str]) -> None:
-    """Checks that an audit that is there is of the same data.
+    """Checks that an earlier audit in the directory is of the same data.
 
     Raises:
-      UserError: it is of other data, or cannot be read.
+      UserError: its data differ, or it cannot be read.
     """
     file = path / audit_files.FINDINGS
     if _OVERWRITE.value or not file.exists():
@@ -197,7 +196,7 @@ def _check_unchanged(path: pathlib.Path, fingerprints: dict[str, str]) -> None:
 
 
 def _read_reference(config: "ml_collections.ConfigDict", examples: "Examples") -> "tuple[Reference | None, str]":
-    """The set that --reference names, and its fingerprint; None and "" for none."""
+    """Reads the set of --reference; returns it and its fingerprint, or None and "" without one."""
     if not _REFERENCE.value:
         return None, ""
     from diagnostics.quality.reference import read_reference
@@ -210,7 +209,7 @@ def _read_reference(config: "ml_collections.ConfigDict", examples: "Examples") -
 
 
 def _train(material: "Material", output: output_directory.OutputDirectory) -> "tuple[Material, dict[str, Any]]":
-    """The material with what became of the trainings, and what they took."""
+    """Trains; returns the material with the results, and figures on the trainings."""
     from data.pool import load_pool
     from diagnostics import trainings
     from trainers.populations.population import Population
@@ -234,7 +233,7 @@ def _train(material: "Material", output: output_directory.OutputDirectory) -> "t
 
 
 def _ask(material: "Material", path: pathlib.Path) -> "tuple[list[Finding], dict[str, float]]":
-    """All findings, and the seconds that each diagnostic took; the trials of remedies are one more."""
+    """Returns all findings, and the seconds of each diagnostic and of the trials of remedies."""
     from diagnostics import audit, remedies, remedy_trials
     from diagnostics.diagnostic import Diagnostic
 

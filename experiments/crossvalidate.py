@@ -4,25 +4,24 @@
     plumbline crossvalidate --config=configs/digits_mlp.py --workdir=runs/cv --groups=writer
 
 Flags:
-    --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
-    --workdir=DIR              new, empty, or that of an earlier start of this command, which it goes on with; more
-                               seeds may be asked for there, but no other folds or groups
-    --folds=K                  5 by default; stratified by class, or plainly shuffled for a regression
-    --groups=NAME              none by default; hold out whole groups: a table's column, or what the source has (of the
-                               digits 'writer'); the shuffled folds are trained as well, and the difference is a
-                               warning of leakage
-    --leave-one-group-out      off by default; with --groups: as many folds as there are groups
-    --seeds=S                  repetitions, each with folds and trainings of its own, 1 by default
-    --overwrite                off by default; delete what this command left in DIR, and train anew
+    --config=FILE[:ARGUMENT]   a config file; --config.FIELD=VALUE changes a field
+    --workdir=DIR              output directory: new, empty, or of an earlier start of this command, which is resumed;
+                               more seeds may be added, but folds and groups stay
+    --folds=K                  folds, stratified by class, or shuffled for a regression; 5 by default
+    --groups=NAME              hold out whole groups: a column of a table, or groups of the source (`writer` for the
+                               digits). Shuffled folds are trained as well, and a difference is reported as leakage
+    --leave-one-group-out      with --groups: one fold for each group; off by default
+    --seeds=S                  repetitions, each with its own folds and trainings; 1 by default
+    --overwrite                delete earlier results in DIR and train again; off by default
 
-The training and validation rows are dealt into folds. The test split is not touched: it is there to judge, once, what
-was chosen by cross-validation. Where the config sets "N percent" of its training rows apart for validation, so does
-each fold of those left to it. All that is fitted on data (preprocessing, class weights) is fitted by each fold anew.
+The training and validation rows are split into folds. The test split is not used: keep it to evaluate, once, what
+cross-validation selects. If the config sets "N percent" of the training rows aside for validation, each fold does so
+within its own training rows. Everything that is fitted on data (preprocessing, class weights) is fitted for each fold.
 
 Writes summary.json and out_of_fold.npz: `row` (in the source), `split`, `label`, `group`, `prediction` (probabilities
 or values, averaged over seeds), `predictions` (by seed), `fold` (by seed), `seed`, `class_names`, `group_names`.
 
-Exit codes: 0 done, 2 an error you can mend, 3 a fold diverged, 42 preempted (run the same command again).
+Exit codes: 0 done, 2 an error that you can fix, 3 a fold diverged, 42 preempted (run the same command again).
 """
 
 import pathlib
@@ -48,11 +47,11 @@ if TYPE_CHECKING:
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the results.")
 _FOLDS = flags.DEFINE_integer("folds", 5, "Folds.")
-_GROUPS = flags.DEFINE_string("groups", "", "Groups that are held out as a whole.")
+_GROUPS = flags.DEFINE_string("groups", "", "Groups to hold out as a whole.")
 _ONE_GROUP = flags.DEFINE_bool("leave_one_group_out", False, "A fold for each group.")
 flags.DEFINE_alias("leave-one-group-out", "leave_one_group_out")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "Repetitions.")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Train anew.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Train again.")
 
 _PREDICTIONS, _SUMMARY = "out_of_fold.npz", "summary.json"
 
@@ -88,7 +87,7 @@ def _cross_validate(config: "ml_collections.ConfigDict") -> int:
         seeds = tuple(range(config.seed, config.seed + _SEEDS.value))
         members = {}
         for kind in kinds:
-            # Against one fold for each group stand as many shuffled ones, if each class has the rows for it.
+            # The shuffled folds are as many as those of the groups, if each class has enough rows.
             count = len(next(iter(members.values()))) // len(seeds) if members else _FOLDS.value
             if members and kind == "stratified":
                 labels = pool.labels[cross_validation.select_rows(pool)]
@@ -197,7 +196,7 @@ def _print(summary: Mapping[str, Any], directory: pathlib.Path) -> None:
     if summary["diverged"]:
         print(f"diverged: {'; '.join(summary['diverged'])}; their rows have no predictions (nan)\n")
     print(
-        f"The {summary['test_rows_untouched']} rows of the test split took no part.\n"
+        f"The {summary['test_rows_untouched']} rows of the test split were not used.\n"
         f"{directory}/out_of_fold.npz, summary.json"
     )
 

@@ -1,11 +1,11 @@
-"""The flags that connect the processes of one run.
+"""The flags by which the processes of one run find each other.
 
---distributed=auto|off|explicit   auto: join the processes of a TPU pod, Slurm step, JobSet or mpirun, if any;
-                                  off: run this process alone; explicit: use the next three flags
---coordinator=HOST:PORT           address at which the others reach process 0
+--distributed=auto|off|explicit   auto: join where a TPU pod, Slurm, a Kubernetes JobSet or Open MPI reports several
+                                  processes; off: run alone; explicit: join as the next three flags say
+--coordinator=HOST:PORT           address of process 0 for the other processes
 --processes=N                     number of processes
---process-id=I                    id of this process, from 0
---initialization-timeout=SECONDS  time to wait for all processes to arrive; 300 by default
+--process-id=I                    index of this process, from 0
+--initialization-timeout=SECONDS  how long to wait for all processes; 300 by default
 """
 
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ def define_flags(default: str) -> None:
     """Defines the flags.
 
     Args:
-      default: what `--distributed` is unless given.
+      default: of `--distributed`.
     """
-    flags.DEFINE_enum("distributed", default, ["auto", "off", "explicit"], "Whether and how to join other processes.")
-    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
+    flags.DEFINE_enum("distributed", default, ["auto", "off", "explicit"], "How to join other processes.")
+    flags.DEFINE_string("coordinator", None, "Address of process 0.")
     flags.DEFINE_integer("processes", None, "Number of processes.")
     flags.DEFINE_integer("process-id", None, "Id of this process, from 0.")
     flags.DEFINE_float("initialization-timeout", 300.0, "Seconds to wait for all processes to arrive.")

@@ -1,12 +1,12 @@
-"""Prints the metrics of a finished or running run on one of its splits.
+"""Prints the metrics of a run on one of its splits. The run may still be training.
 
     plumbline evaluate --workdir=runs/digits --split=test
 
 Flags:
     --workdir=DIR                the run directory
     --split=NAME                 train, validation or test (the default)
-    --checkpoint=best|last       which parameters; the best on the validation split by default
-    --output=FILE                write the metrics as JSON as well
+    --checkpoint=best|last       which parameters: the best on the validation split (the default), or the last
+    --output=FILE                also write the metrics as JSON
     --distributed=auto|off|explicit   whether to join other processes, auto by default; see experiments/distribution.py
     --coordinator=HOST:PORT --processes=N --process-id=I --initialization-timeout=SECONDS
 """

@@ -1,17 +1,15 @@
-"""Writes what a run came to in the names and layout of the weights that it began with, for other libraries to read.
+"""Writes the parameters of a run in the names and layout of its pretrained weights, for other libraries to load.
 
     plumbline export --workdir=runs/pictures --output=exported
     plumbline export --workdir=runs/pictures --output=exported --like=weights/vit
 
 Flags:
-    --workdir=DIR     the run directory; the parameters that were best on the validation split are taken, with adapters
-                      multiplied out
-    --output=FOLDER   a new folder; gets model.safetensors (in float32), config.json, mended for the run's classes and
-                      image size, and the tokenizer if there is one; or weights.npz, where that is what the source was
-    --like=SOURCE     weights of the same architecture, whose names and layout to write in; by default the run's own
-                      transfer.source
+    --workdir=DIR     the run directory; the best parameters on the validation split are exported, with adapters merged
+    --output=FOLDER   a new folder. It gets model.safetensors (float32), config.json, adapted to the classes and image
+                      size of the run, and the tokenizer if there is one; or weights.npz, if the source is such a file
+    --like=SOURCE     weights of the same architecture whose names and layout to use; transfer.source by default
 
-Exit codes: 0 done, 2 an error you can mend.
+Exit codes: 0 done, 2 an error that you can fix.
 """
 
 import json
@@ -30,27 +28,24 @@ if TYPE_CHECKING:
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write.")
-_LIKE = flags.DEFINE_string("like", None, "Weights whose layout to write in.")
+_LIKE = flags.DEFINE_string("like", None, "Weights whose layout to use.")
 
 
 def main(words: list[str]) -> None:
-    """Writes the folder and says what it holds."""
+    """Writes the folder and prints what it contains."""
     command.refuse(words)
     command.require(workdir=_WORKDIR.value, output=_OUTPUT.value)
     if pathlib.Path(_OUTPUT.value).exists():
-        raise UserError(f"--output: '{_OUTPUT.value}' is there already; name a new folder")
+        raise UserError(f"--output: '{_OUTPUT.value}' exists already; name a new folder")
     from models.pretrained.export import About, export
     from trainers.run import transfer
 
     run = transfer.read_run(_WORKDIR.value)
     like = _LIKE.value or run.config.transfer.source
     if not like:
-        raise UserError("--like: missing, and the run began with no source; name weights of the same architecture")
+        raise UserError("--like: missing, and the run has no transfer.source; name weights of the same architecture")
     if transfer.is_run(like):
-        raise UserError(
-            f"--like: '{like}' is a run, whose layout is Plumbline's own; name weights of another library, in whose "
-            "layout to write"
-        )
+        raise UserError(f"--like: '{like}' is a run of Plumbline; name weights of another library whose layout to use")
     features = run.features
     images = {}
     if features.kind == "image":
@@ -65,8 +60,10 @@ def main(words: list[str]) -> None:
     numbers = sum(array.size for array in run.arrays.values())
     print(f"{_OUTPUT.value}: {numbers:,} numbers of step {run.step}, as {kind}")
     if images and not _says_normalization(pathlib.Path(_OUTPUT.value)):
-        told = "; ".join(f"{name} {', '.join(f'{value:.6g}' for value in images[name])}" for name in ("mean", "std"))
-        print(f"no file there says how images in 0 to 1 are to be normalised: {told}")
+        normalization = "; ".join(
+            f"{name} {', '.join(f'{value:.6g}' for value in images[name])}" for name in ("mean", "std")
+        )
+        print(f"no exported file records the normalisation of images (pixels from 0 to 1): {normalization}")
 
 
 def _says_normalization(folder: pathlib.Path) -> bool:
@@ -76,7 +73,7 @@ def _says_normalization(folder: pathlib.Path) -> bool:
 
 
 def _in_units(run: "MergedRun") -> "dict[str, np.ndarray]":
-    """The parameters; those of a regression's head so that it answers in the units of the label, as others expect."""
+    """Returns the parameters; the head of a regression is rescaled to predict in the units of the label."""
     if run.features.task != "regression":
         return run.arrays
     mean, std = (run.preprocessing[name] for name in ("label_mean", "label_std"))

@@ -1,7 +1,7 @@
-"""Ctrl-C in a command: one line and exit code 130, whatever was going on.
+"""Ctrl-C in a command: one line and exit code 130, at any time.
 
-An exception that is raised while a module is being imported may get lost there, or come out as another one; and what is
-raised before the command has begun, or after it has ended, nobody catches. There the process ends at once.
+An exception raised while a module is imported may be lost or come out as another one, and before the command starts or
+after it ends nobody catches it. At those times the process exits at once.
 """
 
 import os
@@ -16,14 +16,14 @@ _raised = False
 
 
 def listen() -> None:
-    """Begins, unless the process was told to take no notice of Ctrl-C."""
+    """Installs the handler, unless the process was started to ignore Ctrl-C."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
 
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """While entered, Ctrl-C is the `KeyboardInterrupt` it is elsewhere, but in imports."""
+    """Within the block, Ctrl-C raises `KeyboardInterrupt` as usual, except during imports."""
     global _raised
     _raised = True
     try:

@@ -1,12 +1,12 @@
-r"""Writes the job file that runs a training on a cloud or a cluster, and hands it over if asked to.
+r"""Writes the job file that runs a training on a cloud or a cluster, and submits it on request.
 
     plumbline launch --on=sky --config=configs/imagenet_vit_s16.py --workdir=gs://bucket/vit \
         --accelerator=tpu-v5litepod-16 --spot
     plumbline launch --on=slurm --config=configs/digits_vit.py --workdir=/shared/vit --accelerator=H100:8 \
         --nodes=2 --options='--partition=gpu --time=24:00:00' --submit
 
-Run it in the checkout: that is what the machines get. The file is there to be read and changed; it ends in the command
-that you would type yourself.
+Run it in the checkout, which is copied to the machines. Read the job file and change it as needed; it ends with the
+command that you would type yourself.
 
 Flags:
     --on=sky|slurm|xpk         SkyPilot (Google Cloud, AWS, Azure, Kubernetes), Slurm, or xpk (TPUs on GKE)
@@ -18,12 +18,12 @@ Flags:
     --sweep='FLAGS'            each machine (each GPU, on Slurm) is a worker of one plumbline sweep with such flags as
                                '--sampler=tpe --trials=200 --folds=5 --storage=postgresql+pg8000://USER:PASSWORD@HOST/DB'
                                and has a folder of its own in --workdir (sky, slurm)
-    --spot                     preemptible machines (sky, xpk); the run goes on when they come back
-    --cloud=NAME               sky: gcp, aws, azure or kubernetes; left out, SkyPilot takes the cheapest
+    --spot                     preemptible machines (sky, xpk); the run resumes when they come back
+    --cloud=NAME               sky: gcp, aws, azure or kubernetes; by default SkyPilot takes the cheapest
     --cluster=NAME             xpk: the GKE cluster
     --options='WORDS'          more words for the launcher itself, such as --partition=gpu or --zone=us-central1-a
     --output=FILE              the job file (default: runs/jobs/RUN with the launcher's suffix)
-    --submit                   hand the file to sky, sbatch or xpk, which must be on the path
+    --submit                   submit the file with sky, sbatch or xpk, which must be on PATH
 """
 
 import pathlib
@@ -52,11 +52,11 @@ _CLOUD = flags.DEFINE_string("cloud", None, "Cloud, for sky.")
 _CLUSTER = flags.DEFINE_string("cluster", None, "GKE cluster, for xpk.")
 _OPTIONS = flags.DEFINE_string("options", "", "More words for the launcher.")
 _OUTPUT = flags.DEFINE_string("output", None, "Job file.")
-_SUBMIT = flags.DEFINE_bool("submit", False, "Hand the job file over.")
+_SUBMIT = flags.DEFINE_bool("submit", False, "Submit the job file.")
 
 
 def main(words: list[str]) -> int:
-    r"""Writes the job file, says how to submit it or does so, and returns the exit code."""
+    r"""Writes the job file, submits it or prints how to, and returns the exit code."""
     command.refuse(words)
     command.require(on=_ON.value, config=_CONFIG.value, workdir=_WORKDIR.value, accelerator=_ACCELERATOR.value)
     if _ON.value not in LAUNCHERS:
@@ -67,7 +67,7 @@ def main(words: list[str]) -> int:
     job = _job(name, path)
     text = launcher.make_job_file(job)
     words = launcher.submission(job)
-    # Last, as it takes a moment: an error here is cheaper than one on machines that are paid for.
+    # Last, as the import takes a while. An error here is cheaper than one on machines that cost money.
     from trainers import settings
 
     settings.check(_CONFIG.value)
@@ -75,7 +75,7 @@ def main(words: list[str]) -> int:
         check_on_path(launcher)
     write_job_file(path, text)
     if _SUBMIT.value:
-        print(f"{path}: written; handed over with\n{shlex.join(words)}", flush=True)
+        print(f"{path}: written; submitted with\n{shlex.join(words)}", flush=True)
         return submit(words, launcher.tool)
     print(f"{path}: written; read it, then submit it with\n{shlex.join(words)}")
     return exit_codes.DONE
@@ -86,7 +86,7 @@ def _job(name: str, path: pathlib.Path) -> Job:
     sweep = None if _SWEEP.value is None else _split_words("sweep", _SWEEP.value)
     machine = parse_accelerator(_ACCELERATOR.value)
     if sweep is not None and (_ON.value == "xpk" or machine.hosts > 1):
-        raise UserError("--sweep: a worker searches on one machine; take sky or slurm, and no pod of several hosts")
+        raise UserError("--sweep: a worker searches on one machine; use sky or slurm, and an accelerator on one host")
     return Job(
         name=name,
         path=path,

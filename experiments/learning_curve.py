@@ -1,28 +1,27 @@
-"""Trains on growing parts of the training rows, and says what more data would bring.
+"""Trains on subsets of growing size and estimates what more data would bring.
 
     plumbline learning_curve --config=configs/digits_mlp.py --workdir=runs/curve --accuracy=0.95
 
 Flags:
-    --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
-    --workdir=DIR              new, empty, or that of an earlier start of this command, which it goes on with; more
-                               seeds and another accuracy or error may be asked for there, but no other sizes
-    --sizes=N                  subsets, 8 by default, at least 4: all rows, and each next one smaller by the same factor
-    --seeds=S                  trainings of each size, 3 by default, on subsets of their own
-    --accuracy=SHARE           how much data would this accuracy take? (classification; not asked by default)
-    --target=MSE               how much data would this mean squared error take? (regression; not asked by default)
-    --overwrite                off by default; delete what this command left in DIR, and train anew
+    --config=FILE[:ARGUMENT]   a config file; --config.FIELD=VALUE changes a field
+    --workdir=DIR              output directory: new, empty, or of an earlier start of this command, which is resumed;
+                               more seeds and another accuracy or error may be given, but the sizes stay
+    --sizes=N                  subsets, at least 4: from all rows down, each smaller by the same factor; 8 by default
+    --seeds=S                  trainings of each size, each on its own subset; 3 by default
+    --accuracy=SHARE           estimate how much data this accuracy takes (classification)
+    --target=MSE               estimate how much data this mean squared error takes (regression)
+    --overwrite                delete earlier results in DIR and train again; off by default
 
-Each subset lies inside the larger ones of its seed, and has the classes in the shares of the whole. All trainings take
-as many steps as the config gives to all rows, so that a small subset is not also trained less; the validation split is
-the same for all. They are judged on the test split: nothing is chosen by it.
+Each subset is part of the larger ones of its seed and keeps the shares of the classes. All trainings take the same
+number of steps, that of the config on all rows, so that a small subset is not also trained less. The validation split
+is the same for all. The trainings are evaluated on the test split; nothing is selected on it.
 
-A power law with a floor is fitted to the errors. What it says of sizes that were not trained comes with 95 % intervals,
-and where it should not be believed, that is said. The same fit to the sizes up to half of the rows shows what it would
-have said of all rows.
+A power law with a floor is fitted to the errors. Its extrapolations come with 95 % intervals, and doubts about them are
+reported. The same fit to the sizes up to half of the rows shows in hindsight how well it would have predicted all rows.
 
 Writes learning_curve.json, learning_curve.png and learning_curve.svg.
 
-Exit codes: 0 done, 2 an error you can mend, 3 trainings diverged, 42 preempted (run the same command again).
+Exit codes: 0 done, 2 an error that you can fix, 3 trainings diverged, 42 preempted (run the same command again).
 """
 
 from collections.abc import Mapping
@@ -49,9 +48,9 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_c
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the results.")
 _SIZES = flags.DEFINE_integer("sizes", 8, "Subsets.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Trainings of each size.")
-_ACCURACY = flags.DEFINE_float("accuracy", None, "Accuracy asked for.")
-_TARGET = flags.DEFINE_float("target", None, "Mean squared error asked for.")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Train anew.")
+_ACCURACY = flags.DEFINE_float("accuracy", None, "Accuracy to reach.")
+_TARGET = flags.DEFINE_float("target", None, "Mean squared error to reach.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Train again.")
 
 _FIGURES, _PLOT = "learning_curve.json", "learning_curve"
 _LEAST_SIZES = 4
@@ -128,7 +127,7 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
 
 
 def _score(pool: "Pool") -> tuple["Score", float | None]:
-    """What is followed over the sizes, and the error that is asked for."""
+    """Returns the score that is measured for each size, and the error to reach."""
     from diagnostics.scores import Score
 
     score = Score(pool.features.task)
@@ -177,7 +176,7 @@ def _answers(curve: "LearningCurve", score: "Score", asked: float | None) -> dic
 
 
 def _hindsight(points: np.ndarray, score: "Score") -> dict[str, Any] | None:
-    """What the sizes up to half of the rows say of all rows, beside what was measured there; None for too few sizes."""
+    """Compares the prediction from sizes up to half of the rows with all rows; None with too few sizes."""
     from diagnostics import learning_curve
 
     sizes, errors = points.T
@@ -198,7 +197,7 @@ def _hindsight(points: np.ndarray, score: "Score") -> dict[str, Any] | None:
 
 
 def _why_no_hindsight(points: np.ndarray, pool: "Pool") -> str | None:
-    """Why the smaller sizes do not say what they would have said of all rows; None if they do."""
+    """Gives the reason why there is no check in hindsight; None if there is one."""
     from data import subsets
 
     sizes = np.unique(points[:, 0])
@@ -232,8 +231,8 @@ def _print(figures: Mapping[str, Any], curve: "LearningCurve", score: "Score", a
         print(f"{row['examples']:>10,}  {text(mean):>8}{bounds}")
     if alone:
         print(
-            "\nOne training of each size gives no interval of what chance in training does. The intervals below go by "
-            "how far the sizes lie off the law, and nothing tests whether it is their law; give --seeds=3."
+            "\nOne training of each size gives no interval for chance in training. The intervals below rest on the "
+            "residuals of the power law, and nothing tests whether the law holds; give --seeds=3."
         )
     _, slowest, fastest = curve.parameters()["exponent"]
     print(

@@ -1,20 +1,21 @@
-"""Says what a training will take before it is paid for, by compiling its real step for devices that need not be here.
+"""Estimates memory, time and cost of a training before it starts, by compiling its real step for devices that need not
+be present.
 
     plumbline plan --config=configs/imagenet_vit_s16.py --device=v5e:16x16
     plumbline plan --config=configs/imagenet_vit_s16.py --device=v5e:4x4 --search
     plumbline plan --config=configs/digits_vit.py --device=cpu
 
 Flags:
-    --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
-    --device=NAME              v5e:4x4, v5p:4x4x4, v6e:8x8, h100:8, cpu (the default); a wrong one lists those known
+    --config=FILE[:ARGUMENT]   a config file; --config.FIELD=VALUE changes a field
+    --device=NAME              v5e:4x4, v5p:4x4x4, v6e:8x8, h100:8, cpu (the default); an unknown name lists all
     --search                   try mesh shapes and batch sizes, and rank them
-    --remedies                 say with which remat policy or accumulation less memory is taken; where a step does not
-                               fit this is tried anyway
-    --compilations=N           most programs that --search or --remedies compiles, 8 by default
-    --table                    print how each parameter is split, and its bytes on each device
-    --examples=N --classes=N   training examples and classes, where the data are not at hand and the config has neither
+    --remedies                 find remat policies or accumulation that need less memory; always on where a step does
+                               not fit
+    --compilations=N           the most programs that --search or --remedies compiles; 8 by default
+    --table                    print how each parameter is sharded, and its bytes on each device
+    --examples=N --classes=N   number of training examples and classes, if neither the data nor the config gives them
     --prices=FILE              a table of prices like diagnostics/cost/prices.toml
-    --output=FILE              write all figures as JSON as well
+    --output=FILE              also write all figures as JSON
 
 TPUs need the extra `plan-tpu`: .venv/bin/pip install -c constraints.txt -e '.[plan-tpu]'
 """
@@ -35,9 +36,9 @@ from plumbline.files import write_text
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
 _DEVICE = flags.DEFINE_string("device", "cpu", "Devices.")
 _SEARCH = flags.DEFINE_bool("search", False, "Try mesh shapes and batch sizes.")
-_REMEDIES = flags.DEFINE_bool("remedies", False, "Try what takes less memory.")
-_COMPILATIONS = flags.DEFINE_integer("compilations", 8, "Most programs to compile.")
-_TABLE = flags.DEFINE_bool("table", False, "Print how each parameter is split.")
+_REMEDIES = flags.DEFINE_bool("remedies", False, "Find what needs less memory.")
+_COMPILATIONS = flags.DEFINE_integer("compilations", 8, "The most programs to compile.")
+_TABLE = flags.DEFINE_bool("table", False, "Print how each parameter is sharded.")
 _EXAMPLES = flags.DEFINE_integer("examples", 0, "Training examples.")
 _CLASSES = flags.DEFINE_integer("classes", 0, "Classes.")
 _PRICES = flags.DEFINE_string("prices", "", "Table of prices.")
@@ -54,7 +55,7 @@ def main(words: list[str]) -> None:
     config = _CONFIG.value
     config.data.num_examples = _EXAMPLES.value or config.data.num_examples
     config.data.num_classes = _CLASSES.value or config.data.num_classes
-    # All that can be wrong without JAX is found out before it is imported, and JAX reads what is set here.
+    # Check what needs no JAX before importing it, and set what JAX reads at import.
     target = targets.parse(_DEVICE.value)
     price = prices.read(_PRICES.value, target.name)
     targets.set_environment(target)

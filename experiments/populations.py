@@ -1,12 +1,12 @@
-"""What the commands that train populations share."""
+"""Devices for the commands that train populations."""
 
 import os
 
 
 def population_devices() -> None:
-    """Makes one device of each CPU core, unless XLA's flags say how many; comes before JAX looks for devices.
+    """Makes one device of each CPU core, unless XLA's flags set their number. Call it before JAX looks for devices.
 
-    The small programs of a population fill one core each.
+    Each small program of a population uses one core.
     """
     import jax
 

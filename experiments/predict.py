@@ -1,17 +1,17 @@
-"""Prints what a run predicts, one JSON line an example.
+"""Prints the predictions of a run, one JSON line for each example.
 
     plumbline predict --workdir=runs/digits image.png folder/
     plumbline predict --workdir=runs/census people.csv --output=predictions.csv
     plumbline predict --workdir=runs/digits --split=test --limit=3
 
-Inputs are image or text files, folders of them, or tables (CSV or Parquet) with or without the target column; for a
-run on texts in a column of a table, such tables or text files.
+Inputs are image or text files, folders of them, or tables (CSV or Parquet) with or without the target column. A run on
+texts in a column of a table takes such tables or text files.
 
 Flags:
     --workdir=DIR                the run directory
     --split=NAME                 predict a split of the run's own data instead of inputs
-    --limit=N                    only the first N examples
-    --checkpoint=best|last       which parameters; the best on the validation split by default
+    --limit=N                    predict only the first N examples
+    --checkpoint=best|last       which parameters: the best on the validation split (the default), or the last
     --output=FILE                write a CSV file instead
 """
 

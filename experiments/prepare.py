@@ -1,23 +1,24 @@
-"""Prepares images once, as ArrayRecord, so that every run reads a few large files instead of many small ones.
+"""Converts images to ArrayRecord once, so that every run reads a few large files instead of many small ones.
 
-    plumbline prepare --source=folder:photos --output=prepared/photos
     plumbline prepare --source=folder:photos --output=prepared/photos --runner=none
-    plumbline prepare --source=folder:/mnt/photos --output=/mnt/prepared --runner=FlinkRunner -- \
+    python -m experiments.prepare --source=folder:photos --output=prepared/photos
+    python -m experiments.prepare --source=folder:/mnt/photos --output=/mnt/prepared --runner=FlinkRunner -- \
         --flink_master=cluster:8081 --parallelism=64
 
-Examples, classes, splits and their order stay those of the folder; images keep their bytes. Runs then read it with
+Examples, classes, splits and order stay those of the folder, and images keep their bytes. Runs read the result with
 --config.data.source=prepared:DIR.
 
 Flags:
     --source=folder:PATH     images in PATH/<split>/<class>/ or PATH/<class>/
-    --output=DIR             folder to write; it appears when all is done
-    --runner=NAME            of Apache Beam: DirectRunner (this machine; the default), DataflowRunner, FlinkRunner,
-                             SparkRunner or PortableRunner; or none: this machine, without Beam
-    --shards=N               files of each split; by default as many as TFDS would write
-    --overwrite              delete what DIR holds
+    --output=DIR             folder to write; it appears when everything is written
+    --runner=NAME            runner of Apache Beam: DirectRunner (this machine; the default), DataflowRunner,
+                             FlinkRunner, SparkRunner or PortableRunner; or none: this machine, without Beam
+    --shards=N               files of each split; by default the number that TFDS chooses
+    --overwrite              delete the content of DIR
     -- OPTIONS               Beam's pipeline options
 
-Apache Beam needs an environment of its own, as docs/preparing_data.md tells.
+Apache Beam needs its own environment, in which the command is `python -m experiments.prepare`; see
+docs/preparing_data.md.
 """
 
 import shlex

@@ -1,23 +1,23 @@
-"""Scores what a training might start from, before anything is trained: is it relevant to this task?
+"""Scores sources to start from before anything is trained: are they relevant to this task?
 
     plumbline relevance --config=configs/digits_mlp.py --source=runs/A --source=runs/B
 
 Flags:
-    --config=FILE[:ARGUMENT]   a config file, for its data; fields are changed with --config.FIELD=VALUE
-    --source=SOURCE            what to start from, as in transfer.source; give it several times to compare several. Each
-                               brings its own model, and its images or texts are prepared as it expects them
-    --workdir=DIR              none by default; where relevance.json, relevance.png and relevance.svg are written
-    --folds=K                  5 by default: of whole groups if the data have groups, else by class (for a regression
-                               shuffled)
-    --limit=N                  5000 by default; of more training and validation rows so many are drawn, with the classes
-                               in their shares; 0 takes all
-    --overwrite                off by default; replace what this command left in DIR for other sources, folds or rows
+    --config=FILE[:ARGUMENT]   a config file, for its data; --config.FIELD=VALUE changes a field
+    --source=SOURCE            a source as in transfer.source; give the flag several times to compare several. Each
+                               source brings its own model, and images or texts are prepared as it expects
+    --workdir=DIR              output directory for relevance.json, relevance.png and relevance.svg; none by default
+    --folds=K                  folds: of whole groups if the data have groups, else stratified by class (for a
+                               regression shuffled); 5 by default
+    --limit=N                  the most training and validation rows to use; of more, N are drawn, with the shares of
+                               the classes kept; 0 uses all; 5000 by default
+    --overwrite                replace earlier results in DIR of other sources, folds or rows; off by default
 
-Scored are all layers of each source, frozen; random initialisation of the same models; and a simple model that needs no
-pretraining: TF-IDF of texts, or the raw inputs, with logistic (for a regression ridge) regression. All on the same rows
-in the same folds: training and validation rows. The test split is not touched.
+All layers of each source are scored, frozen; so are random initialisation of the same models, and a simple model
+without pretraining: logistic regression (for a regression, ridge) on TF-IDF of texts or on the raw inputs. All use the
+same rows in the same folds, from the training and validation rows. The test split is not used.
 
-Exit codes: 0 done, 2 an error you can mend.
+Exit codes: 0 done, 2 an error that you can fix.
 """
 
 import math
@@ -148,7 +148,7 @@ def _print(comparison: "Comparison", verdict: "Verdict") -> None:
         print(f"{line}\n")
     if len(comparison.rows) < comparison.num_rows:
         print(f"{len(comparison.rows):,} of {comparison.num_rows:,} rows were drawn (--limit).")
-    print(f"The {comparison.num_test:,} rows of the test split took no part.")
+    print(f"The {comparison.num_test:,} rows of the test split were not used.")
 
 
 def _cells(layer: "Layer", task: str, overlap: float) -> list[str]:

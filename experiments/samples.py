@@ -1,9 +1,9 @@
-"""Writes small sets in the layouts that Plumbline reads, to try a command or to see what a file should look like.
+"""Writes small data sets in the layouts that Plumbline reads, to try a command or to see a layout.
 
     plumbline samples samples
 
-writes samples/digits/{train,test}/<class>/*.png (handwritten digits, 8x8 grey) and samples/breast_cancer.csv (30
-numbers and the diagnosis), from what scikit-learn ships.
+This writes samples/digits/{train,test}/<class>/*.png (handwritten digits, 8x8 grey) and samples/breast_cancer.csv (30
+numbers and the diagnosis), from data that scikit-learn ships.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""Searches for good hyperparameters: many trainings as one population, resumed after a kill, shared by many machines.
+"""Searches for good hyperparameters: trains many trials as one population, on any number of machines.
 
     plumbline sweep --config=configs/digits_mlp.py --workdir=runs/sweep --sampler=tpe --trials=64 --folds=5
     plumbline sweep --config=configs/digits_mlp.py --workdir=runs/grid --sampler=grid
@@ -13,36 +13,35 @@ The space is what `sweep()` in the config file returns, a dict from config path 
             "optimizer.momentum": {"choices": [0.8, 0.9], "when": {"optimizer.name": "sgd"}},
         }
 
-The test split takes no part. docs/sweeps.md has the rest.
+The test split is not used. The same command resumes a search that stopped. docs/sweeps.md describes the rest.
 
 Flags:
-    --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
-    --workdir=DIR              of this worker: new, empty, or that of the same search, which then goes on
+    --config=FILE[:ARGUMENT]   a config file; --config.FIELD=VALUE changes a field
+    --workdir=DIR              directory of this worker: new, empty, or of the same search, which is resumed
     --sampler=NAME             grid, random, tpe (the default), cmaes or nsga2
-    --trials=N                 points of the space to try, by all workers together; a grid is tried whole without
-    --folds=K                  judge each trial by K-fold cross-validation over the training and validation rows; 0, the
-                               default: train on the training split, judge on the validation split
+    --trials=N                 trials of all workers together; without it, a grid is tried completely
+    --folds=K                  evaluate each trial by K-fold cross-validation over the training and validation rows; by
+                               default (0) train on the training split and evaluate on the validation split
     --groups=NAME              with --folds: hold out whole groups of the source, such as writer; none by default
-    --seeds=S                  trainings of each trial and fold, with the config's seed and the S - 1 after it; 1 by
-                               default
-    --pruner=NAME              halving, hyperband or median: stop trials that fall behind; none (the default) does not
-    --metric=NAMES             what is sought, such as accuracy or loss; by default accuracy, for a regression mse;
-                               several, such as accuracy,parameters or accuracy,latency (milliseconds of a forward pass
-                               for one example), with nsga2, grid, random or tpe
-    --budget=TIME              begin no batch after this time, such as "20 minutes" (no limit by default); the same
-                               command goes on with what is left
+    --seeds=S                  trainings of each trial and fold, from config.seed on; 1 by default
+    --pruner=NAME              stop trials that fall behind: halving, hyperband or median; none by default
+    --metric=NAMES             the metric to optimise; accuracy by default, mse for a regression. Several, such as
+                               accuracy,parameters or accuracy,latency (milliseconds of a forward pass for one example),
+                               need nsga2, grid, random or tpe
+    --budget=TIME              start no batch after this time, such as "20 minutes"; no limit by default; the same
+                               command continues with the rest
     --storage=URL              where workers share a study: journal:PATH on one machine, or a database, such as
                                postgresql+pg8000://USER:PASSWORD@HOST/DATABASE; by default a journal in DIR
-    --study=NAME               of the study in the storage; "sweep" by default, but a database needs one
-    --dead-after=SECONDS       a worker that a database has not heard of for so long counts as dead; 180 by default
-    --overwrite                delete what another search left in DIR; off by default
+    --study=NAME               name of the study in the storage; "sweep" by default; a database needs one
+    --dead-after=SECONDS       with a database: silence after which a worker counts as dead; 180 by default
+    --overwrite                delete another search in DIR; off by default
     --distributed=off|auto|explicit   whether to join other processes as one run, off by default; see
                                experiments/distribution.py
 
-A trial whose values do not fit together, or that diverges, is marked failed, and the search goes on.
+A trial that diverges, or whose values do not fit together, is marked as failed, and the search continues.
 
-Exit codes: 0 done, 2 an error you can mend (such as trials none of which fits), 3 all trials diverged, 42 preempted
-(run the same command again).
+Exit codes: 0 done, 2 an error that you can fix (such as no valid trial), 3 all trials diverged, 42 preempted (run the
+same command again).
 """
 
 from absl import flags
@@ -53,15 +52,15 @@ from plumbline import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of this worker.")
-_SAMPLER = flags.DEFINE_string("sampler", "tpe", "How points are drawn.")
-_TRIALS = flags.DEFINE_integer("trials", None, "Points to try.")
+_SAMPLER = flags.DEFINE_string("sampler", "tpe", "How trials are drawn.")
+_TRIALS = flags.DEFINE_integer("trials", None, "Number of trials.")
 _FOLDS = flags.DEFINE_integer("folds", 0, "Folds of each trial.")
-_GROUPS = flags.DEFINE_string("groups", "", "Groups that are held out whole.")
+_GROUPS = flags.DEFINE_string("groups", "", "Groups to hold out as a whole.")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "Seeds of each trial.")
 _PRUNER = flags.DEFINE_string("pruner", "none", "How trials are stopped early.")
-_METRIC = flags.DEFINE_string("metric", "", "What is sought.")
-_BUDGET = flags.DEFINE_string("budget", "", "Time after which no batch is begun.")
-_STORAGE = flags.DEFINE_string("storage", None, "Where the study is kept.")
+_METRIC = flags.DEFINE_string("metric", "", "Metric to optimise.")
+_BUDGET = flags.DEFINE_string("budget", "", "Time after which no batch is started.")
+_STORAGE = flags.DEFINE_string("storage", None, "Where workers share a study.")
 _STUDY = flags.DEFINE_string("study", None, "Name of the study.")
 _DEAD_AFTER = flags.DEFINE_integer("dead-after", 180, "Seconds after which a silent worker counts as dead.")
 flags.DEFINE_alias("dead_after", "dead-after")

@@ -1,4 +1,4 @@
-"""The flags of `experiments.sweep`, and the checks that need no training."""
+"""The flags of `plumbline sweep`, and the checks that need no training."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from tuning.space import Space
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """The flags of `experiments.sweep`, as given."""
+    """The flags of `plumbline sweep`, as given."""
 
     sampler: str
     trials: int | None

@@ -1,4 +1,4 @@
-"""What every room stands on: the version and the one error that is the user's to mend."""
+"""The version, the error that users can fix, and the Python API, which is loaded at first use."""
 
 import difflib
 import importlib
@@ -19,16 +19,16 @@ _PUBLIC = {
     "train_population": "plumbline.public.training",
 }
 
-# So many names are listed in full; of more, a few.
+# How many names an error lists in full; with more, it lists the nearest.
 _LISTED, _NEAREST = 40, 5
 
 
 class UserError(ValueError):
-    """Something the user can mend: told in one line (what, where, what to do), exit code 2, no traceback."""
+    """An error that the user can fix. Commands print it in one line (what, where, what to do) and exit with code 2."""
 
 
 class Preempted(Exception):
-    """A signal to stop has come, and all that has to be is saved: exit code 42, run the same command again."""
+    """A signal asked to stop and everything is saved. Exit code 42; the same command resumes."""
 
 
 def __getattr__(name: str) -> Any:
@@ -48,16 +48,16 @@ def __dir__() -> list[str]:
 
 
 def unknown_name(where: str, name: object, known: Iterable[str]) -> UserError:
-    """The error for a name that is not in a list, naming the nearest one that is.
+    """Makes the error for an unknown name, with the nearest known one.
 
     Args:
       where: the config field, flag or file that held the name.
-      name: what was given.
-      known: the names that would have been right.
+      name: the unknown name.
+      known: the valid names.
 
     Returns:
-      The error, to be raised by the caller: `model.name: unknown name 'resnt'; did you mean 'resnet'? known: ...`. Of
-      very many names it lists those nearest.
+      The error, for the caller to raise: `model.name: unknown name 'resnt'; did you mean 'resnet'? known: ...`. Of many
+      names it lists the nearest.
     """
     known, name = sorted(known), str(name)
     near = nearest(name, known)
@@ -70,7 +70,7 @@ def unknown_name(where: str, name: object, known: Iterable[str]) -> UserError:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that is most like `name`, begins with it, or has it for its initials; "" if none does."""
+    """Finds the known name that is most like `name`, starts with it, or has it as initials; "" if there is none."""
     known = sorted(known)
     if near := difflib.get_close_matches(name, known, n=1):
         return near[0]
@@ -81,5 +81,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """A number of things, such as "1 trial" or "2 trials"."""
+    """Formats a number with its noun, such as "1 trial" or "2 trials"."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

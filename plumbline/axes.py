@@ -1,8 +1,8 @@
-"""How a batch and its activations lie over devices, as far as data and models have to know.
+"""The layout of a batch and its activations over devices, as far as data and models need to know it.
 
-Under `jit` a program sees whole arrays, and `constrain` says how they are cut. Under `pmap` each device sees its own
-examples only: what concerns the whole batch (a sum, a partner to mix with, a random draw) goes through the functions
-below, which do nothing where a program sees the whole batch.
+Under `jit` a program sees whole arrays, and `constrain` sets their sharding. Under `pmap` each device sees only its own
+examples. Operations on the whole batch (a sum, a mixing partner, a random draw) use the functions below, which do
+nothing where a program sees the whole batch.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import jax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
-# The axes of a mesh. Examples are split over the first two; `fsdp` splits parameters as well, `tensor` only those.
+# The axes of a mesh. Examples are split over the first two; `fsdp` also splits parameters, `tensor` only parameters.
 DATA, FSDP, TENSOR = AXES = ("data", "fsdp", "tensor")
 BATCH = (DATA, FSDP)
 
@@ -22,11 +22,11 @@ _mapped: contextvars.ContextVar[str | None] = contextvars.ContextVar("mapped", d
 
 
 def constrain(values: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
-    """Says over which mesh axes each dimension is split; without a mesh of several devices that has them, nothing.
+    """Constrains the sharding of each dimension; does nothing without a mesh of several devices.
 
     Args:
       values: an activation.
-      axes: for each dimension `BATCH`, "tensor" or None.
+      axes: `BATCH`, "tensor" or None for each dimension.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if DATA not in mesh.axis_names or mesh.size == 1 or mapped_axis() is not None:
@@ -36,7 +36,7 @@ def constrain(values: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Arr
 
 @contextlib.contextmanager
 def mapped(axis: str) -> Iterator[None]:
-    """While a program is traced in this block, the batch is split over this mapped axis."""
+    """Declares that programs traced in this block split the batch over a mapped axis."""
     token = _mapped.set(axis)
     try:
         yield
@@ -45,14 +45,14 @@ def mapped(axis: str) -> Iterator[None]:
 
 
 def mapped_axis() -> str | None:
-    """The mapped axis that the batch is split over; None where a program sees the whole batch."""
+    """Returns the mapped axis that the batch is split over; None where a program sees the whole batch."""
     return _mapped.get()
 
 
 def over_batch(tree: Any) -> Any:
-    """The sum over all parts of the batch, of sums over this part; a tree of float32 arrays travels as one.
+    """Adds sums over this part of the batch to those of all other parts. The arrays, float32, are sent as one.
 
-    Every array that is summed for itself is a round trip of its own where XLA does not join them (on CPUs).
+    On CPUs, XLA does not combine the sums of several arrays, and each would be a round trip.
     """
     axis = mapped_axis()
     if axis is None:
@@ -62,7 +62,7 @@ def over_batch(tree: Any) -> Any:
 
 
 def mirrored(values: jax.Array) -> jax.Array:
-    """The values (B, ...) in the reverse order of the whole batch: each device gets those of one other, no more."""
+    """Reverses the whole batch (B, ...). Each device receives the examples of one other device only."""
     reverse, axis = values[::-1], mapped_axis()
     if axis is None:
         return reverse
@@ -71,14 +71,14 @@ def mirrored(values: jax.Array) -> jax.Array:
 
 
 def draw(make: Callable[[int], jax.Array], num_examples: int, *, dim: int = 0) -> jax.Array:
-    """A random draw for each example: what `make` draws for the whole batch, cut to the examples of this part.
+    """Draws at random for the whole batch and takes the part of these examples.
 
-    So an example gets the same draw however many devices share the batch.
+    An example gets the same draw on any number of devices.
 
     Args:
-      make: draws for so many examples.
-      num_examples: of this part.
-      dim: the dimension of the examples in what is drawn.
+      make: draws for a number of examples.
+      num_examples: examples in this part.
+      dim: the dimension of the examples in the draw.
     """
     axis = mapped_axis()
     if axis is None:

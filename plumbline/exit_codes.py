@@ -1,6 +1,6 @@
 """The exit codes of all commands; launchers restart on `PREEMPTED`.
 
-1 is anything else that went wrong, with a traceback.
+1 is any other error, with a traceback.
 """
 
 DONE = 0

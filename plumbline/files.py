@@ -1,4 +1,4 @@
-"""Files that are either written whole or not at all."""
+"""Atomic writes: a file is either written completely or not at all."""
 
 import contextlib
 import glob
@@ -14,9 +14,9 @@ from typing import Any
 
 @contextlib.contextmanager
 def replaced(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Gives a temporary path beside `path` and renames it over `path` when the block ends without an error.
+    """Yields a temporary path beside `path`, and renames it to `path` when the block ends without an error.
 
-    A reader sees the old file or the new one, never a part. Folders work as well as files, if `path` is not there yet.
+    A reader sees the old file or the new one, never a part of it. Folders work as well, if `path` does not exist yet.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def replaced(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def remove_unfinished(path: str | os.PathLike) -> None:
-    """Removes what a kill left beside `path` in the middle of `replaced`; nobody else may be writing it now."""
+    """Removes what a killed `replaced` left beside `path`. No other process may be writing `path`."""
     path = pathlib.Path(path)
     # As `tempfile` names folders: eight characters after the prefix.
     for folder in path.parent.glob(f".{glob.escape(path.name)}.????????"):

@@ -78,7 +78,7 @@ def candidates(line: str) -> list[str]:
       line: up to the cursor, with the word `plumbline` at its start.
 
     Returns:
-      Whole words; what ends in "=", "/" or "." goes on.
+      Whole words. One that ends in "=", "/" or "." is completed further.
     """
     words, last = line.split()[1:], last_word(line)
     if last:

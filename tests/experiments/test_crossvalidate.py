@@ -14,7 +14,7 @@ def test_grouped_folds_are_set_beside_shuffled_ones_and_leakage_is_told(command,
     output = command("crossvalidate", *words).stdout
     assert "LEAKAGE: shuffled folds look better by" in output
     assert "5 folds, whole groups; 1 seed\n" in output
-    assert "The 382 rows of the test split took no part." in output
+    assert "The 382 rows of the test split were not used." in output
     summary = json.loads((workdir / "summary.json").read_text())
     grouped, shuffled = (summary["folds"][kind]["metrics"]["accuracy"]["mean"] for kind in ("group", "stratified"))
     assert shuffled - grouped > 0.02

@@ -48,7 +48,7 @@ def adapted(tmp_path_factory):
 def test_a_run_with_adapters_answers_the_same_as_what_was_exported_of_it(adapted, command, tmp_path):
     printed = command("export", f"--workdir={adapted}", f"--output={tmp_path / 'exported'}").stdout
     assert "as Hugging Face ViT" in printed
-    assert "says how images in 0 to 1 are to be normalised: mean 0." in printed
+    assert "normalisation of images (pixels from 0 to 1): mean 0." in printed
     run = FinishedRun(adapted)
     assert np.abs(run.state.params["blocks"]["attention"]["query"]["lora_b"]).max() > 1e-3
     fields = pretrained.architecture(str(tmp_path / "exported"))
@@ -96,8 +96,8 @@ def test_what_cannot_be_exported_is_told(adapted, quick_run, fails, tmp_path):
     output = f"--output={tmp_path / 'exported'}"
     (tmp_path / "there").mkdir()
     for words, message in (
-        ((f"--workdir={quick_run}", output), "--like: missing, and the run began with no source; name weights of"),
-        ((f"--workdir={adapted}", output, f"--like={quick_run}"), f"--like: '{quick_run}' is a run, whose layout is"),
+        ((f"--workdir={quick_run}", output), "--like: missing, and the run has no transfer.source; name weights of"),
+        ((f"--workdir={adapted}", output, f"--like={quick_run}"), f"--like: '{quick_run}' is a run of Plumbline"),
         ((f"--workdir={adapted}", output, f"--like={tmp_path / 'no'}"), "--like: no such file or directory"),
         ((f"--workdir={adapted}", output, f"--like={FIXTURES / 'timm_resnet'}"), "--like: "),
         ((f"--workdir={adapted}", f"--output={tmp_path / 'there'}"), "--output: '"),

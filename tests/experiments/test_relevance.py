@@ -49,7 +49,7 @@ def test_the_tables_and_the_verdict_are_printed_and_written(scored, quick_run):
     for line in (*verdict["lines"], *verdict["warnings"], *found["remarks"]):
         assert line in printed
     assert f"300 of {found['of_rows']:,} rows were drawn (--limit)." in printed
-    assert f"The {found['test_rows_untouched']} rows of the test split took no part." in printed
+    assert f"The {found['test_rows_untouched']} rows of the test split were not used." in printed
     assert (workdir / "relevance.png").read_bytes().startswith(b"\x89PNG")
     assert "transfer.source: Plumbline or Orbax checkpoint: " in finished.stderr
     # Nothing of it is written beside what was asked for.
