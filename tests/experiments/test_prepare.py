@@ -153,7 +153,7 @@ def test_a_wrong_runner_or_option_is_told_in_one_line(words, message, digits, tm
         (["--source=folder:/no/such"], "--output: missing"),
         (
             ["--source=folder:/no/such", "--output=OUT"],
-            "--runner: DirectRunner needs Apache Beam, which is not in this",
+            "--runner: DirectRunner needs Apache Beam, which is not installed here",
         ),
         (["--source=folder:/no/such", "--output=OUT", "--runner=none"], "--source: no such folder '/no/such'"),
         (["--source=sklearn:iris", "--output=OUT", "--runner=none"], "image folders can: write folder:PATH"),
