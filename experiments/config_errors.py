@@ -5,6 +5,7 @@ reasons are read from the chain of exceptions.
 """
 
 import itertools
+import os
 import re
 import sys
 import sysconfig
@@ -29,10 +30,11 @@ _LOADER = sys.modules[config_flags.DEFINE_config_file.__module__].__file__
 # Code that is not the user's: Python's, the installed packages, and ours.
 _NOT_USERS = (
     "<",
-    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
-    *(str(CHECKOUT / name) for name in ("experiments", "plumbline", "configs/defaults.py", "configs/fields.py")),
+    *(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "purelib", "platlib")),
+    *(f"{CHECKOUT / name}{os.sep}" for name in ("experiments", "plumbline")),
+    *(str(CHECKOUT / "configs" / name) for name in ("defaults.py", "fields.py")),
 )
-# What absl says of a value -> what it means.
+# Reason that absl gives -> ours.
 _REASONS = {
     r"invalid literal for int": "'{value}' is not a whole number",
     r"could not convert string to float": "'{value}' is not a number",
