@@ -70,7 +70,7 @@ def load(config: ml_collections.ConfigDict, *, seed: int, assets: RunAssets | No
     if config.class_weights not in ("none", "balanced"):
         raise UserError(f"data.class_weights: unknown value '{config.class_weights}'; choose 'none' or 'balanced'")
     source, tokenizer = open_source(config), assets.tokenizer if assets else ""
-    lists = assets.row_lists if assets else row_lists.read_chosen(config)
+    lists = assets.row_lists if assets else row_lists.read_lists(config)
     if isinstance(source, LanguageText):
         if config.drop or config.weights:
             raise UserError("data.drop, data.weights: not supported for one long text; leave them empty")

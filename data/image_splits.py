@@ -31,7 +31,7 @@ def find_format(part: Part, config: ml_collections.ConfigDict) -> ImageFormat:
 
     def measure(folder: pathlib.Path) -> None:
         # The first image is read only once, because opening the data set may take time.
-        found = images.infer_format(part.records.encoded(0), part.records.name(0), **choices)
+        found = images.infer_format(part.records.read_encoded(0), part.records.name(0), **choices)
         np.save(folder / "shape.npy", np.array(found.shape))
 
     shape = tuple(cache.load_or_make(config.cache_dir, key, measure)["shape"].tolist())
@@ -57,7 +57,7 @@ def make_split(part: Part, rows: np.ndarray, image_format: ImageFormat, config: 
     decoded_bytes = len(part) * int(np.prod(image_format.shape))
     if decoded_bytes > config.cache_limit_gib * 2**30:
         return split(weights=part.weights[rows], reader=DecodingReader(part.records, rows, image_format))
-    decoded, corrupt = _decode_cached(part, image_format, config)
+    decoded, corrupt = _load_decoded(part, image_format, config)
     weights = part.weights.copy()
     weights[corrupt] = 0
     # Examples of a prepared data set have no names but their row numbers.
@@ -82,9 +82,9 @@ class FilesReader(ArrayReader):
         """Returns the name of the image, for messages."""
         return self._records.name(int(self._indices[position]))
 
-    def encoded(self, position: int) -> bytes:
+    def read_encoded(self, position: int) -> bytes:
         """Returns the content of the image file."""
-        return self._records.encoded(int(self._indices[position]))
+        return self._records.read_encoded(int(self._indices[position]))
 
 
 class DecodingReader:
@@ -113,12 +113,12 @@ class DecodingReader:
         """Returns the name of the image, for messages."""
         return self._records.name(int(self._rows[position]))
 
-    def encoded(self, position: int) -> bytes:
+    def read_encoded(self, position: int) -> bytes:
         """Returns the content of the image file."""
-        return self._records.encoded(int(self._rows[position]))
+        return self._records.read_encoded(int(self._rows[position]))
 
 
-def _decode_cached(
+def _load_decoded(
     part: Part, image_format: ImageFormat, config: ml_collections.ConfigDict
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns all images of a part (N, H, W, C) and the rows of the corrupt ones."""
@@ -169,7 +169,7 @@ def _decode_chunk(records: Records, image_format: ImageFormat, decoded: np.ndarr
 def _decode_into(target: np.ndarray, records: Records, row: int, image_format: ImageFormat) -> bool:
     """Decodes one image in place. Returns False, leaving zeros, if it is corrupt."""
     try:
-        encoded = records.encoded(row)
+        encoded = records.read_encoded(row)
         target[...] = images.decode(encoded, records.name(row), image_format)
     except CorruptImageError:
         return False

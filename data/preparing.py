@@ -160,7 +160,7 @@ class WriteShard:
         labels = np.searchsorted(self.ends[task.split], rows, side="right")
         for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
             try:
-                encoded = records.encoded(row)
+                encoded = records.read_encoded(row)
                 images.read_shape(encoded)
             except (OSError, CorruptImageError) as error:
                 # Write a note instead of raising: some runners retry a failed task, and all of them hide its message.
@@ -439,7 +439,7 @@ def _check(parts: Mapping[str, Part], folder: pathlib.Path) -> None:
         borders = np.flatnonzero(np.diff(part.labels))
         for row in sorted({0, len(part) - 1, *borders.tolist(), *(borders + 1).tolist()}):
             example = records.example(row)
-            if (example[prepared.LABEL], example[prepared.IMAGE]) != (part.labels[row], part.records.encoded(row)):
+            if (example[prepared.LABEL], example[prepared.IMAGE]) != (part.labels[row], part.records.read_encoded(row)):
                 raise UserError(f"--source: {part.records.name(row)} changed while it was prepared; run it again")
 
 

@@ -100,7 +100,7 @@ def write(path: str | os.PathLike, findings: Mapping[str, RowLists], parts: Coll
         np.savez_compressed(temporary, **arrays, **{_PARTS: np.array(sorted(parts), str)})
 
 
-def read_chosen(config: ml_collections.ConfigDict) -> RowLists:
+def read_lists(config: ml_collections.ConfigDict) -> RowLists:
     """Reads the lists that `data.drop` and `data.weights` name, from the audit in `data.findings`.
 
     Args:

@@ -69,13 +69,13 @@ class EvaluationSchedule:
 
     def positions(self, step: int) -> np.ndarray:
         """Returns (B_local,) positions in the split. Positions past its end repeat the last example."""
-        return np.minimum(self._unbounded(step), self.num_examples - 1)
+        return np.minimum(self._unclipped_positions(step), self.num_examples - 1)
 
     def padding(self, step: int) -> np.ndarray:
         """Returns (B_local,) bool, True for positions past the end."""
-        return self._unbounded(step) >= self.num_examples
+        return self._unclipped_positions(step) >= self.num_examples
 
-    def _unbounded(self, step: int) -> np.ndarray:
+    def _unclipped_positions(self, step: int) -> np.ndarray:
         start = step * self.batch_size
         return np.arange(start, start + self.batch_size)[self.rows]
 

@@ -96,11 +96,11 @@ class Examples:
         (split, _, own) = next(self._by_split(np.array([position])))
         return split.reader.text(int(own[0]))
 
-    def encoded(self, position: int) -> bytes | None:
+    def read_encoded(self, position: int) -> bytes | None:
         """Returns the image file of an example, before resizing; None if it is not available."""
         (split, _, own) = next(self._by_split(np.array([position])))
-        encoded = getattr(split.reader, "encoded", None)
-        return encoded(int(own[0])) if encoded else None
+        read_encoded = getattr(split.reader, "read_encoded", None)
+        return read_encoded(int(own[0])) if read_encoded else None
 
     def name(self, position: int) -> str:
         """Returns what the user knows an example by: its split, and its file or row there."""

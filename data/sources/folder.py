@@ -101,7 +101,7 @@ class FileRecords:
     def __len__(self) -> int:
         return len(self.names)
 
-    def encoded(self, row: int) -> bytes:
+    def read_encoded(self, row: int) -> bytes:
         """Returns the content of the file."""
         with open(self._path(row), "rb") as file:  # noqa: PTH123 (a pathlib path takes longer to make than to open)
             return file.read()
@@ -133,7 +133,7 @@ class FileTexts:
 
     def text(self, row: int) -> str:
         """Reads the text of a file, with Unix line breaks."""
-        return decode_text(self._records.encoded(row), self.name(row), "data.source")
+        return decode_text(self._records.read_encoded(row), self.name(row), "data.source")
 
     def name(self, row: int) -> str:
         """Returns the path of the file, for messages."""
@@ -191,7 +191,7 @@ def _fingerprint(records: FileRecords, names: list[bytes], sizes: list[int]) -> 
     """Computes a fingerprint of relative paths, sizes, and contents of evenly spaced files."""
     digest = hashlib.sha256(b"\0".join(names) + np.array(sizes, np.int64).tobytes())
     for row in np.unique(np.linspace(0, len(names) - 1, _SAMPLED_FILES).astype(int)).tolist():
-        digest.update(records.encoded(row))
+        digest.update(records.read_encoded(row))
     return digest.hexdigest()
 
 

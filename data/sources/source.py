@@ -14,7 +14,7 @@ class Records(Protocol):
 
     def __len__(self) -> int: ...
 
-    def encoded(self, row: int) -> bytes:
+    def read_encoded(self, row: int) -> bytes:
         """Returns the content of the image file of `row`, PNG or JPEG."""
         ...
 

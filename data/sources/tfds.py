@@ -112,7 +112,7 @@ class TfdsRecords:
         """Returns the features of a row, with the image still encoded."""
         return self._open()[row]
 
-    def encoded(self, row: int) -> bytes:
+    def read_encoded(self, row: int) -> bytes:
         """Returns the content of the stored image file."""
         return self.example(row)[self._arguments[2]]
 

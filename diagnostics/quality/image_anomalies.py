@@ -99,7 +99,7 @@ def _unusual_sizes(examples: Examples, positions: np.ndarray) -> dict[str, np.nd
         positions = np.sort(generator(0, Stream.ANOMALY_SAMPLE).permutation(positions)[:_MOST_FILES])
     sizes = np.ones((len(examples), 2))
     for position in positions.tolist():
-        encoded = examples.encoded(position)
+        encoded = examples.read_encoded(position)
         if encoded is None:
             return {}
         with Image.open(io.BytesIO(encoded)) as image:

@@ -6,7 +6,7 @@ from typing import Any
 
 from models.pretrained.family import Family, pooling_fact, transformer_facts
 from models.pretrained.images import image_fields
-from models.pretrained.mapping import Row, Rows, average_heads, convolution, patches, reshape
+from models.pretrained.mapping import Row, Rows, average_heads, flatten_kernel, reshape, transpose_kernel
 from models.pretrained.pytorch import batch_norm, conv, dense, norm
 from models.pretrained.weights import Weights
 from models.resnet import ARCHITECTURES, BasicBlock
@@ -101,7 +101,7 @@ def _transformer_rows(
         rows=(
             Row("embeddings.cls_token", "class_token", reshape),
             Row("embeddings.position_embeddings", "positions"),
-            Row("embeddings.patch_embeddings.projection.weight", "embedding/kernel", patches),
+            Row("embeddings.patch_embeddings.projection.weight", "embedding/kernel", flatten_kernel),
             Row("embeddings.patch_embeddings.projection.bias", "embedding/bias"),
             *rows,
             *norm("layernorm", "norm"),
@@ -167,7 +167,7 @@ def _resnet_rows(weights: Weights) -> Rows:
         row
         for layer in range(2 if basic else 3)
         for row in (
-            Row(f"{block}.layer.{layer}.convolution.weight", f"{target}/conv{layer + 1}/kernel", convolution),
+            Row(f"{block}.layer.{layer}.convolution.weight", f"{target}/conv{layer + 1}/kernel", transpose_kernel),
             *batch_norm(f"{block}.layer.{layer}.normalization", f"{target}/norm{layer + 1}"),
         )
     ]
@@ -175,10 +175,10 @@ def _resnet_rows(weights: Weights) -> Rows:
         source="Hugging Face ResNet",
         prefix="resnet.",
         rows=(
-            Row("embedder.embedder.convolution.weight", "stem/conv/kernel", convolution),
+            Row("embedder.embedder.convolution.weight", "stem/conv/kernel", transpose_kernel),
             *batch_norm("embedder.embedder.normalization", "stem/norm"),
             *layers,
-            Row(f"{block}.shortcut.convolution.weight", f"{target}/shortcut/conv/kernel", convolution),
+            Row(f"{block}.shortcut.convolution.weight", f"{target}/shortcut/conv/kernel", transpose_kernel),
             *batch_norm(f"{block}.shortcut.normalization", f"{target}/shortcut/norm"),
             *dense("classifier.1", "head"),
         ),

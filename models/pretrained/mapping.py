@@ -19,7 +19,7 @@ Shape = tuple[int, ...]
 Transform = Callable[[np.ndarray, Shape], np.ndarray]
 
 
-def unchanged(values: np.ndarray, shape: Shape) -> np.ndarray:
+def identity(values: np.ndarray, shape: Shape) -> np.ndarray:
     """Returns the values unchanged."""
     return values
 
@@ -34,14 +34,14 @@ def reshape(values: np.ndarray, shape: Shape) -> np.ndarray:
     return values.reshape(shape) if values.size == np.prod(shape, dtype=np.int64) else values
 
 
-def convolution(values: np.ndarray, shape: Shape) -> np.ndarray:
+def transpose_kernel(values: np.ndarray, shape: Shape) -> np.ndarray:
     """Transposes a kernel (out, in, height, width) to (height, width, in, out)."""
     return values.transpose(2, 3, 1, 0) if values.ndim == 4 else values
 
 
-def patches(values: np.ndarray, shape: Shape) -> np.ndarray:
+def flatten_kernel(values: np.ndarray, shape: Shape) -> np.ndarray:
     """Converts a kernel (out, in, height, width) to a dense layer on patches (height * width * in, out)."""
-    return convolution(values, shape).reshape(-1, values.shape[0]) if values.ndim == 4 else values
+    return transpose_kernel(values, shape).reshape(-1, values.shape[0]) if values.ndim == 4 else values
 
 
 def average_heads(values: np.ndarray, shape: Shape) -> np.ndarray:
@@ -68,7 +68,7 @@ class Row:
 
     name: str | tuple[str, ...]
     target: str | tuple[str, ...]
-    transform: Transform = unchanged
+    transform: Transform = identity
     axis: int = 0
 
     @property

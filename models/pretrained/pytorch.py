@@ -1,6 +1,6 @@
 """Rows of common PyTorch layers."""
 
-from models.pretrained.mapping import Row, convolution, transpose
+from models.pretrained.mapping import Row, transpose, transpose_kernel
 
 
 def dense(name: str, target: str) -> tuple[Row, ...]:
@@ -10,7 +10,7 @@ def dense(name: str, target: str) -> tuple[Row, ...]:
 
 def conv(name: str, target: str) -> tuple[Row, ...]:
     """Returns the rows of a convolution with a bias."""
-    return Row(f"{name}.weight", f"{target}/kernel", convolution), Row(f"{name}.bias", f"{target}/bias")
+    return Row(f"{name}.weight", f"{target}/kernel", transpose_kernel), Row(f"{name}.bias", f"{target}/bias")
 
 
 def norm(name: str, target: str) -> tuple[Row, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from models.pretrained.family import Family, pooling_fact, transformer_facts
 from models.pretrained.images import normalization
-from models.pretrained.mapping import Row, Rows, average_heads, convolution, patches, reshape, transpose
+from models.pretrained.mapping import Row, Rows, average_heads, flatten_kernel, reshape, transpose, transpose_kernel
 from models.pretrained.pytorch import batch_norm, conv, dense, norm
 from models.pretrained.weights import Weights
 from models.resnet import ARCHITECTURES, BasicBlock
@@ -90,7 +90,7 @@ def _vit_rows(weights: Weights) -> Rows:
             Row("cls_token", "class_token", reshape),
             Row("dist_token", "distillation_token", reshape),
             Row("pos_embed", "positions"),
-            Row("patch_embed.proj.weight", "embedding/kernel", patches),
+            Row("patch_embed.proj.weight", "embedding/kernel", flatten_kernel),
             Row("patch_embed.proj.bias", "embedding/bias"),
             *norm("blocks.{block}.norm1", "blocks/norm1"),
             Row(f"{qkv}.weight", tuple(f"blocks/attention/{part}/kernel" for part in _PARTS), transpose),
@@ -130,16 +130,16 @@ def _resnet_fields(weights: Weights) -> dict[str, Any]:
 
 def _resnet_rows(weights: Weights) -> Rows:
     rows = [
-        Row("conv1.weight", "stem/conv/kernel", convolution),
+        Row("conv1.weight", "stem/conv/kernel", transpose_kernel),
         *batch_norm("bn1", "stem/norm"),
         *dense("fc", "head"),
     ]
     for stage in range(4):
         name, target = f"layer{stage + 1}.{{block}}", f"stages/{stage}/{{block}}"
         for layer in (1, 2, 3):
-            rows.append(Row(f"{name}.conv{layer}.weight", f"{target}/conv{layer}/kernel", convolution))
+            rows.append(Row(f"{name}.conv{layer}.weight", f"{target}/conv{layer}/kernel", transpose_kernel))
             rows += batch_norm(f"{name}.bn{layer}", f"{target}/norm{layer}")
-        rows.append(Row(f"{name}.downsample.0.weight", f"{target}/shortcut/conv/kernel", convolution))
+        rows.append(Row(f"{name}.downsample.0.weight", f"{target}/shortcut/conv/kernel", transpose_kernel))
         rows += batch_norm(f"{name}.downsample.1", f"{target}/shortcut/norm")
     return Rows(source="timm ResNet", rows=tuple(rows), unused=(r".+\.num_batches_tracked",))
 

@@ -33,7 +33,7 @@ def same(prepared, folder):
         part, expected = ours.part(name), truth.part(name)
         np.testing.assert_array_equal(part.labels, expected.labels)
         rows = range(len(expected))
-        assert [part.records.encoded(row) for row in rows] == [expected.records.encoded(row) for row in rows]
+        assert [part.records.read_encoded(row) for row in rows] == [expected.records.read_encoded(row) for row in rows]
     ours, truth = data.load(prepared, seed=3), data.load(folder, seed=3)
     assert (ours.features, ours.fingerprint) == (truth.features, truth.fingerprint)
     assert ours.splits.keys() == truth.splits.keys()

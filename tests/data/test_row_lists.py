@@ -3,7 +3,7 @@ import pytest
 
 from configs import defaults
 from data import RunAssets, load
-from data.row_lists import FILE, RowLists, read_chosen, write
+from data.row_lists import FILE, RowLists, read_lists, write
 from plumbline import UserError
 
 
@@ -107,12 +107,12 @@ def test_a_damaged_audit_is_named(config, audit):
 
 def test_whatever_byte_of_an_audit_is_damaged_it_is_told_in_a_line_or_does_no_harm(config, audit):
     config.drop = "findings:twice"
-    sound, whole, told = (audit / FILE).read_bytes(), read_chosen(config).digest(), 0
+    sound, whole, told = (audit / FILE).read_bytes(), read_lists(config).digest(), 0
     for place in range(0, len(sound), 3):
         (audit / FILE).write_bytes(sound[:place] + bytes([sound[place] ^ 0xFF]) + sound[place + 1 :])
         try:
             # Dates in the archive, for example, are not looked at.
-            assert read_chosen(config).digest() == whole
+            assert read_lists(config).digest() == whole
         except UserError as error:
             told += f"{FILE}' is missing or damaged" in str(error)
     assert told > len(sound) / 6
@@ -124,7 +124,7 @@ def test_arrays_of_something_else_are_no_lists(config, audit):
         with (audit / FILE).open("wb") as file:
             write_something(file)
         with pytest.raises(UserError, match=rf"data\.findings: '.*{FILE}' is missing or damaged .*; make it again"):
-            read_chosen(config)
+            read_lists(config)
 
 
 def test_a_list_that_leaves_nothing_is_refused(config, audit, part):

@@ -73,7 +73,8 @@ def test_beam_gives_the_same_examples_as_reading_the_folder(digits, tmp_path):
         np.testing.assert_array_equal(ours.splits[name].read(rows), split.read(rows))
     for name in ("train", "test"):
         prepared, read = source.part(name).records, folder.part(name).records
-        assert [prepared.encoded(row) for row in range(len(read))] == [read.encoded(row) for row in range(len(read))]
+        rows = range(len(read))
+        assert [prepared.read_encoded(row) for row in rows] == [read.read_encoded(row) for row in rows]
     for step in (0, 1, 40):
         batch, expected = (
             batches.TrainBatches(dataset.splits["train"], batch_size=64, seed=5).read(step) for dataset in (ours, truth)
