@@ -225,7 +225,7 @@ class Population:
                 scheduler.save_members()
                 self._save()
             if signals.received:
-                raise Preempted(f"{signals.received}; run the same command again to go on")
+                raise Preempted(f"{signals.received}; run the same command again to resume")
         self.summary |= {
             "mode": engine.lanes.mode,
             "lanes": engine.lanes.count,

@@ -70,12 +70,12 @@ def evaluate(run: Run, outputs: Outputs, at: RunState) -> RunState:
 def save(run: Run, checkpoints: Checkpoints, at: RunState, *, even_while_skipping: bool = False) -> RunState:
     """Saves a checkpoint, unless there is one of this step or, by default, the last updates were skipped.
 
-    So the checkpoints that are kept are from before a failure that may be beginning.
+    So the checkpoints that are kept are from before a possible failure.
 
     Args:
       run: to save.
       checkpoints: of the run.
-      at: what to save; nothing of it may be in flight.
+      at: what to save.
       even_while_skipping: save though the last updates were skipped.
     """
     at = dataclasses.replace(at, has_requested_save=False, saved_at=time.monotonic())

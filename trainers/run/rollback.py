@@ -1,4 +1,4 @@
-"""Rollback after divergence: back to the last checkpoint, and on with the batches after those of the failure."""
+"""Rollback after divergence: the last checkpoint is restored, and the batches of the failure are skipped."""
 
 import dataclasses
 import sys
@@ -10,7 +10,7 @@ from trainers.run.run_state import Run, RunState
 
 
 def roll_back(run: Run, checkpoints: Checkpoints, at: RunState, reason: str) -> RunState:
-    """Goes back to the last checkpoint before the failure; later checkpoints are moved aside.
+    """Restores the last checkpoint before the failure; later checkpoints are moved aside.
 
     Args:
       run: that has diverged.
@@ -20,7 +20,7 @@ def roll_back(run: Run, checkpoints: Checkpoints, at: RunState, reason: str) -> 
     """
     checkpoints.wait()
     with run.goodput.during("restart"):
-        # A run that was stopped in the middle of the failure has saved there as well.
+        # A run that was stopped during the failure has a checkpoint from there too.
         before = at.step - int(at.state.skipped)
         back = resume.start_from(run, resume.restore(run, checkpoints, at_most=before), at.plan)
     checkpoints.move_aside(back.step, "diverged")
@@ -29,7 +29,7 @@ def roll_back(run: Run, checkpoints: Checkpoints, at: RunState, reason: str) -> 
     run.goodput.go_back(back.step)
     if coordination.process_index() == 0:
         print(
-            f"{reason}: back to step {back.step}, and on with the batches after those of step {at.step}",
+            f"{reason}: rolled back to step {back.step}; continuing with the batches after step {at.step}",
             file=sys.stderr,
             flush=True,
         )

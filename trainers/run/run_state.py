@@ -69,7 +69,7 @@ class RunState:
       step: steps taken.
       best: the best evaluation so far; None before the first.
       plan: how steps are dispatched.
-      rollback: from which step on how many batches are skipped, and why, if the run has gone back after diverging.
+      rollback: step from which batches are skipped, their number and the reason, after a rollback; else None.
       saved_step: step of the last checkpoint; None before the first.
       saved_at: when that was, by `time.monotonic`.
       has_requested_save: whether this process has requested a checkpoint that is not saved yet.

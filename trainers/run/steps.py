@@ -1,4 +1,4 @@
-"""The steps of a run: dispatched until the next event, then the event, until the training ends."""
+"""The loop of a run: steps are dispatched until the next event, until the training ends."""
 
 import dataclasses
 import functools
@@ -61,7 +61,7 @@ def take_steps(run: Run, checkpoints: Checkpoints, at: RunState, signals: Signal
         ExitStack() as opened,
     ):
         dispatcher = opened.enter_context(closing(_make_dispatcher(run, programs, at)))
-        while ending is None and not _is_over(run, at):
+        while not _is_over(run, at):
             request, at = _make_request(run, at, signals)
             granted = request if is_alone else granted
             if granted == Request.STOP:
@@ -166,7 +166,7 @@ def _write_plan(directory: RunDirectory, plan: Plan) -> None:
 
 def _preempted(at: RunState, signals: Signals) -> Ending:
     cause = signals.received or "a signal to another process"
-    return Ending("preempted", f"{cause} at step {at.step}; run again, without --overwrite, to go on")
+    return Ending("preempted", f"{cause} at step {at.step}; run again, without --overwrite, to resume")
 
 
 def _done(run: Run, at: RunState) -> Ending:
@@ -179,4 +179,4 @@ def _done(run: Run, at: RunState) -> Ending:
 def _divergence(at: RunState, skipped: int) -> str:
     """One line about a divergence, for the user."""
     reason = f"loss or gradient not finite in {skipped} steps in a row before step {at.step}"
-    return f"{reason}, after it had gone back to step {at.rollback['step']} already" if at.rollback else reason
+    return f"{reason}, after a rollback to step {at.rollback['step']}" if at.rollback else reason

@@ -194,7 +194,7 @@ def test_a_rollback_goes_back_once_and_passes_over_the_batches_that_failed(comma
     rollback = RunDirectory(workdir).rollback()
     good = (failed - 1) // 4 * 4
     assert (rollback["step"], rollback["batches"]) == (good, failed - good)
-    assert f"back to step {good}, and on with the batches after those of step {failed}" in finished.stderr
+    assert f"rolled back to step {good}; continuing with the batches after step {failed}" in finished.stderr
     lines = [line for line in RunDirectory(workdir).metrics() if line["split"] == "train"]
     assert [line["step"] for line in lines] == list(range(1, 31))
     assert sum(line["skipped"] for line in lines) == 0
