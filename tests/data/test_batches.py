@@ -120,7 +120,7 @@ def test_signals_to_the_group_reach_the_workers_of_a_stream_without_ending_them(
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_what_is_wrong_with_a_streamed_image_is_told_from_its_worker(workers, image_folder, make_config):
+def test_an_error_in_a_streamed_image_is_raised_by_its_worker(workers, image_folder, make_config):
     config = make_config(source=f"folder:{image_folder}", cache_limit_gib=0.0)
     split = data.load(config, seed=0).splits["test"]
     PIL.Image.new("RGB", (7, 5)).save(image_folder / "test" / "bee" / "002.png")

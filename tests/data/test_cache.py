@@ -30,7 +30,7 @@ def test_a_second_start_decodes_nothing(image_folder, make_config, decoded_image
 
 
 @pytest.mark.parametrize("damage", ["truncate", "overwrite", "remove"])
-def test_a_damaged_cache_is_made_anew(damage, image_folder, make_config, caplog):
+def test_a_damaged_cache_is_made_again(damage, image_folder, make_config, caplog):
     config = make_config(source=f"folder:{image_folder}")
     first = _train_inputs(config).copy()
     for file in (image_folder.parent / "cache" / "decoded").glob("*/images.npy"):
@@ -42,7 +42,7 @@ def test_a_damaged_cache_is_made_anew(damage, image_folder, make_config, caplog)
     assert "damaged and is made again" in caplog.text
 
 
-def test_a_changed_file_is_decoded_anew(image_folder, make_config, decoded_images):
+def test_a_changed_file_is_decoded_again(image_folder, make_config, decoded_images):
     config = make_config(source=f"folder:{image_folder}")
     fingerprint = data.load(config, seed=0).fingerprint
     os.utime(image_folder / "train" / "ape" / "000.png", ns=(1, 1))

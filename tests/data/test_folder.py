@@ -69,7 +69,7 @@ def _break(image_folder, case):
         ("odd channels", r"data.channels: '.*cat/009.png' has 1 channels, the first image 3; set data.channels"),
     ],
 )
-def test_what_is_wrong_with_a_folder_is_told_in_one_line(case, message, image_folder, make_config):
+def test_a_wrong_folder_is_an_error_in_one_line(case, message, image_folder, make_config):
     _break(image_folder, case)
     with pytest.raises(UserError) as raised:
         data.load(make_config(source=f"folder:{image_folder}"), seed=0)

@@ -56,7 +56,7 @@ def test_the_seed_deals_other_folds_of_groups():
         ({"kind": "grouped"}, "folds: unknown name 'grouped'; did you mean 'group'?"),
     ],
 )
-def test_folds_that_cannot_be_are_told(changed, message):
+def test_impossible_folds_are_an_error(changed, message):
     arguments = {"groups": np.arange(100) % 5, "count": 3, "kind": "stratified", "seed": 0, **changed}
     labels = np.repeat(np.int32([0, 1]), [93, 7])
     with pytest.raises(UserError, match=message):

@@ -185,7 +185,7 @@ def _spoil(text_file, case):
         ("", {"tokenizer": ""}, r"data.tokenizer: not set"),
     ],
 )
-def test_what_is_wrong_with_a_text_is_told_in_one_line(make_language_config, text_file, case, fields, message):
+def test_a_wrong_text_is_an_error_in_one_line(make_language_config, text_file, case, fields, message):
     with pytest.raises(UserError) as raised:
         data.load(make_language_config(**(fields | (_spoil(text_file, case) or {}))), seed=0)
     assert re.search(message, str(raised.value)), raised.value

@@ -117,7 +117,7 @@ def _spoil_texts(folder, case):
         ("gap", r"x.csv row 3, column 'line' is missing"),
     ],
 )
-def test_texts_that_cannot_be_predicted_are_told(texts, tmp_path, case, message):
+def test_texts_that_cannot_be_predicted_are_an_error(texts, tmp_path, case, message):
     with pytest.raises(UserError, match=message):
         _read(*texts, _spoil_texts(tmp_path, case))
 

@@ -172,7 +172,7 @@ def _make_class(name):
         (shutil.rmtree, r"--source: no such folder '.*images'; expected"),
     ],
 )
-def test_what_is_wrong_with_the_source_is_told(make, message, image_folder, prepare, tmp_path):
+def test_a_wrong_source_is_an_error(make, message, image_folder, prepare, tmp_path):
     make(image_folder)
     with pytest.raises(UserError, match=message):
         prepare()
@@ -203,7 +203,7 @@ def test_what_is_wrong_with_the_source_is_told(make, message, image_folder, prep
         ({"options": ["--x=1"]}, r"pipeline options: '--x=1' is for Apache Beam, which --runner=none does not use"),
     ],
 )
-def test_wrong_arguments_are_told_in_one_line(arguments, message, image_folder, tmp_path):
+def test_wrong_arguments_are_an_error_in_one_line(arguments, message, image_folder, tmp_path):
     given = {"source": f"folder:{image_folder}", "output": str(tmp_path / "out"), "runner": "none", **arguments}
     given["output"] = given["output"].replace("IMAGES", str(image_folder))
     with pytest.raises(UserError, match=message) as raised:
@@ -247,7 +247,7 @@ def _shard(folder):
         ),
     ],
 )
-def test_a_damaged_prepared_set_is_told(damage, message, prepare, make_config):
+def test_a_damaged_prepared_data_set_is_an_error(damage, message, prepare, make_config):
     output = prepare(shards=2)
     damage(output)
     with pytest.raises(UserError) as raised:

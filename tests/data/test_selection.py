@@ -74,12 +74,12 @@ def test_classes_of_folders_and_tables_are_kept_as_well(image_folder, make_confi
         ({"source": "sklearn:diabetes", "examples_per_class": 5}, "data.examples_per_class: needs a classification"),
     ],
 )
-def test_what_cannot_be_kept_is_told_in_one_line(image_folder, make_config, fields, message):
+def test_an_impossible_selection_is_an_error_in_one_line(image_folder, make_config, fields, message):
     with pytest.raises(UserError, match=f"^{re.escape(message)}"):
         data.load(make_config(**{"source": f"folder:{image_folder}", "validation": "none", **fields}), seed=0)
 
 
-def test_a_split_without_a_row_of_the_classes_is_told(image_folder, make_config):
+def test_a_split_without_a_row_of_the_classes_is_an_error(image_folder, make_config):
     shutil.rmtree(image_folder / "test" / "bee")
     shutil.rmtree(image_folder / "test" / "cat")
     with pytest.raises(UserError, match=r"^data\.classes: no row of the test split is of bee, cat; name others"):

@@ -127,7 +127,7 @@ def test_processes_that_prepare_the_digits_at_once_do_not_break_each_other(tmp_p
         ("tfds:mnisst", r"data.source: TFDS has no data set 'mnisst'"),
     ],
 )
-def test_a_source_that_is_not_there_is_told_in_one_line(source, message, tmp_path, make_config):
+def test_a_missing_source_is_an_error_in_one_line(source, message, tmp_path, make_config):
     with pytest.raises(UserError, match=message) as raised:
         data.load(make_config(source=source, tfds_dir=str(tmp_path)), seed=0)
     assert "\n" not in str(raised.value)

@@ -26,7 +26,7 @@ def test_the_half_is_among_the_sizes(rows, count):
     assert found[0] >= 32
 
 
-def test_too_few_rows_are_told():
+def test_too_few_rows_are_an_error():
     with pytest.raises(UserError, match=r"--sizes: 8 given, but 40 training rows .* at least 32 rows each"):
         subsets.choose_sizes(40, 8)
     with pytest.raises(UserError, match="at least 200 rows each"):

@@ -125,7 +125,7 @@ def test_groups_weights_and_balanced_classes(tmp_path, make_config):
         (_rows(9), {"class_weights": "even"}, r"data.class_weights: unknown value 'even'"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_table_is_told_in_one_line(rows, fields, message, tmp_path, make_config):
+def test_a_wrong_table_is_an_error_in_one_line(rows, fields, message, tmp_path, make_config):
     header = _HEADER if not rows or len(rows[-1].split(",")) <= 4 else f"w,{_HEADER}"
     path = _write(tmp_path / "a.csv", rows, header)
     if fields.get("test", "").startswith("TEST:"):

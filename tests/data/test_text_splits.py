@@ -156,7 +156,7 @@ def test_a_pool_has_the_texts_in_the_order_of_its_rows(write_table, make_config)
     assert pool.fit(pool.splits["train"], make_config()) == {}
 
 
-def test_tokens_of_a_large_set_are_kept_and_made_anew_for_another_tokenizer(write_table, make_config, words_tokenizer):
+def test_tokens_of_a_large_data_set_are_cached_for_each_tokenizer(write_table, make_config, words_tokenizer):
     long = [" ".join([text] * 200) for text in TEXTS]
     fields = write_table(long)
     config = make_config(**fields, tokenizer=str(words_tokenizer))
@@ -189,7 +189,7 @@ def test_tokens_of_a_large_set_are_kept_and_made_anew_for_another_tokenizer(writ
         ),
     ],
 )
-def test_what_is_wrong_with_a_table_of_texts_is_told_in_one_line(write_table, make_config, table, fields, message):
+def test_a_wrong_table_of_texts_is_an_error_in_one_line(write_table, make_config, table, fields, message):
     config = make_config(**{"tokenizer": "characters", **write_table(**table), **fields})
     with pytest.raises(UserError) as raised:
         data.load(config, seed=0)
@@ -220,7 +220,7 @@ def _spoil(folder, case):
         ("no train", r"has learn, test but no 'train'; expected .*/train/<class>/\*.txt"),
     ],
 )
-def test_what_is_wrong_with_a_folder_of_texts_is_told_in_one_line(text_folder, make_config, case, message):
+def test_a_wrong_folder_of_texts_is_an_error_in_one_line(text_folder, make_config, case, message):
     _spoil(text_folder, case)
     with pytest.raises(UserError) as raised:
         data.load(make_config(source=f"folder:{text_folder}", tokenizer="characters"), seed=0)
@@ -228,7 +228,7 @@ def test_what_is_wrong_with_a_folder_of_texts_is_told_in_one_line(text_folder, m
     assert "\n" not in str(raised.value)
 
 
-def test_a_text_of_which_the_tokenizer_leaves_nothing_is_told(write_table, make_config, tmp_path):
+def test_a_text_without_tokens_is_an_error(write_table, make_config, tmp_path):
     import tokenizers
 
     letters = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="a"))

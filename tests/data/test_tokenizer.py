@@ -96,7 +96,7 @@ def test_text_of_padding_and_special_tokens_is_empty(words_tokenizer):
     assert ours.decode(ours.encode(["night"], 12)[0]).replace(" ", "").replace("##", "") == "night"
 
 
-def test_a_length_without_room_for_text_is_told(words_tokenizer):
+def test_a_length_without_room_for_text_is_an_error(words_tokenizer):
     ours = tokenizer.read(str(words_tokenizer))
     with pytest.raises(UserError, match=r"data.text_length: 2 has no room .* the 2 special tokens .*; give at least 3"):
         ours.encode(LINES, 2)
@@ -126,14 +126,14 @@ def _spoil(folder, case):
         ("bytes", "data.tokenizer: '.*json' cannot be read"),
     ],
 )
-def test_a_tokenizer_that_cannot_be_used_is_told_in_one_line(tmp_path, case, message):
+def test_an_unusable_tokenizer_is_an_error_in_one_line(tmp_path, case, message):
     with pytest.raises(UserError) as raised:
         tokenizer.open_tokenizer(_spoil(tmp_path, case), [])
     assert re.search(message, str(raised.value))
     assert "\n" not in str(raised.value)
 
 
-def test_a_tokenizer_without_tokens_is_told():
+def test_a_tokenizer_without_tokens_is_an_error():
     empty = json.loads(tokenizer.make_character_tokenizer(["a"]).content)
     empty["model"]["vocab"] = {}
     with pytest.raises(UserError, match=r"data.tokenizer: 'tokenizer.json' has no tokens"):

@@ -191,7 +191,7 @@ def test_group_norm_agrees_with_numpy_and_keeps_no_statistics(randomize, as_nump
 @pytest.mark.parametrize(
     ("size", "stem", "kernel_size"), [(63, "auto", 3), (64, "auto", 7), (64, "small", 3), (8, "large", 7)]
 )
-def test_stem_is_small_under_64_pixels_unless_told(make_model, size, stem, kernel_size):
+def test_stem_is_small_under_64_pixels_by_default(make_model, size, stem, kernel_size):
     model = nnx.eval_shape(lambda: make_model("resnet", (size, size, 1), stem=stem))
     assert model.stem.conv.kernel.shape == (kernel_size, kernel_size, 1, 64)
     assert model.small_stem == (kernel_size == 3)

@@ -53,7 +53,7 @@ def test_mlp_embeds_categories_and_stacks_dense_layers(make_random, as_numpy, ac
 
 
 @pytest.mark.parametrize(("embedding_size", "expected"), [(0, 50), (5, 5)])
-def test_embeddings_have_at_most_50_units_unless_told(make_model, embedding_size, expected):
+def test_embeddings_have_at_most_50_units_by_default(make_model, embedding_size, expected):
     model = make_model("mlp", (1,), categories=(1000,), embedding_size=embedding_size)
     assert model.embeddings[0].embedding.shape == (1000, expected)
 

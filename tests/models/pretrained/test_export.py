@@ -58,8 +58,8 @@ def test_every_tensor_is_written_as_it_was(name, num_outputs, tmp_path):
 def test_a_head_that_the_library_has_not_is_left_out(name, tmp_path):
     """Its classifier reads the first token; that of a sentence encoder reads the mean of all."""
     model, arrays = read(name, 3)
-    told = export(str(FIXTURES / name), model, arrays, About(class_names=tuple("abc")), tmp_path / "exported")
-    assert ", without the head: the head of this layout has model.bert.pooling='token', not 'mean'" in told
+    description = export(str(FIXTURES / name), model, arrays, About(class_names=tuple("abc")), tmp_path / "exported")
+    assert ", without the head: the head of this layout has model.bert.pooling='token', not 'mean'" in description
     assert (
         load_file(tmp_path / "exported" / "model.safetensors").keys()
         == load_file(FIXTURES / name / "model.safetensors").keys()
