@@ -89,9 +89,9 @@ def run(options: argparse.Namespace) -> list[Result]:
 
 def grid_seconds(config: str) -> float:
     """Seconds of the grid search as a population."""
-    from experiments.populations import population_devices
+    from experiments.populations import use_a_device_per_core
 
-    population_devices()
+    use_a_device_per_core()
     from data.pool import load_pool
     from trainers.populations.population import Population
 
@@ -163,9 +163,9 @@ def process_seconds(config: str) -> float:
 
 def population_seconds(arguments: Sequence) -> float:
     """Seconds of the trainings as a population, in the mode that it chooses."""
-    from experiments.populations import population_devices
+    from experiments.populations import use_a_device_per_core
 
-    population_devices()
+    use_a_device_per_core()
     return _seconds(*arguments, mode="auto")
 
 
@@ -176,9 +176,9 @@ def loop_seconds(arguments: Sequence) -> float:
 
 def busy_share(config: str) -> float:
     """Returns the share of the lanes' time that is spent on steps."""
-    from experiments.populations import population_devices
+    from experiments.populations import use_a_device_per_core
 
-    population_devices()
+    use_a_device_per_core()
     from data.pool import load_pool
     from trainers.populations.population import Population
 

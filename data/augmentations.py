@@ -87,7 +87,7 @@ def mix(
     if mixup is None and cutmix is None:
         return inputs, targets, weight
     choice_key, mixup_key, cutmix_key = jax.random.split(key, 3)
-    other_inputs, other_targets, other_weight = map(axes.mirrored, (inputs, targets, weight))
+    other_inputs, other_targets, other_weight = map(axes.reverse_batch, (inputs, targets, weight))
     share = jnp.ones((), jnp.float32)
     # Share of each pixel that is kept: a number for mixup, a mask over height and width for CutMix.
     kept = share.reshape((1,) * inputs.ndim)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from plumbline import UserError
-from plumbline.files import replaced
+from plumbline.files import replace_atomically
 
 # Version of the layout of a cache folder. Increase it when the stored content or its decoding changes.
 VERSION = 1
@@ -66,7 +66,7 @@ def _path(cache_dir: str, key: Mapping[str, object]) -> pathlib.Path:
 def _make(path: pathlib.Path, make: Callable[[pathlib.Path], None]) -> None:
     logging.info("Making the cache %s.", path)
     try:
-        with replaced(path) as temporary:
+        with replace_atomically(path) as temporary:
             temporary.mkdir()
             make(temporary)
             sums = {file.name: _checksum(file) for file in sorted(temporary.glob("*.npy"))}

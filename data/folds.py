@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn import model_selection
 
-from plumbline import UserError, counted, unknown_name
+from plumbline import UserError, pluralize, unknown_name
 
 KINDS = ("stratified", "shuffled", "group", "leave_one_group_out")
 Fold = tuple[np.ndarray, np.ndarray]
@@ -85,6 +85,6 @@ def _check_classes(labels: np.ndarray, count: int, class_names: Sequence[str]) -
         label = int(present[smallest])
         name = class_names[label] if class_names else label
         raise UserError(
-            f"--folds: {count} given, but class '{name}' has {counted(int(rows[smallest]), 'row')}; give fewer folds, "
-            "or exclude that class with data.classes"
+            f"--folds: {count} given, but class '{name}' has {pluralize(int(rows[smallest]), 'row')}; give fewer "
+            "folds, or exclude that class with data.classes"
         )

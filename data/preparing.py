@@ -28,7 +28,7 @@ from data.sources.folder import FileRecords, FolderSource
 from data.sources.source import Part
 from data.sources.tfds import TfdsRecords
 from plumbline import UserError, unknown_name
-from plumbline.files import replaced
+from plumbline.files import replace_atomically
 
 # Supported runners of Apache Beam, and "none": threads of this process, without Beam.
 RUNNERS = ("DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner", "PortableRunner", "none")
@@ -75,7 +75,7 @@ def prepare(
     if not overwrite and _is_prepared(output, facts, lengths if shards else None):
         return sizes
     try:
-        with replaced(output) as temporary:
+        with replace_atomically(output) as temporary:
             temporary.mkdir()
             work = temporary.parent / "parts"
             write, tasks = _plan(folder, parts, lengths, work)
@@ -133,7 +133,7 @@ class WriteShard:
 
         serialize = self.serializer()
         examples = ((row, serialize(example)) for row, example in self._examples(task))
-        with replaced(task.path) as temporary:
+        with replace_atomically(task.path) as temporary:
             try:
                 file_adapters.ArrayRecordFileAdapter.write_examples(str(temporary), examples)
             except RuntimeError as error:

@@ -18,7 +18,7 @@ import numpy as np
 
 from data.selection import Assignment
 from plumbline import UserError, unknown_name
-from plumbline.files import replaced
+from plumbline.files import replace_atomically
 
 FILE = "findings.npz"
 """Name of the file that `write` makes in the directory of an audit."""
@@ -66,7 +66,7 @@ class RowLists:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the lists for `load`."""
-        with replaced(path) as temporary:
+        with replace_atomically(path) as temporary:
             np.savez_compressed(temporary, **self._arrays())
 
     @classmethod
@@ -96,7 +96,7 @@ def write(path: str | os.PathLike, findings: Mapping[str, RowLists], parts: Coll
       parts: fingerprints of all parts that were audited, also of those without rows in a list.
     """
     arrays = {f"{name}/{key}": rows for name, lists in findings.items() for key, rows in lists._arrays().items()}
-    with replaced(path) as temporary:
+    with replace_atomically(path) as temporary:
         np.savez_compressed(temporary, **arrays, **{_PARTS: np.array(sorted(parts), str)})
 
 

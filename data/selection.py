@@ -8,7 +8,7 @@ import numpy as np
 
 from data.random_streams import Stream, generator
 from data.sources import Part
-from plumbline import UserError, counted, unknown_name
+from plumbline import UserError, pluralize, unknown_name
 
 Assignment = dict[str, tuple[Part, np.ndarray]]
 """For each split, the part of the source and the rows in it."""
@@ -73,7 +73,7 @@ def _draw_rows(labels: np.ndarray, class_names: Sequence[str], count: int, seed:
         raise UserError("data.examples_per_class: needs a classification, but the data are for regression")
     there = np.bincount(labels, minlength=len(class_names))
     if there.min() < count:
-        name, rows = class_names[int(there.argmin())], counted(int(there.min()), "training row")
+        name, rows = class_names[int(there.argmin())], pluralize(int(there.min()), "training row")
         raise UserError(f"data.examples_per_class: {count} given, but class '{name}' has {rows}; give fewer, or 0")
     order = generator(seed, Stream.ROWS_OF_CLASSES).permutation(len(labels))
     return np.sort(np.concatenate([order[labels[order] == label][:count] for label in range(len(class_names))]))

@@ -13,7 +13,7 @@ from diagnostics import ablation, phrases
 from diagnostics.ablation import BASELINE
 from diagnostics.finding import Finding, Measure, Question, Remedy, Table
 from diagnostics.statistics import bonferroni
-from plumbline import UserError, counted
+from plumbline import UserError, pluralize
 from trainers.populations.members import Member, Outcome, check_shared
 from trainers.settings import FIELDS, override
 
@@ -178,7 +178,7 @@ def report(
     worse = sum(row.verdict == "worse" for row in rows[1:])
     proposed_by = {trial.name: ", ".join(trial.findings) for trial in trials}
     table = Table(
-        title=f"Remedies on {counted(len(seeds), 'seed')}, judged on {counted(num_rows, 'test row')}, with "
+        title=f"Remedies on {pluralize(len(seeds), 'seed')}, judged on {pluralize(num_rows, 'test row')}, with "
         f"{100 * confidence:.3g} % intervals of the differences",
         header=("remedy", "proposed by", metric, "difference", "from", "to", "verdict"),
         rows=tuple(_cells(row, proposed_by.get(row.name, "")) for row in rows),

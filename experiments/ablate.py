@@ -30,7 +30,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command, output_directory, recipes
-from experiments.populations import population_devices
+from experiments.populations import use_a_device_per_core
 from plumbline import UserError
 from plumbline.files import write_json, write_text
 from reporting import plot_style, population_plots
@@ -57,11 +57,11 @@ def main(words: list[str]) -> None:
     command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
     if _SEEDS.value < 1:
         raise UserError(f"--seeds: {_SEEDS.value} given; it must be at least 1")
-    ablations = recipes.named_function("ablations")
+    ablations = recipes.find_function("ablations")
     if ablations is None:
         raise recipes.missing_function("ablations", "a dict from a variant's name to its overrides")
     output_directory.exit_on_sigterm()
-    population_devices()
+    use_a_device_per_core()
     _ablate(_CONFIG.value, ablations())
 
 

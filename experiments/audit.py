@@ -47,7 +47,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command, output_directory
-from experiments.populations import population_devices
+from experiments.populations import use_a_device_per_core
 from plumbline import UserError, unknown_name
 from plumbline.files import write_text
 from reporting import audit_files, terminal
@@ -98,7 +98,7 @@ def main(words: list[str]) -> None:
             if flags.FLAGS[instead].value and flags.FLAGS[name].present:
                 raise UserError(f"--{name}: --{instead} trains nothing; leave one of the two out")
     output_directory.exit_on_sigterm()
-    population_devices()
+    use_a_device_per_core()
     _audit()
 
 

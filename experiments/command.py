@@ -48,7 +48,7 @@ def fail(message: str) -> int:
 
 def _guarded(main: Callable[[list[str]], int | None], words: list[str]) -> int:
     try:
-        with interruption.raised():
+        with interruption.raise_interrupts():
             return main(words) or DONE
     except UserError as error:
         return fail(_locate(str(error)))

@@ -34,9 +34,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command, output_directory
-from experiments.populations import population_devices
-from plumbline import UserError, counted, exit_codes
-from plumbline.files import replaced, write_json
+from experiments.populations import use_a_device_per_core
+from plumbline import UserError, exit_codes, pluralize
+from plumbline.files import replace_atomically, write_json
 
 if TYPE_CHECKING:
     import ml_collections
@@ -67,7 +67,7 @@ def main(words: list[str]) -> int:
     if _ONE_GROUP.value and flags.FLAGS["folds"].present:
         raise UserError("--folds: --leave-one-group-out has a fold for each group; leave one of the two out")
     output_directory.exit_on_sigterm()
-    population_devices()
+    use_a_device_per_core()
     return _cross_validate(_CONFIG.value)
 
 
@@ -135,7 +135,7 @@ def _write_predictions(path: pathlib.Path, pool: "Pool", found: "OutOfFold") -> 
     if pool.groups is not None:
         arrays["group"] = pool.groups[found.rows]
         arrays["group_names"] = np.array(pool.features.group_names, dtype=str)
-    with replaced(path) as temporary:
+    with replace_atomically(path) as temporary:
         np.savez_compressed(temporary, **arrays)
 
 
@@ -185,7 +185,7 @@ def _print(summary: Mapping[str, Any], directory: pathlib.Path) -> None:
             for column, key in (("mean", "mean"), ("95 % from", "low"), ("to", "high"))
         }
         columns = {column: values for column, values in columns.items() if values}
-        print_table(f"{figures['count']} folds, {_KINDS[kind]}; {counted(count, 'seed')}", columns)
+        print_table(f"{figures['count']} folds, {_KINDS[kind]}; {pluralize(count, 'seed')}", columns)
         if any(len(values["values"]) < LEAST_VALUES for values in metrics.values()):
             print(f"Too few folds for an interval, which takes at least {LEAST_VALUES}.")
         if share := figures["accuracy_over_rows"]:

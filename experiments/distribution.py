@@ -30,7 +30,7 @@ def define_flags(default: str) -> None:
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def join_processes() -> Iterator[None]:
     """Joins the processes according to the flags. An error of one process in the block ends all of them.
 
     Raises:

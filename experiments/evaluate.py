@@ -29,7 +29,7 @@ def main(words: list[str]) -> None:
     """Evaluates and prints."""
     command.refuse(words)
     command.require(workdir=_WORKDIR.value)
-    with distribution.joined():
+    with distribution.join_processes():
         from trainers.processes import coordination
         from trainers.run.inference import FinishedRun
         from trainers.run.progress import print_table

@@ -22,7 +22,7 @@ def listen() -> None:
 
 
 @contextmanager
-def raised() -> Iterator[None]:
+def raise_interrupts() -> Iterator[None]:
     """Within the block, Ctrl-C raises `KeyboardInterrupt` as usual, except during imports."""
     global _raised
     _raised = True

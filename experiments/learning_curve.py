@@ -32,8 +32,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command, output_directory
-from experiments.populations import population_devices
-from plumbline import UserError, counted, exit_codes
+from experiments.populations import use_a_device_per_core
+from plumbline import UserError, exit_codes, pluralize
 from plumbline.files import write_json
 from reporting import plot_style, population_plots
 
@@ -68,7 +68,7 @@ def main(words: list[str]) -> int:
     if _TARGET.value is not None and not _TARGET.value > 0:
         raise UserError(f"--target: {_TARGET.value} given; a mean squared error is more than 0")
     output_directory.exit_on_sigterm()
-    population_devices()
+    use_a_device_per_core()
     return _learn(_CONFIG.value)
 
 
@@ -102,7 +102,7 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
         diverged = [member.name for member in members.values() if not outcomes[member.name].metrics]
         if len(np.unique(points[:, 0])) < _LEAST_SIZES:
             raise UserError(
-                f"learning_curve: {counted(len(diverged), 'training')} diverged, and too few sizes are left; "
+                f"learning_curve: {pluralize(len(diverged), 'training')} diverged, and too few sizes are left; "
                 "lower optimizer.learning_rate"
             )
         curve = learning_curve.fit(points[:, 0], points[:, 1])
@@ -267,7 +267,7 @@ def _needed(needed: "Needed") -> str:
 
 
 def _title(config: "ml_collections.ConfigDict") -> str:
-    return f"{config.model.name} on {config.data.source}, {counted(_SEEDS.value, 'seed')}"
+    return f"{config.model.name} on {config.data.source}, {pluralize(_SEEDS.value, 'seed')}"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import os
 
 
-def population_devices() -> None:
+def use_a_device_per_core() -> None:
     """Makes one device of each CPU core, unless XLA's flags set their number. Call it before JAX looks for devices.
 
     Each small program of a population uses one core.

@@ -24,7 +24,7 @@ from absl import flags
 
 from experiments import command
 from plumbline import UserError
-from plumbline.files import replaced
+from plumbline.files import replace_atomically
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
 _SPLIT = flags.DEFINE_string("split", None, "Split of the run's own data.")
@@ -52,7 +52,7 @@ def main(inputs: list[str]) -> None:
 
 def _write_csv(path: str, predictions: Iterator[Mapping]) -> None:
     """A column for each field, and one for the probability of each class."""
-    with replaced(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with replace_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = None
         for prediction in predictions:
             probabilities = prediction.pop("probabilities", {})

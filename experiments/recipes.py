@@ -31,7 +31,7 @@ def resolve_config_flag(arguments: Sequence[str]) -> list[str]:
     return resolved
 
 
-def functions_of(*, flag_values: flags.FlagValues = flags.FLAGS) -> types.ModuleType:
+def load_module(*, flag_values: flags.FlagValues = flags.FLAGS) -> types.ModuleType:
     """The file of --config as a module.
 
     Args:
@@ -40,7 +40,7 @@ def functions_of(*, flag_values: flags.FlagValues = flags.FLAGS) -> types.Module
     Raises:
       UserError: it is no Python file.
     """
-    path = file_of(flag_values=flag_values)
+    path = config_path(flag_values=flag_values)
     spec = importlib.util.spec_from_file_location(f"{path.stem}_functions", path)
     if spec is None:
         raise UserError(f"--config: '{path}' is no Python file; the shipped ones are in configs/")
@@ -49,13 +49,13 @@ def functions_of(*, flag_values: flags.FlagValues = flags.FLAGS) -> types.Module
     return module
 
 
-def named_function(name: str, *, flag_values: flags.FlagValues = flags.FLAGS) -> Callable[[], Any] | None:
+def find_function(name: str, *, flag_values: flags.FlagValues = flags.FLAGS) -> Callable[[], Any] | None:
     """The function of that name in the config file, or None if the file has none; names it imports count as well."""
-    function = getattr(functions_of(flag_values=flag_values), name, None)
+    function = getattr(load_module(flag_values=flag_values), name, None)
     return function if callable(function) else None
 
 
-def file_of(*, flag_values: flags.FlagValues = flags.FLAGS) -> pathlib.Path:
+def config_path(*, flag_values: flags.FlagValues = flags.FLAGS) -> pathlib.Path:
     """The file of --config, without the argument after the colon."""
     return pathlib.Path(config_flags.get_config_filename(flag_values["config"]).partition(":")[0])
 
@@ -69,5 +69,5 @@ def missing_function(name: str, what: str, *, flag_values: flags.FlagValues = fl
       flag_values: where the flag is.
     """
     return UserError(
-        f"--config: '{file_of(flag_values=flag_values)}' has no function {name}(); add one that returns {what}"
+        f"--config: '{config_path(flag_values=flag_values)}' has no function {name}(); add one that returns {what}"
     )

@@ -74,11 +74,11 @@ def main(words: list[str]) -> int:
     command.require(config=_CONFIG.value, workdir=_WORKDIR.value)
     # The study holds all finished trials, and the population file all trainings as of its last save.
     output_directory.exit_on_sigterm()
-    space = recipes.named_function("sweep")
+    space = recipes.find_function("sweep")
     if space is None:
         raise recipes.missing_function("sweep", "the space: a dict from config path to choices or a range")
-    populations.population_devices()
-    with distribution.joined():
+    populations.use_a_device_per_core()
+    with distribution.join_processes():
         from experiments.sweep_options import Options
         from experiments.sweeping import sweep
         from reporting.best_config import BaseConfig
@@ -89,7 +89,7 @@ def main(words: list[str]) -> int:
                 "--distributed: a search trains on the devices of one process; start workers that share a --storage"
             )
         argument = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[2] or None
-        get_config = recipes.functions_of().get_config
+        get_config = recipes.load_module().get_config
         return sweep(
             _CONFIG.value,
             space,
@@ -109,7 +109,7 @@ def main(words: list[str]) -> int:
                 overwrite=_OVERWRITE.value,
             ),
             BaseConfig(
-                file=recipes.file_of(),
+                file=recipes.config_path(),
                 argument=argument,
                 config=get_config() if argument is None else get_config(argument),
             ),

@@ -16,7 +16,7 @@ from data.pool import Pool
 from diagnostics import cross_validation
 from experiments.grouped_pool import load_grouped_pool
 from experiments.sweep_options import Options, check_metrics, check_options, parse_budget
-from plumbline import UserError, counted, exit_codes
+from plumbline import UserError, exit_codes, pluralize
 from reporting import plot_style, sweep_files, sweep_plots, sweep_text
 from reporting.best_config import BaseConfig, write_best_config
 from trainers.populations.population import Population
@@ -201,7 +201,7 @@ def _report(
 
 def _report_failure(results: Results) -> int:
     failed = results.failed
-    reasons = f"; {counted(len(failed), 'trial')} failed: {sweep_text.list_reasons(failed)}" if failed else ""
+    reasons = f"; {pluralize(len(failed), 'trial')} failed: {sweep_text.list_reasons(failed)}" if failed else ""
     is_waiting = any(record.status in ("waiting", "running") for record in results.records)
     if not is_waiting and any(record.attributes.get("unfit") for record in failed):
         raise UserError(f"sweep(): no trial finished{reasons}")

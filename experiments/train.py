@@ -51,7 +51,7 @@ def main(words: list[str]) -> int:
     # Until the training handles signals there is nothing to save, and the same command can be run again. An exception
     # could get lost in a module that is being imported.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(exit_codes.PREEMPTED))
-    with distribution.joined():
+    with distribution.join_processes():
         # Importing JAX takes a while, and wrong flags should fail before it.
         from trainers.processes import coordination
         from trainers.run.loop import train

@@ -80,6 +80,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return next(begins, "") or next(initials, "")
 
 
-def counted(number: int, what: str) -> str:
+def pluralize(number: int, what: str) -> str:
     """Formats a number with its noun, such as "1 trial" or "2 trials"."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

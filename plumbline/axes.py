@@ -35,7 +35,7 @@ def constrain(values: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Arr
 
 
 @contextlib.contextmanager
-def mapped(axis: str) -> Iterator[None]:
+def split_over(axis: str) -> Iterator[None]:
     """Declares that programs traced in this block split the batch over a mapped axis."""
     token = _mapped.set(axis)
     try:
@@ -49,7 +49,7 @@ def mapped_axis() -> str | None:
     return _mapped.get()
 
 
-def over_batch(tree: Any) -> Any:
+def sum_over_batch(tree: Any) -> Any:
     """Adds sums over this part of the batch to those of all other parts. The arrays, float32, are sent as one.
 
     On CPUs, XLA does not combine the sums of several arrays, and each would be a round trip.
@@ -61,7 +61,7 @@ def over_batch(tree: Any) -> Any:
     return unravel(jax.lax.psum(flat, axis))
 
 
-def mirrored(values: jax.Array) -> jax.Array:
+def reverse_batch(values: jax.Array) -> jax.Array:
     """Reverses the whole batch (B, ...). Each device receives the examples of one other device only."""
     reverse, axis = values[::-1], mapped_axis()
     if axis is None:

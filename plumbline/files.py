@@ -13,7 +13,7 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def replaced(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def replace_atomically(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Yields a temporary path beside `path`, and renames it to `path` when the block ends without an error.
 
     A reader sees the old file or the new one, never a part of it. Folders work as well, if `path` does not exist yet.
@@ -27,7 +27,7 @@ def replaced(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def remove_unfinished(path: str | os.PathLike) -> None:
-    """Removes what a killed `replaced` left beside `path`. No other process may be writing `path`."""
+    """Removes what a killed `replace_atomically` left beside `path`. No other process may be writing `path`."""
     path = pathlib.Path(path)
     # As `tempfile` names folders: eight characters after the prefix.
     for folder in path.parent.glob(f".{glob.escape(path.name)}.????????"):
@@ -36,7 +36,7 @@ def remove_unfinished(path: str | os.PathLike) -> None:
 
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes `text` (UTF-8) to `path` atomically."""
-    with replaced(path) as temporary:
+    with replace_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

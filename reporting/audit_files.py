@@ -13,7 +13,7 @@ from data import row_lists
 from data.row_lists import RowLists
 from diagnostics.examples import Examples
 from diagnostics.finding import Curves, Evidence, Finding, Histogram, Measure, Rows, Table
-from plumbline.files import replaced, write_text
+from plumbline.files import replace_atomically, write_text
 from reporting.audit_plots import Picture, has_points
 from reporting.audit_report import Report
 from reporting.bins import bin_values
@@ -84,7 +84,7 @@ def write_plots(folder: pathlib.Path, pictures: Mapping[tuple[str, int], Picture
     shutil.rmtree(folder, ignore_errors=True)
     for (name, number), picture in pictures.items():
         for kind, content in picture.files.items():
-            with replaced(folder / f"{_plot_name(name, number)}.{kind}") as temporary:
+            with replace_atomically(folder / f"{_plot_name(name, number)}.{kind}") as temporary:
                 temporary.write_bytes(content)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from diagnostics.finding import Evidence, Finding, Rows, Table
-from plumbline import counted
+from plumbline import pluralize
 from reporting import formatting
 from reporting.audit_plots import Picture
 from reporting.audit_report import Report
@@ -53,7 +53,7 @@ def _list_facts(report: Report) -> list[str]:
     splits = ", ".join(f"{len(split):,} {name}" for name, split in report.examples.splits.items())
     kinds = {
         "image": f"images of {' x '.join(map(str, features.shape))}",
-        "table": f"a table with {counted(len(features.columns), 'input column')}",
+        "table": f"a table with {pluralize(len(features.columns), 'input column')}",
         "text": f"texts of up to {features.shape[0]:,} tokens",
     }
     target = f"{len(features.class_names)} classes" if features.task == "classification" else features.task
@@ -63,7 +63,7 @@ def _list_facts(report: Report) -> list[str]:
     if report.trainings is None:
         facts.append("data only; nothing was trained")
     else:
-        trainings = counted(report.trainings["trainings"], "training")
+        trainings = pluralize(report.trainings["trainings"], "training")
         facts.append(f"{trainings} in {report.trainings['total_seconds']:.0f} s")
     return facts
 
@@ -90,7 +90,7 @@ def _describe_arrays(finding: Finding) -> str:
     """Describes what findings.npz holds for a finding; "" for nothing."""
     arrays = []
     if finding.drop is not None and len(finding.drop):
-        arrays.append(f"{counted(len(finding.drop), 'row')} to drop")
+        arrays.append(f"{pluralize(len(finding.drop), 'row')} to drop")
     if finding.weights is not None:
         arrays.append(f"a weight for each of {len(finding.weights):,} rows")
     return " and ".join(arrays)

@@ -10,7 +10,7 @@ import numpy as np
 from data.features import FIRST_CATEGORY, MISSING, UNSEEN, Column
 from diagnostics.examples import Examples
 from diagnostics.finding import Rows
-from plumbline import counted
+from plumbline import pluralize
 from reporting.formatting import format_number
 
 # Clusters shown for each kind of data, and examples shown of a cluster; findings.json has all of them.
@@ -112,7 +112,7 @@ def make_gallery(rows: Rows, examples: Examples) -> Gallery:
     remark = ""
     if rows.total > len(clusters):
         what = "group" if any(len(cluster) > 1 for cluster in rows.clusters) else "example"
-        remark = f"{len(clusters):,} of {counted(rows.total, what)} shown."
+        remark = f"{len(clusters):,} of {pluralize(rows.total, what)} shown."
     common = {"kind": kind, "title": rows.title, "remark": remark}
     if kind == "table" and clusters:
         return _table_gallery(clusters, notes, examples, common)
@@ -264,7 +264,7 @@ def _excerpts(cluster: tuple[int, ...], examples: Examples) -> list[Excerpt]:
                 label=format_label(examples, position),
                 text=text[start : start + _EXCERPT],
                 before=start,
-                after=counted(rest, "more character") if rest > 0 else "",
+                after=pluralize(rest, "more character") if rest > 0 else "",
             )
         )
     return excerpts

@@ -11,7 +11,7 @@ import pathlib
 import warnings
 from typing import TYPE_CHECKING
 
-from plumbline.files import replaced
+from plumbline.files import replace_atomically
 from reporting.formatting import plain
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def save(figure: "Figure", folder: str | os.PathLike, name: str) -> tuple[str, .
       The names of the files.
     """
     for kind, file in zip(FORMATS, file_names(name), strict=True):
-        with replaced(pathlib.Path(folder) / file) as temporary:
+        with replace_atomically(pathlib.Path(folder) / file) as temporary:
             temporary.write_bytes(encode(figure, kind))
     return file_names(name)
 

@@ -9,7 +9,7 @@ import rich.console
 import rich.table
 
 from diagnostics.statistics import Interval
-from plumbline import counted
+from plumbline import pluralize
 from tuning.results import Margin, Results
 from tuning.trials import TrialRecord
 
@@ -26,7 +26,7 @@ def print_best(results: Results) -> None:
     """Prints a table of the best trials on standard output; for several metrics, the Pareto front."""
     several = len(results.metrics) > 1
     shown = results.front() if several else results.done
-    kind = "Pareto front" if several else f"Best of {counted(results.tried, 'trial')}"
+    kind = "Pareto front" if several else f"Best of {pluralize(results.tried, 'trial')}"
     names = sorted({name for record in shown[:_SHOWN] for name in record.overrides})
     table = rich.table.Table(title=f"{kind} ({_describe_rows(results)})", title_justify="left")
     table.add_column("trial", justify="right")
@@ -49,15 +49,15 @@ def make_remarks(results: Results) -> list[str]:
     """
     lines = []
     if results.failed:
-        lines.append(f"{counted(len(results.failed), 'trial')} failed: {list_reasons(results.failed)}")
+        lines.append(f"{pluralize(len(results.failed), 'trial')} failed: {list_reasons(results.failed)}")
     if repeated := len(results.done) - len(results.points):
-        lines.append(f"{counted(repeated, 'trial')} drew the same point as another")
+        lines.append(f"{pluralize(repeated, 'trial')} drew the same point as another")
     if (margin := results.margin()) is not None:
         lines.append(_remark_on_margin(results, margin))
     lines += _remark_on_selection(results)
     if len(results.metrics) > 1:
         front, best = results.front(), results.done[0]
-        lines.append(f"best_config.py is trial {best.number}, {_place(results)} of {counted(len(front), 'trial')}")
+        lines.append(f"best_config.py is trial {best.number}, {_place(results)} of {pluralize(len(front), 'trial')}")
     return lines
 
 
@@ -67,7 +67,7 @@ def list_reasons(failed: Sequence[TrialRecord]) -> str:
     for record in failed:
         by_reason.setdefault(record.reason, []).append(record)
     texts = [f"{reason} ({_list_trials(records)})" for reason, records in by_reason.items()]
-    more = [f"{counted(len(texts) - _NAMED, 'other reason')}, see trials.csv"] if len(texts) > _NAMED else []
+    more = [f"{pluralize(len(texts) - _NAMED, 'other reason')}, see trials.csv"] if len(texts) > _NAMED else []
     return "; ".join([*texts[:_NAMED], *more])
 
 
@@ -97,7 +97,7 @@ def describe_best(results: Results, config: str) -> str:
     others = [each for each in results.front() if each.number != record.number]
     return "\n".join(
         [
-            f"Trial {record.number}, one point of the front of {counted(results.tried, 'trial')} of {config}:",
+            f"Trial {record.number}, one point of the front of {pluralize(results.tried, 'trial')} of {config}:",
             f"{values}, {rows}.",
             "",
             f"It is {_place(results)}, "

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 
 from data.pool import Pool
-from plumbline import UserError, counted
+from plumbline import UserError, pluralize
 from trainers.building import make_clock
 from trainers.populations.members import Member, Outcome, program_key
 from trainers.populations.population import Population
@@ -111,7 +111,7 @@ class Search:
             else:
                 # If the workers of these trials die, `take` returns them here.
                 if not is_waiting:
-                    _print(f"waiting for {counted(len(left), 'trial')} of other workers")
+                    _print(f"waiting for {pluralize(len(left), 'trial')} of other workers")
                 is_waiting = True
                 time.sleep(_POLL_SECONDS)
 
@@ -127,7 +127,7 @@ class Search:
         steps = self._clock.total_steps
         several = len(batch) > 1
         numbers = f"trials {batch[0].number} to {batch[-1].number}" if several else f"trial {batch[0].number}"
-        _print(f"{numbers}: {counted(len(batch) * self._per_trial, 'training')}")
+        _print(f"{numbers}: {pluralize(len(batch) * self._per_trial, 'training')}")
         rest = list(batch)
         for bracket in pruning.make_brackets(self._plan.pruner, len(batch), steps, every or steps):
             self._run_bracket(rest[: bracket.trials], bracket.rungs)
@@ -217,7 +217,7 @@ class Search:
 
     def _tell_failure(self, trial: Trial, members: Sequence[Member], outcomes: Sequence[Outcome]) -> None:
         count = sum(1 for outcome in outcomes if self._has_failed([outcome]))
-        reason = f"{count} of {counted(len(outcomes), 'training')} diverged"
+        reason = f"{count} of {pluralize(len(outcomes), 'training')} diverged"
         self._study.tell(trial.number, None, attributes={"parameters": outcomes[0].parameters}, failure=reason)
         self._population.drop(member.name for member in members)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from data import images
 from data.sources.source import Part
-from plumbline import UserError, counted
+from plumbline import UserError, pluralize
 
 # Number of files whose contents are part of the fingerprint of a folder.
 _SAMPLED_FILES = 1024
@@ -66,7 +66,7 @@ class FolderSource:
         self.class_names = tuple(folder.name for folder in _folders(self._paths["train"]))
         if len(self.class_names) < 2:
             raise UserError(
-                f"data.source: '{self._paths['train']}' has {counted(len(self.class_names), 'class folder')}, but "
+                f"data.source: '{self._paths['train']}' has {pluralize(len(self.class_names), 'class folder')}, but "
                 f"needs at least 2; expected {_describe_layout(path)}"
             )
 

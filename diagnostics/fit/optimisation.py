@@ -6,7 +6,7 @@ from diagnostics.finding import Curves, Finding, Measure, Question, Table
 from diagnostics.fit.course import LEAST_POINTS, Course
 from diagnostics.fit.judgement import draw_losses
 from diagnostics.fit.problems import find_problems
-from plumbline import counted
+from plumbline import pluralize
 
 QUESTION = Question("optimisation", "fit")
 
@@ -23,7 +23,7 @@ def judge(config: ml_collections.ConfigDict, course: Course, *, of_run: bool) ->
     if not found and len(course.train) < LEAST_POINTS:
         field = "train.log_every" if of_run else "train.evaluate_every"
         return QUESTION.cannot_tell(
-            f"the training loss has {counted(len(course.train), 'point')}, and at least {LEAST_POINTS} are needed; "
+            f"the training loss has {pluralize(len(course.train), 'point')}, and at least {LEAST_POINTS} are needed; "
             f"lower {field}"
         )
     evidence: list[Curves | Table] = list(draw_losses(course))

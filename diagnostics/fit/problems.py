@@ -11,7 +11,7 @@ from diagnostics.fit import remedies
 from diagnostics.fit.course import LEAST_POINTS, Course
 from diagnostics.severity import SEVERITIES, Severity
 from diagnostics.thresholds import THRESHOLDS
-from plumbline import counted
+from plumbline import pluralize
 
 # Points around one that its gradient norm is compared with.
 _AROUND = 11
@@ -67,7 +67,7 @@ def find_problems(course: Course, config: ml_collections.ConfigDict) -> list[Pro
 def _rate_too_high(course: Course, config: ml_collections.ConfigDict) -> Problem | None:
     name, remedy = "learning rate too high", remedies.lower_rate(config)
     if course.diverged or course.skipped:
-        text = f"{counted(course.skipped, 'update')} had to be skipped, as loss or gradient was not finite."
+        text = f"{pluralize(course.skipped, 'update')} had to be skipped, as loss or gradient was not finite."
         if course.diverged:
             text = "The training diverged: loss or gradient was not finite for many steps in a row."
         return Problem(name=name, text=text, severity="high", remedies=remedy)
@@ -176,7 +176,7 @@ def _spikes(course: Course, config: ml_collections.ConfigDict) -> Problem | None
         return None
     worst = int(np.where(spikes, logs - around, -np.inf).argmax())
     text = (
-        f"The gradient had {counted(int(spikes.sum()), 'spike')}, the worst at step {steps[worst]:,.0f}: a norm of "
+        f"The gradient had {pluralize(int(spikes.sum()), 'spike')}, the worst at step {steps[worst]:,.0f}: a norm of "
         f"{values[worst]:.3g} where its neighbours are {np.exp(around[worst]):.3g}."
     )
     limit = 2 * float(np.median(values))

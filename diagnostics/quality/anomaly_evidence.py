@@ -8,7 +8,7 @@ from scipy import stats
 from diagnostics.examples import Examples
 from diagnostics.finding import Evidence, Rows
 from diagnostics.phrases import choose
-from plumbline import counted
+from plumbline import pluralize
 
 _SHOWN = 20
 
@@ -52,10 +52,12 @@ def describe(examples: Examples, found: Mapping[str, np.ndarray], count: int, wh
     """
     some = [f"{int(mask.sum())} {reason}" for reason, mask in found.items() if mask.any()]
     if not some:
-        return f"None of {counted(count, what)} is anomalous by itself (checked: {', '.join(found)})."
+        return f"None of {pluralize(count, what)} is anomalous by itself (checked: {', '.join(found)})."
     odd = np.flatnonzero(np.any(list(found.values()), axis=0))
     are = choose(len(odd), "is", "are")
-    return f"{counted(len(odd), what)} of {count} {are} anomalous ({count_by_split(examples, odd)}): {', '.join(some)}."
+    return (
+        f"{pluralize(len(odd), what)} of {count} {are} anomalous ({count_by_split(examples, odd)}): {', '.join(some)}."
+    )
 
 
 def show(found: Mapping[str, np.ndarray]) -> tuple[Evidence, ...]:

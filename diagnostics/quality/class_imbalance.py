@@ -11,7 +11,7 @@ from diagnostics.phrases import choose, quote
 from diagnostics.severity import Severity, worst
 from diagnostics.statistics import Interval, wilson_interval
 from diagnostics.thresholds import THRESHOLDS
-from plumbline import counted
+from plumbline import pluralize
 
 QUESTION = Question("class_imbalance", "data quality")
 
@@ -80,11 +80,11 @@ def _describe_classes(
     share, majority = float(train[smallest] / total), float(train[largest] / total)
     absent = np.flatnonzero(train == 0)
     few = np.flatnonzero((train > 0) & (train < THRESHOLDS.few_class_rows))
-    sentences = [f"Each of {len(names)} classes has {counted(int(train[smallest]), 'training row')}."]
+    sentences = [f"Each of {len(names)} classes has {pluralize(int(train[smallest]), 'training row')}."]
     if ratio > 1:
         sentences = [
             f"The smallest of {len(names)} classes, '{names[smallest]}', has "
-            f"{counted(int(train[smallest]), 'training row')} ({share:.1%}), the largest, '{names[largest]}', "
+            f"{pluralize(int(train[smallest]), 'training row')} ({share:.1%}), the largest, '{names[largest]}', "
             f"{int(train[largest])} ({majority:.1%}): a ratio of {ratio:.1f}."
         ]
     if len(absent):
@@ -171,7 +171,7 @@ def _judge_values(examples: Examples) -> Finding:
     message += ", so a few large errors outweigh many small ones." if skewed else "."
     if len(far):
         message += (
-            f" {counted(len(far), 'label')} outside the test split {choose(len(far), 'lies', 'lie')} more than "
+            f" {pluralize(len(far), 'label')} outside the test split {choose(len(far), 'lies', 'lie')} more than "
             f"{THRESHOLDS.far_label:.0f} robust deviations from the median, and {choose(len(far), 'makes', 'make')} up "
             f"{share:.0%} of the squared deviations in training."
         )

@@ -11,7 +11,7 @@ from diagnostics.phrases import choose, quote
 from diagnostics.quality.columns import BLOCK, ranges
 from diagnostics.quality.missing_values import is_missing
 from diagnostics.thresholds import THRESHOLDS
-from plumbline import counted
+from plumbline import pluralize
 
 QUESTION = Question("constant_columns", "data quality")
 
@@ -34,18 +34,20 @@ def _judge_columns(examples: Examples) -> Finding:
     outside = int((examples.split != "train").sum())
     measure = Measure(name="constant columns", value=float(len(found)), kind="count")
     if not len(found):
-        return QUESTION.none(f"None of {counted(len(columns), 'column')} is constant in training.", measures=(measure,))
+        return QUESTION.none(
+            f"None of {pluralize(len(columns), 'column')} is constant in training.", measures=(measure,)
+        )
     elsewhere = _count_other_values(examples, found, low[found])
     later = found[elsewhere > 0]
     names = [columns[index].name for index in found.tolist()]
     message = (
-        f"{counted(len(found), 'column')} of {len(columns)} {choose(len(found), 'has', 'have')} one value in all "
+        f"{pluralize(len(found), 'column')} of {len(columns)} {choose(len(found), 'has', 'have')} one value in all "
         f"training rows: {quote(names)}. Nothing can be learned from {choose(len(found), 'it', 'them')}."
     )
     if len(later):
         message += (
             f" {quote(columns[index].name for index in later.tolist())} {choose(len(later), 'has', 'have')} other "
-            f"values in validation or test, in up to {counted(int(elsewhere.max()), 'row')} of {outside}, which the "
+            f"values in validation or test, in up to {pluralize(int(elsewhere.max()), 'row')} of {outside}, which the "
             "model has never seen."
         )
     return QUESTION.found(

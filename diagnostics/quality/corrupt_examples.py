@@ -8,7 +8,7 @@ from diagnostics.material import Material
 from diagnostics.quality.anomaly_evidence import count_by_split, list_rows
 from diagnostics.statistics import wilson_interval
 from diagnostics.thresholds import THRESHOLDS
-from plumbline import counted
+from plumbline import pluralize
 
 QUESTION = Question("corrupt_examples", "data quality")
 
@@ -22,12 +22,12 @@ def find(material: Material) -> list[Finding]:
     share = wilson_interval(len(corrupt), len(examples))
     measures = (Measure.of("images that are corrupt", share, "share"),)
     if not len(corrupt):
-        return [QUESTION.none(f"All of {counted(len(examples), 'image')} can be decoded.", measures=measures)]
+        return [QUESTION.none(f"All of {pluralize(len(examples), 'image')} can be decoded.", measures=measures)]
     drop = corrupt[examples.split[corrupt] == "train"]
     return [
         QUESTION.found(
             THRESHOLDS.affected.grade(share[0]),
-            f"{counted(len(corrupt), 'image')} of {len(examples)} cannot be decoded "
+            f"{pluralize(len(corrupt), 'image')} of {len(examples)} cannot be decoded "
             f"({count_by_split(examples, corrupt)}). They have weight 0 in training and in metrics.",
             measures=measures,
             evidence=(list_rows("Corrupt images", corrupt, ["cannot be decoded"] * len(corrupt)),),

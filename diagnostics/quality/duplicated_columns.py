@@ -11,7 +11,7 @@ from diagnostics.material import Material
 from diagnostics.phrases import choose
 from diagnostics.quality.columns import BLOCK, varying
 from diagnostics.thresholds import THRESHOLDS
-from plumbline import counted
+from plumbline import pluralize
 
 QUESTION = Question("duplicated_columns", "data quality")
 
@@ -42,14 +42,14 @@ def find(material: Material) -> list[Finding]:
     redundant = sorted({two for _, two in pairs})
     measures = (Measure(name="columns that repeat another", value=float(len(redundant)), kind="count"),)
     if not pairs:
-        message = f"None of {counted(len(chosen), 'column')} repeats another one."
+        message = f"None of {pluralize(len(chosen), 'column')} repeats another one."
         return [QUESTION.none(message, measures=measures)]
     (one, two), how = next(iter(pairs.items()))
     names = tuple(columns[index].name for index in redundant)
     return [
         QUESTION.found(
             "low",
-            f"{counted(len(redundant), 'column')} of {len(columns)} {choose(len(redundant), 'repeats', 'repeat')} "
+            f"{pluralize(len(redundant), 'column')} of {len(columns)} {choose(len(redundant), 'repeats', 'repeat')} "
             f"another one, such as '{columns[two].name}' and '{columns[one].name}' ({how}). That costs some training "
             "time, and importance is divided between them.",
             measures=measures,

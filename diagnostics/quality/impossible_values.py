@@ -12,7 +12,7 @@ from diagnostics.material import Material
 from diagnostics.severity import Severity
 from diagnostics.statistics import wilson_interval
 from diagnostics.thresholds import THRESHOLDS
-from plumbline import counted
+from plumbline import pluralize
 
 QUESTION = Question("impossible_values", "data quality")
 
@@ -67,11 +67,11 @@ def find(material: Material) -> list[Finding]:
     affected = len({row for index, each in enumerate(found) if each in codes for row in rows[index]})
     measure = Measure.of("rows with an impossible value", wilson_interval(affected, len(examples)), "share")
     if not found:
-        message = f"No value of {counted(len(columns), 'numeric column')} looks like a code or an error."
+        message = f"No value of {pluralize(len(columns), 'numeric column')} looks like a code or an error."
         return [QUESTION.none(message, measures=(measure,))]
     order = sorted(range(len(found)), key=lambda index: (found[index].severity != "medium", -found[index].rows))
     first = found[order[0]]
-    message = f"'{first.column}' is {_values_text(first)} in {counted(first.rows, 'row')}: {first.why}."
+    message = f"'{first.column}' is {_values_text(first)} in {pluralize(first.rows, 'row')}: {first.why}."
     if len(found) > 1:
         message += f" Also suspicious: {_others([found[index] for index in order[1:]])}."
     if codes:

@@ -21,7 +21,7 @@ from diagnostics.statistics import (
     within,
 )
 from diagnostics.thresholds import THRESHOLDS
-from plumbline import counted
+from plumbline import pluralize
 
 QUESTION = Question("informative_missingness", "data quality")
 
@@ -86,14 +86,14 @@ def find(material: Material) -> list[Finding]:
         least = float(p_values.min())
         return [
             QUESTION.none(
-                f"Missing values do not predict the label, in {counted(len(tested), 'column')} with gaps (smallest p "
+                f"Missing values do not predict the label, in {pluralize(len(tested), 'column')} with gaps (smallest p "
                 f"{least:.2g}, corrected for their number).",
                 measures=(Measure(name="smallest p-value (Holm)", value=least, kind="p-value"),),
                 evidence=(table,),
             )
         ]
     first = found[0]
-    others = f" The same holds for {counted(len(found), 'column')} of {len(tested)} with gaps." * (len(found) > 1)
+    others = f" The same holds for {pluralize(len(found), 'column')} of {len(tested)} with gaps." * (len(found) > 1)
     return [_report(compared[first], certain[first], float(p_values[first]), others, table, labels)]
 
 

@@ -17,7 +17,7 @@ from diagnostics.material import Material
 from diagnostics.phrases import choose
 from diagnostics.statistics import Interval, mean_interval, wilson_interval, within
 from diagnostics.thresholds import THRESHOLDS
-from plumbline import counted
+from plumbline import pluralize
 
 QUESTION = Question("label_errors", "data quality")
 
@@ -146,11 +146,11 @@ def _report(
     number: Interval = within(mean_interval(found.numbers), 0, len(rows))
     share = wilson_interval(int(suspect.sum()), len(rows))
     drop = np.sort(rows[suspect])
-    message = f"None of {counted(len(rows), 'label')} is more likely wrong than right."
+    message = f"None of {pluralize(len(rows), 'label')} is more likely wrong than right."
     if suspect.any():
         message = (
-            f"{counted(len(drop), 'label')} of {len(rows)} ({share[0]:.1%}) {choose(len(drop), 'is', 'are')} more "
-            f"likely wrong than right, by models of {counted(len(seeds), 'seed')} that were not trained on the row. "
+            f"{pluralize(len(drop), 'label')} of {len(rows)} ({share[0]:.1%}) {choose(len(drop), 'is', 'are')} more "
+            f"likely wrong than right, by models of {pluralize(len(seeds), 'seed')} that were not trained on the row. "
             "Wrong labels mislead the training; some of these may be right but hard, so check the worst."
         )
     if unknown:
@@ -193,7 +193,7 @@ def _evidence(
     notes = tuple(
         f"labelled '{names[labels[row]]}', predicted '{names[found.likely[row]]}' "
         f"({predictions[row, found.likely[row]]:.2f}); wrong with probability {found.wrong[row]:.2f}, "
-        f"flagged in {flagged[row]} of {counted(len(found.flags), 'seed')}"
+        f"flagged in {flagged[row]} of {pluralize(len(found.flags), 'seed')}"
         for row in worst[:_MOST_ROWS]
     )
     pairs, counts = np.unique(np.stack([labels[worst], found.likely[worst]], axis=1), axis=0, return_counts=True)

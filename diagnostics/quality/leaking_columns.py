@@ -15,7 +15,7 @@ from diagnostics.phrases import choose, quote
 from diagnostics.quality.columns import varying
 from diagnostics.statistics import Interval, mean_interval, wilson_interval, within
 from diagnostics.thresholds import THRESHOLDS
-from plumbline import counted
+from plumbline import pluralize
 
 QUESTION = Question("leaking_columns", "data quality")
 
@@ -41,7 +41,7 @@ def find(material: Material) -> list[Finding]:
     limit = max(_FEWEST_ROWS, min(_ROWS, _WORK // max(len(columns) * _FOLDS, 1)))
     positions = np.sort(generator(0, Stream.COLUMN_TRIALS).permutation(positions)[:limit])
     if len(positions) < _FEWEST_ROWS:
-        return [QUESTION.cannot_tell(f"{counted(len(positions), 'row')} outside the test split are too few")]
+        return [QUESTION.cannot_tell(f"{pluralize(len(positions), 'row')} outside the test split are too few")]
     if len(np.unique(examples.labels[positions])) < 2:
         return [QUESTION.cannot_tell("all labels are the same outside the test split")]
     if not len(columns):

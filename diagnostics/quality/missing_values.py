@@ -13,7 +13,7 @@ from diagnostics.phrases import choose, quote
 from diagnostics.severity import Severity
 from diagnostics.statistics import wilson_interval
 from diagnostics.thresholds import THRESHOLDS
-from plumbline import counted
+from plumbline import pluralize
 
 QUESTION = Question("missing_values", "data quality")
 
@@ -55,7 +55,7 @@ def find(material: Material) -> list[Finding]:
     rows = {name: int((gaps.by_row[examples.positions(name)] > 0).sum()) for name in examples.splits}
     total = sum(rows.values())
     if not total:
-        message = f"No value is missing in {counted(len(examples), 'row')} of {counted(len(columns), 'column')}."
+        message = f"No value is missing in {pluralize(len(examples), 'row')} of {pluralize(len(columns), 'column')}."
         measures = (Measure.of("rows with missing values", wilson_interval(0, len(examples)), "share"),)
         return [QUESTION.none(message, measures=measures)]
     shares = gaps.by_column / len(examples)
@@ -126,8 +126,8 @@ def _message(examples: Examples, rows: dict[str, int], shares: np.ndarray, worst
     columns, total = examples.features.columns, sum(rows.values())
     by_split = ", ".join(f"{name} {rows[name]} of {len(split)}" for name, split in examples.splits.items())
     return (
-        f"{counted(total, 'row')} of {len(examples)} ({total / len(examples):.1%}; {by_split}) "
-        f"{choose(total, 'has', 'have')} missing values, in {num_columns} of {counted(len(columns), 'column')}; most "
+        f"{pluralize(total, 'row')} of {len(examples)} ({total / len(examples):.1%}; {by_split}) "
+        f"{choose(total, 'has', 'have')} missing values, in {num_columns} of {pluralize(len(columns), 'column')}; most "
         f"are missing in '{columns[worst].name}' ({shares[worst]:.1%}). A missing number is imputed by the column's "
         "median and marked by an indicator; a missing category is a category of its own."
     )

@@ -16,7 +16,7 @@ from diagnostics.quality.anomaly_evidence import count_by_split, list_rows
 from diagnostics.quality.places import Places
 from diagnostics.statistics import wilson_interval
 from diagnostics.thresholds import THRESHOLDS
-from plumbline import counted
+from plumbline import pluralize
 
 QUESTION = Question("outliers", "data quality")
 
@@ -38,7 +38,7 @@ def find(material: Material) -> list[Finding]:
     positions = np.flatnonzero(examples.decodable)
     train = positions[examples.split[positions] == "train"]
     if len(train) < 10 * _NEIGHBOUR:
-        return [QUESTION.cannot_tell(f"{counted(len(train), 'training row')} are too few to be far from")]
+        return [QUESTION.cannot_tell(f"{pluralize(len(train), 'training row')} are too few to be far from")]
     distances = _measure(examples, positions, train)
     if distances is None:
         return [QUESTION.cannot_tell("most rows equal other rows, so there is no usual distance")]
@@ -53,7 +53,7 @@ def find(material: Material) -> list[Finding]:
         values={name: distances.times[examples.split[distances.rows] == name] for name in examples.splits},
         marks={"far": distances.limit},
     )
-    looked = counted(len(distances.rows), "row")
+    looked = pluralize(len(distances.rows), "row")
     if len(distances.rows) < len(positions):
         looked += f" sampled from {len(examples)}"
     if not len(distances.far):

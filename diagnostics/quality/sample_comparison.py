@@ -16,7 +16,7 @@ from diagnostics.quality.two_sample import ClassifierTest
 from diagnostics.severity import Severity, cap, worst
 from diagnostics.statistics import auc_interval, holm
 from diagnostics.thresholds import THRESHOLDS
-from plumbline import counted
+from plumbline import pluralize
 
 # Columns, classes, groups and rows that are listed.
 _SHOWN = 12
@@ -67,7 +67,7 @@ class Groups:
             return ""
         if not self.own:
             return f"Rows come in groups ({self.count}); the p-values assume independent rows and are too small."
-        own = f"The {name} set has {counted(self.own, 'group')} of its own"
+        own = f"The {name} set has {pluralize(self.own, 'group')} of its own"
         if not differs:
             return f"{own}."
         if self.p_value <= THRESHOLDS.shift_significance:
@@ -187,7 +187,7 @@ def too_small(first: Sample, second: Sample) -> str:
     least = THRESHOLDS.shift_rows
     for side in (first, second):
         if side.count < least:
-            return f"the {side.name} set has {counted(side.count, 'sound row')}; at least {least} are needed"
+            return f"the {side.name} set has {pluralize(side.count, 'sound row')}; at least {least} are needed"
     return ""
 
 

@@ -10,7 +10,7 @@ from diagnostics.phrases import choose
 from diagnostics.severity import Severity
 from diagnostics.statistics import wilson_interval
 from diagnostics.thresholds import THRESHOLDS
-from plumbline import counted
+from plumbline import pluralize
 
 QUESTION = Question("shared_groups", "data quality")
 
@@ -40,13 +40,13 @@ def find(material: Material) -> list[Finding]:
     severity: Severity = "high" if tested else "medium" if validated else "none"
     if tested:
         message = (
-            f"{counted(len(tested), 'group')} of the {len(present['test'])} in the test "
+            f"{pluralize(len(tested), 'group')} of the {len(present['test'])} in the test "
             f"{choose(len(tested), 'has', 'have')} rows in training or validation too: {share[0]:.1%} of the test "
             "rows. Rows of a group are alike and can be memorised, so the test looks better than new groups will."
         )
     elif validated:
         message = (
-            f"{counted(len(validated), 'group')} {choose(len(validated), 'has', 'have')} rows in training and in "
+            f"{pluralize(len(validated), 'group')} {choose(len(validated), 'has', 'have')} rows in training and in "
             "validation, so validation favours models that know its groups. The test has none of them."
         )
     else:

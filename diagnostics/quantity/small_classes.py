@@ -14,7 +14,7 @@ from diagnostics.severity import Severity
 from diagnostics.statistics import Interval, bonferroni
 from diagnostics.thresholds import THRESHOLDS
 from diagnostics.trainings import Trainings
-from plumbline import counted
+from plumbline import pluralize
 
 QUESTION = Question("short_classes", "data quantity")
 
@@ -46,7 +46,7 @@ def judge(pool: Pool, trainings: Trainings) -> Finding:
         if small:
             severity = "medium"
             weigh_classes |= partition.kind == "class"
-            small_parts += [f"{partition.kind} '{part.name}' ({counted(part.rows, 'row')})" for part in small]
+            small_parts += [f"{partition.kind} '{part.name}' ({pluralize(part.rows, 'row')})" for part in small]
         elif worse and severity == "none":
             severity = "low"
         sentences.append(partition.describe(worse, small))

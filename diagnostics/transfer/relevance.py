@@ -12,7 +12,7 @@ import numpy as np
 from diagnostics.cross_validation import LEAST_VALUES
 from diagnostics.statistics import Interval, mean_interval, negate, paired_difference, within
 from diagnostics.transfer import logme, probes
-from plumbline import counted
+from plumbline import pluralize
 
 KINDS = ("source", "random", "simple")
 
@@ -252,7 +252,7 @@ def _amount(gap: Interval, task: str) -> str:
 
 def _no_proof(gap: Interval) -> str:
     if np.isnan(gap[1]):
-        return f"without an interval, which needs {counted(LEAST_VALUES, 'fold')}"
+        return f"without an interval, which needs {pluralize(LEAST_VALUES, 'fold')}"
     return "an interval that contains 0"
 
 

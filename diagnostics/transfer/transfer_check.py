@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from diagnostics.statistics import Interval, clustered_interval, within
-from plumbline import UserError, counted
+from plumbline import UserError, pluralize
 from trainers.processes import coordination
 from trainers.run import transfer
 from trainers.run.directory import RunDirectory
@@ -126,7 +126,7 @@ def compare(workdir: str | os.PathLike) -> Comparison:
         transfer=float(np.average(values, weights=weights)),
         scratch=float(np.average(others, weights=weights)),
         difference=within(difference, least - most, most - least),
-        over=counted(len(np.unique(clusters)), "example" if groups is None else "group"),
+        over=pluralize(len(np.unique(clusters)), "example" if groups is None else "group"),
     )
     directory.write_transfer_check(comparison.figures())
     return comparison

@@ -27,7 +27,7 @@ from models.pretrained.report import Unused
 from models.pretrained.safetensors_files import NAME
 from models.pretrained.weights import FLOATS, Weights, open_weights
 from plumbline import UserError
-from plumbline.files import replaced
+from plumbline.files import replace_atomically
 
 _ARCHIVE = "weights.npz"
 _TOKENIZER = "tokenizer.json"
@@ -98,7 +98,7 @@ def export(like: str, model: Model, arrays: Mapping[str, np.ndarray], about: Abo
         about = dataclasses.replace(about, class_names=None)
         new_head, arrays = {}, {path: array for path, array in arrays.items() if not engine.is_head(path)}
     tensors = _tensors(rows, weights, model, arrays, targets, groups, unused, new_head)
-    with replaced(output) as folder:
+    with replace_atomically(output) as folder:
         folder.mkdir()
         _write(folder, tensors, weights, about)
         _check(folder, model, arrays)

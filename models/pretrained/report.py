@@ -5,7 +5,7 @@ import math
 
 from rich.table import Table
 
-from plumbline import counted
+from plumbline import pluralize
 
 _LISTED = 4
 
@@ -66,7 +66,7 @@ class Report:
         """Returns one line for a log."""
         numbers = sum(math.prod(each.shape) for each in self.loaded)
         dtypes = "/".join(sorted({each.dtype for each in self.loaded})) or "nothing"
-        parts = [f"{self.kind}: {numbers:,} numbers in {counted(len(self.loaded), 'parameter')} loaded ({dtypes})"]
+        parts = [f"{self.kind}: {numbers:,} numbers in {pluralize(len(self.loaded), 'parameter')} loaded ({dtypes})"]
         parts += [f"{each.path} resized {each.resized}" for each in self.resized]
         parts.append(f"fresh: {_listed([each.path for each in self.fresh])}")
         parts.append(f"unused: {_listed([each.name for each in self.unused])}")

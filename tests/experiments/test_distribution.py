@@ -8,7 +8,7 @@ COMMAND = """
 from experiments import command, distribution
 distribution.define_flags("auto")
 def main(words):
-    with distribution.joined():
+    with distribution.join_processes():
         print("alone")
 command.run(main)
 """

@@ -36,14 +36,14 @@ def flag(tmp_path):
 
 def test_functions_of_a_config_file_are_found_with_what_they_use(flag):
     values, path = flag
-    assert recipes.named_function("sweep", flag_values=values)() == {"model.mlp.hidden_sizes": [(16,), (32,)]}
-    assert recipes.file_of(flag_values=values) == path
+    assert recipes.find_function("sweep", flag_values=values)() == {"model.mlp.hidden_sizes": [(16,), (32,)]}
+    assert recipes.config_path(flag_values=values) == path
 
 
 def test_what_is_no_function_or_missing_is_none(flag):
     values, path = flag
-    assert recipes.named_function("ablations", flag_values=values) is None
-    assert recipes.named_function("nothing", flag_values=values) is None
+    assert recipes.find_function("ablations", flag_values=values) is None
+    assert recipes.find_function("nothing", flag_values=values) is None
     error = recipes.missing_function("ablations", "a dict from name to overrides", flag_values=values)
     assert isinstance(error, UserError)
     assert str(error) == (

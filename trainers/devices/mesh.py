@@ -11,7 +11,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from plumbline import UserError, counted
+from plumbline import UserError, pluralize
 from plumbline.axes import AXES, BATCH
 
 # Dispatches in flight at which the host waits, and how many it then leaves. Where host and arithmetic share a few
@@ -139,7 +139,7 @@ def _shape(sizes: dict[str, int], num_devices: int) -> tuple[int, ...]:
         raise UserError(f"mesh: {text} is not a mesh; each size must be at least 1, or -1 for one (what remains)")
     if num_devices % fixed if open_axes else num_devices != fixed:
         raise UserError(
-            f"mesh: {text} does not multiply to the {counted(num_devices, 'device')} there are; "
+            f"mesh: {text} does not multiply to the {pluralize(num_devices, 'device')} there are; "
             f"change a size{'' if open_axes else ', or make one of them -1'}"
         )
     return tuple(num_devices // fixed if size == -1 else size for size in sizes.values())

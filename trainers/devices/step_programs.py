@@ -127,7 +127,7 @@ class StepPrograms:
         """The function, traced for the examples of one device. It sums all arrays over the devices in one message."""
 
         def on_part(*arguments: Any) -> tuple[TrainState, Metrics, Token]:
-            with axes.mapped(axes.DATA):
+            with axes.split_over(axes.DATA):
                 return function(*arguments)
 
         whole = PartitionSpec()
@@ -136,7 +136,7 @@ class StepPrograms:
 
     def _pmapped(self, function: _Function, *, stacked: bool) -> Any:
         def on_part(*arguments: Any) -> tuple[TrainState, Metrics, Token]:
-            with axes.mapped(_MAPPED_AXIS):
+            with axes.split_over(_MAPPED_AXIS):
                 return function(*arguments)
 
         return jax.pmap(

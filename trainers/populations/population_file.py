@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from plumbline import UserError
-from plumbline.files import replaced
+from plumbline.files import replace_atomically
 from trainers.populations.members import Outcome
 
 Tree = Any
@@ -93,7 +93,7 @@ def write(path: pathlib.Path, saved: PopulationCheckpoint) -> None:
         "modes": saved.modes,
     }
     try:
-        with replaced(path) as temporary:
+        with replace_atomically(path) as temporary:
             np.savez(temporary, about=np.array(json.dumps(about)), **arrays)
     except OSError as error:
         raise UserError(f"--workdir: cannot write '{path}': {error.strerror}; make room there") from None

@@ -30,7 +30,7 @@ import numpy as np
 from data import Dataset, Features, RunAssets
 from data.row_lists import RowLists
 from plumbline import UserError, provenance
-from plumbline.files import replaced, write_text
+from plumbline.files import replace_atomically, write_text
 from trainers import settings
 
 _LOCK = ".lock"
@@ -189,7 +189,7 @@ class RunDirectory:
             write_text(self.path / "tokenizer.json", dataset.features.tokenizer)
         if dataset.row_lists.digest():
             dataset.row_lists.save(self.path / "rows.npz")
-        with replaced(self.path / "fitted.npz") as temporary:
+        with replace_atomically(self.path / "fitted.npz") as temporary:
             np.savez(temporary, **fitted)
 
     def clear(self) -> None:

@@ -126,7 +126,7 @@ def _gradient(program: Program, state: TrainState, batch: Batch) -> tuple[Tree, 
         numbered_parts = jnp.arange(parts), _split(batch, parts)
         ((gradient, metrics), model_state), _ = jax.lax.scan(add_part, (zeros, state.model_state), numbered_parts)
 
-    gradient, metrics = axes.over_batch((gradient, metrics))
+    gradient, metrics = axes.sum_over_batch((gradient, metrics))
     weight = jnp.maximum(metrics["loss"][1], jnp.finfo(jnp.float32).tiny)
     return jax.tree.map(lambda leaf: leaf / weight, gradient), model_state, metrics
 

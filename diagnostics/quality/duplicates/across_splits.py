@@ -11,7 +11,7 @@ from diagnostics.quality.duplicates.copies import Copies, list_clusters
 from diagnostics.quality.duplicates.within_splits import NOTHING
 from diagnostics.statistics import wilson_interval
 from diagnostics.thresholds import THRESHOLDS
-from plumbline import counted
+from plumbline import pluralize
 
 QUESTION = Question("leaked_duplicates", "data quality")
 
@@ -70,7 +70,7 @@ def judge_leaks(copies: Copies) -> Finding:
     near = np.array([leak.distance for leak in leaks if leak.distance != _EXACTLY])
     return QUESTION.found(
         THRESHOLDS.leaked.grade(len(most), unit=total),
-        f"{len(most):,} of {counted(total, f'{second} example')} ({len(most) / total:.2%}) "
+        f"{len(most):,} of {pluralize(total, f'{second} example')} ({len(most) / total:.2%}) "
         f"{choose(len(most), 'is', 'are')} in the {first} split as well, exactly or nearly. A model can memorise them, "
         f"so figures on the {second} split are too optimistic.{left_out}",
         measures=(

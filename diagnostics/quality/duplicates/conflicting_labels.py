@@ -8,7 +8,7 @@ from diagnostics.quality.duplicates.copies import Copies, list_clusters
 from diagnostics.quality.duplicates.within_splits import NOTHING
 from diagnostics.statistics import wilson_interval
 from diagnostics.thresholds import THRESHOLDS
-from plumbline import counted
+from plumbline import pluralize
 
 QUESTION = Question("conflicting_labels", "data quality")
 
@@ -27,12 +27,12 @@ def judge_conflicts(copies: Copies) -> Finding:
     parts, evidence = [], []
     if exact:
         have = choose(len(exact), "has", "have")
-        parts.append(f"{counted(len(exact), 'input')} {have} several labels ({counted(len(involved), 'example')})")
+        parts.append(f"{pluralize(len(exact), 'input')} {have} several labels ({pluralize(len(involved), 'example')})")
         labels = [", ".join(dict.fromkeys(_label(copies, each) for each in own.tolist())) for own in exact]
         evidence.append(list_clusters("Equal inputs with different labels", exact, labels))
     if near:
         parts.append(
-            f"{counted(len(near), 'pair')} of nearly equal inputs {choose(len(near), 'has', 'have')} two labels"
+            f"{pluralize(len(near), 'pair')} of nearly equal inputs {choose(len(near), 'has', 'have')} two labels"
         )
         evidence.append(list_clusters("Nearly equal inputs with different labels", near, notes))
     return QUESTION.found(

@@ -11,7 +11,7 @@ from diagnostics.finding import Histogram, Rows
 from diagnostics.quality.duplicates import images, tables, texts
 from diagnostics.quality.duplicates.near_pairs import NearPairs
 from diagnostics.thresholds import THRESHOLDS
-from plumbline import counted
+from plumbline import pluralize
 
 Embed = Callable[[np.ndarray], np.ndarray]
 """From positions (n,) to embeddings (n, d) by a trained model."""
@@ -65,7 +65,7 @@ class Copies:
         if not self.near.left_out:
             return ""
         why = _LEFT_OUT[self.examples.features.kind]
-        return f" {counted(self.near.left_out, 'example')} left out, which {why}."
+        return f" {pluralize(self.near.left_out, 'example')} left out, which {why}."
 
     def histogram(self, values: dict[str, np.ndarray]) -> Histogram:
         """Plots distances (p,) of pairs by name, with the threshold."""

@@ -9,7 +9,7 @@ from diagnostics.quality import graphs
 from diagnostics.quality.duplicates.copies import Copies, list_clusters
 from diagnostics.statistics import wilson_interval
 from diagnostics.thresholds import THRESHOLDS
-from plumbline import counted
+from plumbline import pluralize
 
 EXACT = Question("exact_duplicates", "data quality")
 NEAR = Question("near_duplicates", "data quality")
@@ -47,8 +47,8 @@ def judge_exact(copies: Copies) -> Finding:
     return EXACT.found(
         THRESHOLDS.affected.grade(share.value),
         f"{_describe(examples, redundant, where)} equal to an earlier one. In all splits together "
-        f"{counted(len(redundant), 'example')} {are} equal to an earlier one of the same split, {len(agreeing):,} with "
-        "the same label. Such copies count twice and add no information.",
+        f"{pluralize(len(redundant), 'example')} {are} equal to an earlier one of the same split, {len(agreeing):,} "
+        "with the same label. Such copies count twice and add no information.",
         measures=(
             share,
             Measure(name="examples equal to an earlier one of their split", value=len(redundant), kind="count"),
@@ -129,7 +129,7 @@ def _by_split(examples: Examples, redundant: np.ndarray) -> tuple[str, Table]:
 
 def _describe(examples: Examples, redundant: np.ndarray, split: str) -> str:
     count, total = int((examples.split[redundant] == split).sum()), len(examples.splits[split])
-    of = counted(total, f"{split} example")
+    of = pluralize(total, f"{split} example")
     return f"{count:,} of {of} ({count / total:.2%}) {choose(count, 'is', 'are')}"
 
 

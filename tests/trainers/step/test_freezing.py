@@ -140,7 +140,7 @@ def held(tree):
 
 @pytest.mark.slow
 def test_first_blocks_that_are_frozen_cost_no_backward_pass(make_training):
-    def counted(patterns):
+    def pluralize(patterns):
         training = make_training(**VIT, transfer__freeze=patterns)
         return flops.count(jax.make_jaxpr(training.train_step)(training.state, training.batch(0))).total
 
@@ -148,12 +148,12 @@ def test_first_blocks_that_are_frozen_cost_no_backward_pass(make_training):
     tokens, width = 32 * 17, 16
     block = 2 * tokens * (4 * width**2 + 2 * width * 32) + 2 * (2 * tokens * 17 * width)
     embedding, head = 2 * 32 * 16 * 4 * width, 2 * 32 * width * 10
-    whole = counted(())
+    whole = pluralize(())
     assert whole == 3 * 5 * block + 2 * embedding + 3 * head
-    assert counted((*BEFORE_BLOCKS, "^blocks/[012]/")) == whole - 2 * 3 * block - embedding
+    assert pluralize((*BEFORE_BLOCKS, "^blocks/[012]/")) == whole - 2 * 3 * block - embedding
     # Those before an embedding that is trained are only spared the gradient of their own parameters.
-    assert whole - 3 * block <= counted(("^blocks/[012]/",)) < whole
-    assert counted(("^(?!head/)",)) == 5 * block + embedding + 2 * head
+    assert whole - 3 * block <= pluralize(("^blocks/[012]/",)) < whole
+    assert pluralize(("^(?!head/)",)) == 5 * block + embedding + 2 * head
 
 
 @pytest.mark.slow
