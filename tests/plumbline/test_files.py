@@ -10,7 +10,7 @@ def test_what_a_kill_left_of_a_file_is_removed_and_nothing_else(tmp_path):
     script = f"""
 import os, signal
 from plumbline.files import replace_atomically
-with replaced({str(path)!r}) as temporary:
+with replace_atomically({str(path)!r}) as temporary:
     temporary.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
