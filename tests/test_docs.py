@@ -15,7 +15,8 @@ PACKAGES = (
     *("benchmarks", "data", "diagnostics", "experiments", "launching", "models", "plumbline", "reporting"),
     *("tests", "trainers", "tuning"),
 )
-SECTIONS = tuple(name for name, value in defaults.get_config().items() if hasattr(value, "keys"))
+FIELDS = defaults.get_config().to_dict()
+SECTIONS = tuple(name for name, value in FIELDS.items() if isinstance(value, dict))
 # Files that the examples have the reader write.
 READERS_OWN = ("two_towers.py", "class_names.py", "my_digits.py", "model.two_towers")
 FILE_NAME = re.compile(r"\.(json|txt|npz|md|safetensors)(\.|$)")
@@ -99,7 +100,7 @@ def test_files_functions_and_config_fields_named_in_pages_exist(page):
 
 def is_field(name: str) -> bool:
     """Whether a dotted name is a config field or a section."""
-    fields = defaults.get_config().to_dict()
+    fields = FIELDS
     for part in name.split("."):
         if not isinstance(fields, dict) or part not in fields:
             return False
