@@ -12,8 +12,9 @@ To plan without the weights, use --config.model.name=resnet. No accuracy was mea
 an accelerator. The commands below were run on a CPU with the small random weights of the tests, which learn little:
 
     plumbline samples samples
-    plumbline train --workdir=runs/smoke --config.data.image_size=32 --config.train.duration="50 steps"
+    plumbline train --workdir=runs/smoke
       --config=configs/transfer_resnet50.py:samples/digits,source=tests/references/fixtures/hf_resnet_bottleneck
+      --config.data.image_size=32 --config.train.duration="50 steps"
 """
 
 from configs import defaults

@@ -15,8 +15,9 @@ To plan without the weights, use --config.model.name=vit. No accuracy was measur
 accelerator. The commands below were run on a CPU with the small random weights of the tests, which learn nothing:
 
     plumbline samples samples
-    plumbline train --workdir=runs/smoke --config.data.image_size=24 --config.train.duration="50 steps"
+    plumbline train --workdir=runs/smoke
       --config=configs/transfer_vit_b16.py:samples/digits,source=tests/references/fixtures/hf_vit
+      --config.data.image_size=24 --config.train.duration="50 steps"
 """
 
 from configs import defaults
