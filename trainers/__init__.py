@@ -1,1 +1,1 @@
-"""All that changes parameters."""
+"""Everything that changes parameters."""

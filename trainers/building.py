@@ -158,7 +158,7 @@ def make_clock(config: ml_collections.ConfigDict, num_examples: int) -> Clock:
     """The clock of a training over `num_examples` examples.
 
     Raises:
-      UserError: the duration is none, or shorter than a step, or pruning does not fit into it.
+      UserError: the duration is not valid or less than a step, or pruning does not fit into it.
     """
     clock = Clock(num_examples=num_examples, batch_size=config.train.batch_size)
     total_steps = clock.steps(config.train.duration, "train.duration")

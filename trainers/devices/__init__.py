@@ -1,1 +1,1 @@
-"""Devices: meshes, shardings, how programs are dispatched to them, and what they can do."""
+"""Devices: meshes, shardings, compiled step programs and their dispatch, FLOPs, facts about hardware."""

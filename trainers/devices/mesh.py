@@ -100,7 +100,7 @@ def global_batch(mesh: Mesh, batch: dict[str, np.ndarray], batch_size: int, *, s
     sharding, rows = sharded_batch(mesh, stacked=stacked), local_rows(mesh, batch_size)
     dim = int(stacked)
 
-    def spread(local: np.ndarray) -> jax.Array:
+    def distribute(local: np.ndarray) -> jax.Array:
         shape = (*local.shape[:dim], batch_size, *local.shape[dim + 1 :])
 
         def part(index: tuple[slice, ...]) -> np.ndarray:
@@ -110,7 +110,7 @@ def global_batch(mesh: Mesh, batch: dict[str, np.ndarray], batch_size: int, *, s
 
         return jax.make_array_from_callback(shape, sharding, part)
 
-    return {name: spread(leaf) for name, leaf in batch.items()}
+    return {name: distribute(leaf) for name, leaf in batch.items()}
 
 
 def on_mesh(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:

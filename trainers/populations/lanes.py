@@ -226,13 +226,13 @@ def _advance(program: Program, *, loop: bool) -> Callable:
     def step(rows: Batch, state: TrainState, index: jax.Array, until: jax.Array) -> TrainState:
         under_way = (state.step < until) & ~rules.has_diverged(state.skipped, most)
 
-        def taken(state: TrainState) -> TrainState:
+        def take_step(state: TrainState) -> TrainState:
             return train_step(state, _gather(rows, index))[0]
 
         # A branch saves the work of stopped lanes. But on a CPU, XLA runs convolutions in a branch much more slowly.
         if loop:
-            return _choose(under_way, taken(state), state)
-        return jax.lax.cond(under_way, taken, lambda state: state, state)
+            return _choose(under_way, take_step(state), state)
+        return jax.lax.cond(under_way, take_step, lambda state: state, state)
 
     def advance(rows: Batch, state: TrainState, index: jax.Array, until: jax.Array) -> TrainState:
         if loop:

@@ -1,1 +1,1 @@
-"""One run: its directory, its checkpoints, its phases, and its use afterwards."""
+"""One run: its loop, rules, directory and checkpoints, and inference from it."""
