@@ -38,6 +38,22 @@ def test_the_commands_of_the_readme_run_on_a_bare_copy(tmp_path):
             accuracy = re.search(r"accuracy\s*│[^│]*│[^│]*│\s*([0-9.]+)", finished.stdout)
             assert float(accuracy[1]) >= 0.96, finished.stdout
             assert finished.stdout.count('"probabilities"') == 3
+    _check_the_install(copy / ".venv" / "bin", tmp_path / "elsewhere", environment)
+
+
+def _check_the_install(programs, folder, environment):
+    """The installed command and modules work beside folders named as packages of the checkout."""
+    for name in ("data", "models"):
+        (folder / name).mkdir(parents=True)
+    environment = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
+    training = ("--config=configs/digits_linear.py", "--config.train.duration=2 steps", "--workdir=run")
+    for words in (
+        [programs / "plumbline", "train", *training],
+        [programs / "python", "-m", "experiments.evaluate", "--workdir=run"],
+        [programs / "python", "-c", "import plumbline; plumbline.open_run('run')"],
+    ):
+        finished = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
 def test_the_readme_has_its_commands():
