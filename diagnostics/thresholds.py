@@ -126,6 +126,10 @@ class Thresholds(NamedTuple):
     # Fit. Gap between training and held-out scores that is acceptable; R2 is noisier than accuracy.
     margin_accuracy: float = 0.05
     margin_r2: float = 0.10
+    # Number of margins by which a baseline on unseen rows is ahead of the model on its training rows, and number of
+    # margins in the lower bound of the gap.
+    underfit: Grades = Grades(high=2.0, medium=0.0, exclusive=True)
+    overfit: Grades = Grades(high=3.0, medium=0.0, exclusive=True)
     # Score on random labels from which on the model could have memorised its training rows (Zhang et al. 2017).
     memorised: float = 0.9
     # Share of its least value by which a validation loss has risen at the end.

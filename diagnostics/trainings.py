@@ -195,15 +195,7 @@ def plan(
     for seed in numbers:
         whole = growing[len(train), seed]
         growing[len(train), seed] = dataclasses.replace(whole, held_out=everything)
-    monitored = Member(
-        # The name stays: it decides which trainings of an earlier audit are reused.
-        name=f"watched on its training rows, seed {numbers[0]}",
-        overrides={**overrides, "train.patience": ""},
-        seed=numbers[0],
-        train=train,
-        held_out=pool.splits["test"],
-        validation=train,
-    )
+    monitored = _monitored(pool, numbers[0], {**overrides, "train.patience": ""})
     extended, controls = _controls(pool, numbers, {**overrides, "train.patience": ""})
     return Plan(
         pool=extended,
@@ -309,6 +301,16 @@ def _sizes(pool: Pool, most: int) -> tuple[list[int], str]:
         except UserError:
             reason = f"{len(train)} training rows are too few for {LEAST_SIZES} subsets of sufficient size"
     return [len(train)], reason
+
+
+def _monitored(pool: Pool, seed: int, overrides: Mapping[str, Any]) -> Member:
+    """A training on all training rows that is evaluated on these rows."""
+    train = pool.splits["train"]
+    # The name decides which trainings of an earlier audit are reused, so it stays.
+    name = f"watched on its training rows, seed {seed}"
+    return Member(
+        name=name, overrides=overrides, seed=seed, train=train, held_out=pool.splits["test"], validation=train
+    )
 
 
 def _controls(pool: Pool, seeds: Sequence[int], overrides: Mapping[str, Any]) -> tuple[Pool, list[Member]]:

@@ -42,12 +42,13 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 def write_json(path: str | os.PathLike, value: Mapping[str, Any]) -> None:
     """Writes figures; those that are not finite become null."""
-    write_text(path, json.dumps(_finite(value), indent=2) + "\n")
+    write_text(path, json.dumps(replace_non_finite(value), indent=2) + "\n")
 
 
-def _finite(value: Any) -> Any:
+def replace_non_finite(value: Any) -> Any:
+    """Returns a value for JSON, with None for every number in it that is not finite."""
     if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
+        return {name: replace_non_finite(inner) for name, inner in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_finite(inner) for inner in value]
+        return [replace_non_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -95,12 +95,12 @@ def judge(figures: Figures) -> Verdict:
             f"{both}: it does not fit its training rows as well as a {figures.baseline} does unseen rows, "
             f"{_percent(figures, figures.baseline_score)}."
         )
-        return Verdict(kind="underfits", why=why, severity="high" if lead > 2 * figures.margin else "medium")
+        return Verdict(kind="underfits", why=why, severity=THRESHOLDS.underfit.grade(lead, unit=figures.margin))
     if gap[0] > figures.margin and gap[1] > figures.margin * (1.0 if figures.other_groups else 0.5):
         return Verdict(
             kind="overfits",
             why=f"{both}: a gap of {_percent(figures, gap)}.{_reasons(figures)}",
-            severity="high" if gap[1] > 3 * figures.margin else "medium",
+            severity=THRESHOLDS.overfit.grade(gap[1], unit=figures.margin),
         )
     if known and figures.behind[1] > THRESHOLDS.point and gap[1] > THRESHOLDS.point:
         why = (
@@ -116,20 +116,19 @@ def judge(figures: Figures) -> Verdict:
     if not known and figures.train[2] < 1 - figures.margin:
         return _cannot_tell(f"{both}, and no baseline shows whether better is possible")
     if gap[0] > figures.margin or gap[2] > 2 * figures.margin:
-        reason = "there are too few held-out rows"
-        if figures.other_groups:
-            reason = (
-                "the held-out rows are of a few other groups, which may explain part of the gap; an audit separates "
-            )
-            reason += "the two"
-        return _cannot_tell(
-            f"{both}: a gap of {_percent(figures, gap)}, with an interval too wide for a verdict; {reason}"
-        )
+        wide = f"a gap of {_percent(figures, gap)}, with an interval too wide for a verdict"
+        return _cannot_tell(f"{both}: {wide}; {_why_wide(figures)}")
     why = f"{both}: a gap of {_percent(figures, gap)}, within {figures.margin:.0%}"
     if known:
         why += f"; no baseline is clearly better (the best, a {figures.baseline}, "
         why += f"{_percent(figures, figures.baseline_score)})"
     return Verdict(kind="sound", why=f"{why}.", severity="none")
+
+
+def _why_wide(figures: Figures) -> str:
+    if not figures.other_groups:
+        return "there are too few held-out rows"
+    return "the held-out rows are of a few other groups, which may explain part of the gap; an audit separates the two"
 
 
 def _reasons(figures: Figures) -> str:

@@ -13,7 +13,6 @@ import errno
 import fcntl
 import json
 import logging
-import math
 import os
 import pathlib
 import shutil
@@ -30,7 +29,7 @@ import numpy as np
 from data import Dataset, Features, RunAssets
 from data.row_lists import RowLists
 from plumbline import UserError, provenance
-from plumbline.files import replace_atomically, write_text
+from plumbline.files import replace_atomically, replace_non_finite, write_text
 from trainers import settings
 
 _LOCK = ".lock"
@@ -335,7 +334,7 @@ class RunDirectory:
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
         if self._writes:
             with self._report_full_disk(), (self.path / name).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(_finite(line)) + "\n")
+                file.write(json.dumps(replace_non_finite(line)) + "\n")
 
     @contextmanager
     def _report_full_disk(self) -> Iterator[None]:
@@ -389,11 +388,5 @@ def _to_tuples(value: Any) -> Any:
     return tuple(map(_to_tuples, value)) if isinstance(value, list) else value
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _json(value: Any) -> str:
-    return json.dumps(_finite(value), indent=2) + "\n"
+    return json.dumps(replace_non_finite(value), indent=2) + "\n"
