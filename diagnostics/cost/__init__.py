@@ -1,6 +1,6 @@
-"""What a training will cost, found out by compiling its real step ahead of time.
+"""The cost of a training, estimated by compiling its real step ahead of time.
 
-Read in this order: `target` (the devices meant) -> `program` (the step, compiled for them) -> `hlo` (what the compiler
-made of it) -> `work` (its operations and bytes) -> `collectives` -> `roofline` (how long a step takes) -> `prices` ->
-`estimate` (all of it for one config) -> `search` -> `report`.
+Read in this order: `target` (the devices) -> `program` (the step, compiled for them) -> `hlo` (the compiled program)
+-> `work` (its operations and bytes) -> `collectives` -> `roofline` (the time of a step) -> `prices` -> `estimate` (all
+of it for one config) -> `search` -> `report`.
 """

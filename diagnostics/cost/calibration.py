@@ -1,15 +1,14 @@
-"""How fast this machine's CPU takes a step, learnt from one step of the same model on a smaller batch.
+"""The step time on this machine's CPU, extrapolated from a step of the same model on a smaller batch.
 
-No table knows a CPU, its caches and who else is using it. So a small step is timed, and its time carried over to
-another batch by what the compiled programs do:
+The speed of a CPU depends on its caches and its load. So a small step is timed, and its time is extrapolated to another
+batch by the operations of the compiled programs:
 
     seconds = dispatch + scale * (P * products + FLOPs / F + elements / E + bytes / B) + fresh memory
 
-`dispatch` is timed too: of a step of the same state that computes nothing. P, F, E and B say how much work costs beside
-other work (P is the start of a matrix product: threads have to be woken), and `scale` how fast all of it is here, now;
-it is what the small step gives. `fresh memory` is what
-the operating system takes to hand out the pages of the intermediate values, when the allocator gives them back after
-every step (the GNU C library does, above 32 MiB); it is timed by asking for as much.
+`dispatch` is the time of a step with the same state that computes nothing. P, F, E and B are the relative costs of the
+kinds of work (P is the start of a matrix product, which wakes threads), and `scale`, from the small step, is the speed
+of this machine. `fresh memory` is the time to allocate the pages of intermediate values, if the allocator returns them
+to the operating system after every step (the GNU C library does, above 32 MiB); it is timed by allocating as much.
 """
 
 import ctypes
@@ -30,10 +29,10 @@ from trainers.devices.step_programs import StepPrograms
 from trainers.step.state import TrainState
 from trainers.step.train_step import Batch, Metrics, TrainStep, make_train_step, zero_metrics
 
-# Costs beside each other: fitted to the steps of six perceptrons and seven vision transformers on two cores of an AMD
+# Relative costs, fitted to the steps of six perceptrons and seven vision transformers on two cores of an AMD
 # EPYC.
 _PRODUCT_SECONDS, _FLOPS, _ELEMENTS, _BYTES = 7.3e-6, 1.9e11, 1.9e10, 1.0e11
-# The small step is at most this share of the batch, and at most so many FLOPs: a step takes less than a second.
+# The small step has at most the batch divided by this, and at most this many FLOPs: it takes less than a second.
 _SHARE, _MOST_FLOPS = 4, 2e10
 _WINDOWS, _WINDOW_SECONDS = 11, 0.12
 _PAGE = 4096
@@ -41,13 +40,13 @@ _PAGE = 4096
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What was learnt of this machine for one model.
+    """The calibration of this machine for one model.
 
     Attributes:
       dispatch: seconds of a step that computes nothing.
-      scale: seconds that a step takes for each second that its operations would take at the rates above.
-      batch_size: of the step that was timed.
-      seconds: that it took.
+      scale: seconds of a step for each second that its operations would take at the rates above.
+      batch_size: of the timed step.
+      seconds: of the timed step.
     """
 
     dispatch: float

@@ -28,7 +28,7 @@ class Collective:
 
     @property
     def sent_bytes(self) -> float:
-        """Bytes that each device sends in one execution, by the ring algorithms, which send the least there can be.
+        """Bytes that each device sends in one execution, by ring algorithms, which are optimal.
 
         With n devices an all-reduce sends 2 (n - 1) / n of the array, a gather, scatter or exchange (n - 1) / n, a
         permutation all of it (Thakur, Rabenseifner and Gropp 2005, sections 4.1 to 4.5).
@@ -55,7 +55,7 @@ class Sum:
 
 
 def find(module: Module) -> list[Collective]:
-    """The collectives of a program, those left out in which a device is alone with itself.
+    """Finds the collectives of a program between two or more devices.
 
     One that is asynchronous (a start and a done) counts once; one that is fused with what follows, where it stands.
     """
@@ -70,7 +70,7 @@ def find(module: Module) -> list[Collective]:
 
 
 def by_kind(collectives: list[Collective]) -> dict[str, Sum]:
-    """Their sums by kind; kinds that do not occur are left out."""
+    """Sums collectives by kind; kinds that do not occur are left out."""
     sums: dict[str, Sum] = {}
     for each in collectives:
         old = sums.get(each.kind, Sum())
@@ -90,7 +90,7 @@ def _collective(module: Module, computation: str, instruction: Instruction, kind
 
 
 def _group_size(instruction: Instruction, devices: int) -> int:
-    """Reads `{{0,1},{2,3}}`, `[2,4]<=[8]`, `mesh['x'=4,'y'=2] {'x'}`; where none are given, all devices take part."""
+    """Reads `{{0,1},{2,3}}`, `[2,4]<=[8]`, `mesh['x'=4,'y'=2] {'x'}`; if none are given, all devices take part."""
     pairs = instruction.attribute("source_target_pairs")
     if pairs:
         return 1 if all(source == target for source, target in re.findall(r"\{(\d+),(\d+)\}", pairs)) else 2

@@ -85,7 +85,7 @@ class Estimate:
         return by_kind(self.compiled.collectives)
 
     def to_json(self) -> dict[str, Any]:
-        """All figures as plain values; bytes and seconds, per device where nothing else is said."""
+        """Returns all figures as plain values; in bytes and seconds, and per device unless the name says otherwise."""
         memory, config = self.compiled.memory, self.training.config
         return {
             "device": self.target.text,

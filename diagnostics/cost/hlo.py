@@ -1,4 +1,4 @@
-"""The text of a compiled XLA program, read: computations, instructions, shapes, and how often each is executed.
+"""Parses the text of a compiled XLA program: computations, instructions, shapes, and numbers of executions.
 
 The format is XLA's HLO text (openxla.org/xla/operation_semantics), as `jax.stages.Compiled.as_text()` gives it.
 """
@@ -36,12 +36,12 @@ class Shape:
 
     @property
     def elements(self) -> int:
-        """How many there are."""
+        """The number of elements."""
         return math.prod(self.dims)
 
     @property
     def bytes(self) -> int:
-        """Size without padding; a float8 of any kind is one byte, and what is no array (a token) is none."""
+        """Size without padding; any float8 is one byte, and a token, which is not an array, is none."""
         bits = 8 if self.dtype.startswith("f8") else _BITS.get(self.dtype, 0)
         return math.ceil(self.elements * bits / 8)
 
@@ -70,16 +70,16 @@ class Instruction:
 
     @property
     def bytes(self) -> int:
-        """Of the result."""
+        """The shapes of the result."""
         return sum(shape.bytes for shape in self.shapes)
 
     def attribute(self, name: str) -> str:
-        """The text of an attribute, up to the end of its braces or the next comma; "" if it is not there."""
+        """Returns the text of an attribute, up to the end of its braces or the next comma; "" if it is absent."""
         found = re.search(rf"(?:^|[ ,]){name}=", self.attributes)
         return _balanced(self.attributes, found.end()) if found else ""
 
     def called(self) -> tuple[str, ...]:
-        """Names of the computations that it calls, but those that are applied to single elements."""
+        """The names of the computations that it calls, without those applied to single elements."""
         names = (self.attribute(key) for key in ("calls", "condition", "body", "branch_computations"))
         names = (*names, self.attribute("true_computation"), self.attribute("false_computation"))
         if self.opcode in ("call", "async-start"):
@@ -103,22 +103,22 @@ class Module:
 
     @functools.cached_property
     def instructions(self) -> dict[str, Instruction]:
-        """All of them, by name."""
+        """All instructions by name."""
         return {each.name: each for computation in self.computations.values() for each in computation}
 
     def operand_shapes(self, instruction: Instruction) -> list[tuple[Shape, ...]]:
-        """The shapes of each operand."""
+        """Returns the shapes of each operand."""
         return [self.instructions[name].shapes for name in instruction.operands if name in self.instructions]
 
     @functools.cached_property
     def executions(self) -> "Executions":
-        """How often each computation is executed in one run of the program."""
+        """The number of executions of each computation in one run of the program."""
         return _executions(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class Executions:
-    """How often computations are executed.
+    """Numbers of executions of computations.
 
     Attributes:
       times: by the computation's name. Loops count as often as they turn, and every branch of a conditional counts:
@@ -131,7 +131,7 @@ class Executions:
 
 
 def parse(text: str) -> Module:
-    """Reads the text of a program.
+    """Parses the text of a program.
 
     Raises:
       ValueError: it has no entry, so is no HLO text.
@@ -177,7 +177,7 @@ def _shapes(text: str) -> Iterator[Shape]:
 
 
 def _balanced(text: str, start: int) -> str:
-    """What begins at `start`: a bracketed part up to its closing bracket, else all up to the next comma or space."""
+    """Returns the item at `start`: a part in brackets, or everything up to the next comma or space."""
     depth, quoted = 0, False
     for position in range(start, len(text)):
         character = text[position]
@@ -220,7 +220,7 @@ def _executions(module: Module) -> Executions:
 
 
 def _turns(module: Module, computation: str, loop: Instruction) -> int | None:
-    """Turns of a loop: as the compiler noted them, or by its condition, a counter that is compared with a constant."""
+    """Counts the iterations of a loop: as annotated by the compiler, or from a counter compared with a constant."""
     if noted := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes):
         return int(noted[1])
     condition = module.computations.get(loop.attribute("condition").lstrip("%"), ())
@@ -239,7 +239,7 @@ def _turns(module: Module, computation: str, loop: Instruction) -> int | None:
 
 
 def _stride(module: Module, loop: Instruction, index: int) -> int | None:
-    """What a turn adds to the counter: not always 1, as the compiler unrolls loops; None if it is no constant."""
+    """Finds the increment of the counter: not always 1, as the compiler unrolls loops; None if not constant."""
     inside = {each.name: each for each in module.computations.get(loop.attribute("body").lstrip("%"), ())}
     root = next((each for each in inside.values() if each.is_root), None)
     if root is None or root.opcode != "tuple":
@@ -254,7 +254,7 @@ def _stride(module: Module, loop: Instruction, index: int) -> int | None:
 
 
 def _start(module: Module, computation: str, loop: Instruction, index: int) -> int | None:
-    """The value that a loop's counter starts from, looked for through copies; None if it is no constant."""
+    """Finds the initial value of a loop's counter, through copies; None if not constant."""
     inside = {each.name: each for each in module.computations[computation]}
     initial = inside.get(loop.operands[0])
     if initial is None or initial.opcode != "tuple":

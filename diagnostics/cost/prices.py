@@ -1,4 +1,4 @@
-"""Money and energy of a run, from a dated table of prices that the user can change."""
+"""Cost and energy of a run, from a dated table of prices that the user can edit."""
 
 import dataclasses
 import pathlib
@@ -9,22 +9,22 @@ from typing import Any
 from plumbline import UserError
 
 SHIPPED = pathlib.Path(__file__).parent / "prices.toml"
-"""The table that is used unless another is named."""
+"""The table that is used by default."""
 
 _FIELDS = ("on_demand", "spot", "watts")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Price:
-    """Of one kind of device.
+    """The prices of one kind of device.
 
     Attributes:
-      on_demand: of an hour of one device.
-      spot: likewise, where it may be taken away at any moment.
-      watts: that one device draws under load.
+      on_demand: price of an hour of one device.
+      spot: the same for a device that can be preempted.
+      watts: power of one device under load.
       date: of the table.
       currency: of the prices.
-      power_usage_effectiveness: energy that a data centre takes for each unit that reaches its machines.
+      power_usage_effectiveness: energy of a data centre for each unit that reaches its machines.
     """
 
     on_demand: float
@@ -37,7 +37,7 @@ class Price:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bill:
-    """Of a whole run.
+    """The cost of a whole run.
 
     Attributes:
       on_demand: money, in the table's currency.
@@ -51,7 +51,7 @@ class Bill:
 
     @classmethod
     def of(cls, price: Price, *, hours: float, devices: int) -> "Bill":
-        """What `devices` cost and draw in `hours`."""
+        """Computes the cost and energy of `devices` for `hours`."""
         device_hours = hours * devices
         return cls(
             on_demand=device_hours * price.on_demand,
@@ -61,7 +61,7 @@ class Bill:
 
 
 def read(path: str | pathlib.Path, device: str) -> Price:
-    """The price of a device in a table.
+    """Reads the price of a device from a table.
 
     Args:
       path: of a TOML file like `prices.toml` beside this module, "" for that one.

@@ -1,4 +1,4 @@
-"""The real train step of a config, compiled for devices that need not be here, and the memory it takes on each."""
+"""The real train step of a config, compiled for devices that need not be present, and its memory on each of them."""
 
 import dataclasses
 import functools
@@ -30,7 +30,7 @@ _UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """What a config trains on, as far as its program depends on it.
+    """The examples of a config, as far as its program depends on them.
 
     Attributes:
       features: what one example is.
@@ -46,7 +46,7 @@ class Examples:
 
 
 def examples_of(config: ml_collections.ConfigDict) -> Examples:
-    """What a config trains on: as it declares (`data.num_examples`, `data.num_classes`), else as its source says.
+    """Finds the examples of a config: as declared (`data.num_examples`, `data.num_classes`), or from its source.
 
     Raises:
       UserError: the source cannot be opened, or the config declares too little to do without it.
@@ -86,7 +86,7 @@ def examples_of(config: ml_collections.ConfigDict) -> Examples:
 
 
 def make_training(config: ml_collections.ConfigDict, examples: Examples, devices: Sequence[Any]) -> Training:
-    """The training of a config over devices that need not be here.
+    """Builds the training of a config over devices that need not be present.
 
     Args:
       config: the whole config; `config.mesh` lays out the devices.
@@ -132,18 +132,18 @@ class Memory:
 
     @property
     def arguments(self) -> int:
-        """What the step is given: the sum over the shards that a device holds."""
+        """The arguments of the step: the sum over the shards that a device holds."""
         return self.parameters + self.optimizer + self.average + self.rest + self.batch
 
     @property
     def total(self) -> int:
-        """What the step takes at its height."""
+        """The peak of the step."""
         return self.arguments + self.padding + self.temporary + self.outputs + self.code
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """A step as compiled.
+    """A compiled step.
 
     Attributes:
       memory: on each device. Of a program that does not fit its device, `temporary` is what the compiler asked for.
@@ -163,7 +163,7 @@ class Compiled:
 
     @functools.cached_property
     def operations(self) -> list[Operation]:
-        """What one device does in a step."""
+        """The operations of one device in a step."""
         return work.operations(self.module) if self.module else []
 
     @functools.cached_property
@@ -173,17 +173,17 @@ class Compiled:
 
     @property
     def flops(self) -> int:
-        """Of matrix products and convolutions on one device, as compiled: what is recomputed counts, loops in full."""
+        """FLOPs of matrix products and convolutions on one device, with recomputation and all iterations of loops."""
         return sum(each.times * each.flops for each in self.operations)
 
     @property
     def bytes(self) -> int:
-        """Read from main memory and written to it on one device, loops in full."""
+        """Bytes read from and written to main memory on one device, with all iterations of loops."""
         return sum(each.times * each.bytes for each in self.operations)
 
 
 def compile_step(training: Training) -> Compiled:
-    """Compiles one step, as the trainer dispatches it where there is one process, and reads what came of it."""
+    """Compiles one step, as the trainer dispatches it in a single process, and parses the result."""
     arguments = _memory_of_arguments(training)
     began = time.perf_counter()
     running = jax.eval_shape(lambda: zero_metrics(training.program))
@@ -222,7 +222,7 @@ def compile_step(training: Training) -> Compiled:
 
 
 def _memory_of_arguments(training: Training) -> dict[str, int]:
-    """Bytes of the step's arguments on one device: the sum over its shards."""
+    """Computes the bytes of the step's arguments on one device: the sum over its shards."""
 
     def on_device(tree: Any, shardings: Any) -> int:
         return sum(placement.device_bytes for placement in placements(tree, shardings))

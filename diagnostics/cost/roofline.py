@@ -1,9 +1,9 @@
-"""How long a step takes, from what it computes and moves and from what the devices can do.
+"""The time of a step, from its operations and traffic and the peaks of the devices.
 
 Each operation takes the longer of its arithmetic and its traffic with main memory (Williams, Waterman and Patterson
-2009, "Roofline"); a step takes their sum, or what its collectives take, if that is longer: they run beside the
-arithmetic as far as the compiler can arrange it. Nothing reaches its peak; the shares below are what well-shaped
-programs reach, and stand in every report. Vector arithmetic counts by its memory traffic alone.
+2009, "Roofline"). A step takes their sum, or the time of its collectives if that is longer, as they overlap with the
+arithmetic. No program reaches the peaks; the shares below are typical of good programs, and are part of every report.
+Vector arithmetic counts by its memory traffic alone.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from trainers.devices.hardware import Hardware
 COMPUTE_EFFICIENCY = 0.75
 MEMORY_EFFICIENCY = 0.80
 INTERCONNECT_EFFICIENCY = 0.80
-# No operation and no collective takes less, however small: in a small model it is these that count.
+# Smallest times of an operation and a collective, which dominate in small models.
 LEAST_OPERATION_SECONDS = 2e-7
 LEAST_COLLECTIVE_SECONDS = 5e-6
 
@@ -28,7 +28,7 @@ ASSUMPTIONS = (
     f"{LEAST_OPERATION_SECONDS * 1e6:g} us an operation and {LEAST_COLLECTIVE_SECONDS * 1e6:g} us a collective; "
     "collectives run beside the arithmetic; input and dispatch keep up"
 )
-"""What the estimate rests on, in one sentence, to be printed beside it."""
+"""The assumptions of the estimate, in one sentence, for reports."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,12 +49,12 @@ class StepTime:
 
     @property
     def seconds(self) -> float:
-        """The estimate: collectives run beside the arithmetic."""
+        """The estimate, with collectives overlapping with arithmetic."""
         return max(self.operations, self.interconnect)
 
     @property
     def seconds_without_overlap(self) -> float:
-        """If every collective is waited for."""
+        """The estimate without any overlap."""
         return self.operations + self.interconnect
 
     @property

@@ -1,4 +1,4 @@
-"""The devices that a plan is for, which need not be here: TPU pod slices, GPUs, or the machine at hand.
+"""The devices of a plan, which need not be present: TPU pod slices, GPUs, or this machine.
 
 JAX reads its environment when it is imported, so a command calls `parse` and `set_environment` before anything that
 imports JAX.
@@ -31,13 +31,13 @@ _INSTALL = "install it with .venv/bin/pip install -c constraints.txt -e '.[plan-
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What a program is compiled for.
+    """The devices that a program is compiled for.
 
     Attributes:
       text: as the user wrote it: "v5e:16x16", "h100:8", "cpu".
       kind: "tpu", "gpu" or "cpu".
       hardware: peaks of one device; None for a CPU, which is timed.
-      shape: sides of the torus, or the number of devices; () for all that are here.
+      shape: sides of the torus, or the number of devices; () for all devices of this machine.
     """
 
     text: str
@@ -47,17 +47,17 @@ class Target:
 
     @property
     def name(self) -> str:
-        """Of the device: "v5e", "h100", "cpu"."""
+        """The device: "v5e", "h100", "cpu"."""
         return "cpu" if self.hardware is None else self.hardware.name
 
     @property
     def num_devices(self) -> int:
-        """How many there are; 0 for all that are here."""
+        """The number of devices; 0 for all of this machine."""
         return math.prod(self.shape) if self.shape else 0
 
     @property
     def basis(self) -> str:
-        """One sentence: what the figures were compiled by."""
+        """Says in one sentence which compiler the figures come from."""
         if self.kind == "tpu":
             return "compiled for these TPUs by libtpu, ahead of time"
         if self.kind == "gpu":
@@ -70,7 +70,7 @@ class Target:
 
 
 def parse(text: str) -> Target:
-    """Reads a device as a user writes it.
+    """Parses a device as a user writes it.
 
     Args:
       text: "v5e:16x16", "v5p:4x4x4", "h100:8" or "cpu"; a GPU alone is one.
@@ -97,7 +97,7 @@ def parse(text: str) -> Target:
 
 
 def set_environment(target: Target, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Sets what JAX and libtpu read when they are imported; to be called before.
+    """Sets the environment that JAX and libtpu read when they are imported; call it before.
 
     Raises:
       UserError: libtpu is needed and not installed.
@@ -132,7 +132,7 @@ def deepen_stack(target: Target) -> None:
 
 
 def devices(target: Target) -> list[Any]:
-    """The devices to compile for: of a topology that is only described, or of this process.
+    """Returns the devices to compile for: those of a described topology, or those of this process.
 
     Raises:
       UserError: this process was started with fewer devices.
@@ -154,7 +154,7 @@ def devices(target: Target) -> list[Any]:
 
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    """Keeps off standard error what libtpu writes there, from C++, about finding no TPU."""
+    """Suppresses messages of libtpu on standard error about finding no TPU."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

@@ -1,4 +1,4 @@
-"""What a compiled program does on one device: floating-point operations and bytes moved, operation by operation.
+"""The work of a compiled program on one device: floating-point operations and bytes moved, operation by operation.
 
 XLA has a cost analysis of its own (`Compiled.cost_analysis`), but it takes the body of a loop once, however often it
 turns, and a model whose blocks run in a scan is such a loop. Here each operation counts as often as it is executed.
@@ -51,7 +51,7 @@ class Operation:
 
 
 def operations(module: Module) -> list[Operation]:
-    """The operations of a program on one device, those left out that neither compute nor move anything."""
+    """Returns the operations of a program on one device that compute or move something."""
     found = []
     for computation in _executed(module):
         times = module.executions.times[computation]
@@ -70,7 +70,7 @@ def operations(module: Module) -> list[Operation]:
 
 
 def unknown_loops(module: Module) -> tuple[str, ...]:
-    """Names of the loops with matrix products in them whose number of turns is unknown; they count as one turn."""
+    """Returns the loops with matrix products whose number of iterations is unknown; they count as one iteration."""
     return tuple(
         name
         for name in module.executions.unknown_loops
@@ -79,7 +79,7 @@ def unknown_loops(module: Module) -> tuple[str, ...]:
 
 
 def _executed(module: Module) -> list[str]:
-    """The computations whose instructions are operations: not the insides of fusions."""
+    """Returns the computations whose instructions are operations, without the insides of fusions."""
     reached, waiting = [], [module.entry]
     while waiting:
         name = waiting.pop()
@@ -118,7 +118,7 @@ def _dot(module: Module, instruction: Instruction) -> int:
 
 
 def _convolution(module: Module, instruction: Instruction) -> int:
-    """TPU programs hold every matrix product as a convolution, batch axes as spatial ones of a dilated input."""
+    """TPU programs express matrix products as convolutions, with batch axes as spatial axes of a dilated input."""
     (lhs,), (rhs,) = module.operand_shapes(instruction)[:2]
     out = instruction.shapes[0]
     labels = re.fullmatch(r"(\w+)_(\w+)->(\w+)", instruction.attribute("dim_labels"))
@@ -199,7 +199,7 @@ def _parameters(module: Module, computation: str) -> dict[int, Instruction]:
 
 
 def _read(module: Module, computation: str, value: Instruction, whole: Shape) -> int:
-    """Bytes that a fusion reads of one of its inputs, which is `value` inside it or made of it."""
+    """Counts the bytes that a fusion reads of one input, which is `value` inside the fusion."""
     total = 0
     for user in module.computations[computation]:
         if value.name not in user.operands:
@@ -220,7 +220,7 @@ def _read(module: Module, computation: str, value: Instruction, whole: Shape) ->
 
 
 def _written(module: Module, computation: str, shapes: tuple[Shape, ...]) -> int:
-    """Bytes that a fusion writes: whole results, or of what is updated in place the update."""
+    """Counts the bytes that a fusion writes: whole results, or only the update of an array updated in place."""
     inside = {each.name: each for each in module.computations[computation]}
     root = next(each for each in inside.values() if each.is_root)
     results = [inside[name] for name in root.operands] if root.opcode == "tuple" else [root]
