@@ -155,18 +155,7 @@ class TextModel(Transformer):
             )
         sizes.check(section)
         (length,), (known,) = input_shape, categories
-        require_positive(f"{section}.vocabulary", vocabulary or 1)
-        require_positive(f"{section}.max_length", max_length or 1)
-        if vocabulary and vocabulary < known:
-            raise UserError(
-                f"{section}.vocabulary: {vocabulary} rows are fewer than the {known} tokens of the tokenizer; set it "
-                "to 0, or set data.tokenizer to that of the weights"
-            )
-        if max_length and max_length < length:
-            raise UserError(
-                f"data.text_length: {length} tokens are more than the {max_length} positions of {section}.max_length; "
-                "lower the first or raise the second"
-            )
+        _check_tables(section, vocabulary, max_length, tokens=known, text_length=length)
         if activation not in ACTIVATIONS:
             raise unknown_name(f"{section}.activation", activation, ACTIVATIONS)
         if pooling and pooling not in self.poolings:
@@ -180,6 +169,22 @@ class TextModel(Transformer):
         self.positions = nnx.Param(NORMAL(rngs.params(), (self.max_length, sizes.width), jnp.float32))
         self.sizes, self.num_outputs = sizes, num_outputs
         self.frozen_blocks, self.remat, self.dtype = 0, remat, dtype
+
+
+def _check_tables(section: str, vocabulary: int, max_length: int, *, tokens: int, text_length: int) -> None:
+    """Checks that the tables of tokens and positions have enough rows; 0 rows mean as many as needed."""
+    require_positive(f"{section}.vocabulary", vocabulary or 1)
+    require_positive(f"{section}.max_length", max_length or 1)
+    if vocabulary and vocabulary < tokens:
+        raise UserError(
+            f"{section}.vocabulary: {vocabulary} rows are fewer than the {tokens} tokens of the tokenizer; set it "
+            "to 0, or set data.tokenizer to that of the weights"
+        )
+    if max_length and max_length < text_length:
+        raise UserError(
+            f"data.text_length: {text_length} tokens are more than the {max_length} positions of {section}.max_length; "
+            "lower the first or raise the second"
+        )
 
 
 def mean_pool(

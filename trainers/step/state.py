@@ -164,21 +164,7 @@ def make_program(
     Raises:
       UserError: the model cannot be built on these features, or the optimizer's rules do not fit its parameters.
     """
-    adapters = config.transfer.lora
-
-    def build(key: jax.Array) -> nnx.Module:
-        model = models.build(
-            config.model,
-            input_shape=features.input_shape,
-            categories=features.categories,
-            num_outputs=features.num_outputs,
-            key=key,
-        )
-        lora_key = jax.random.fold_in(key, KeyPurpose.ADAPTERS)
-        lora.add(model, adapters.patterns, rank=adapters.rank, alpha=adapters.alpha, key=lora_key)
-        return model
-
-    model = nnx.eval_shape(build, jax.random.key(0))
+    model = nnx.eval_shape(functools.partial(_build_model, config, features), jax.random.key(0))
     if model.predicts_tokens and features.task != "language":
         raise UserError(
             f"model.{config.model.name}.pooling: is empty, and with as many classes as tokens it means 'tokens', which "
@@ -210,31 +196,50 @@ def make_program(
         fine_tuning=fine_tuning.build(config, model, params, trained_part),
         pruning=pruning.build(config, model, params, trained_part),
     )
+    return program, functools.partial(_initial_state, program)
 
-    def init(
-        seed: jax.Array,
-        hyperparameters: Hyperparameters,
-        preprocessing: dict[str, jax.Array],
-        start: Start | None = None,
-    ) -> TrainState:
-        init_key, run_key = jax.random.split(jax.random.key(seed))
-        _, *fresh = nnx.split(build(init_key), nnx.Param, nnx.BatchStat)
-        params, model_state = map(nnx.to_pure_dict, fresh)
-        params, step = overlay(params, (start or {}).get("params", {})), jnp.int32(0)
-        return TrainState(
-            step=step,
-            params=params,
-            model_state=overlay(model_state, (start or {}).get("model_state", {})),
-            opt_state=program.optimizer(hyperparameters, step).init(trained_part.select(params)),
-            hyperparameters=hyperparameters,
-            key=run_key,
-            # All stacked blocks, so that it can replace the parameters as it is.
-            ema=trained_part.map(lambda leaf, _: jnp.copy(leaf), params) if "ema_decay" in used else {},
-            preprocessing=preprocessing,
-            skipped=jnp.int32(0),
-        )
 
-    return program, init
+def _build_model(config: ml_collections.ConfigDict, features: Features, key: jax.Array) -> nnx.Module:
+    """The model of a config, with its adapters."""
+    model = models.build(
+        config.model,
+        input_shape=features.input_shape,
+        categories=features.categories,
+        num_outputs=features.num_outputs,
+        key=key,
+    )
+    adapters = config.transfer.lora
+    lora_key = jax.random.fold_in(key, KeyPurpose.ADAPTERS)
+    lora.add(model, adapters.patterns, rank=adapters.rank, alpha=adapters.alpha, key=lora_key)
+    return model
+
+
+def _initial_state(
+    program: Program,
+    seed: jax.Array,
+    hyperparameters: Hyperparameters,
+    preprocessing: dict[str, jax.Array],
+    start: Start | None = None,
+) -> TrainState:
+    """The train state before the first step; values of `start` replace random ones."""
+    start, partition, step = start or {}, program.partition, jnp.int32(0)
+    init_key, run_key = jax.random.split(jax.random.key(seed))
+    model = _build_model(program.config, program.features, init_key)
+    _, *fresh = nnx.split(model, nnx.Param, nnx.BatchStat)
+    params, model_state = map(nnx.to_pure_dict, fresh)
+    params = overlay(params, start.get("params", {}))
+    return TrainState(
+        step=step,
+        params=params,
+        model_state=overlay(model_state, start.get("model_state", {})),
+        opt_state=program.optimizer(hyperparameters, step).init(partition.select(params)),
+        hyperparameters=hyperparameters,
+        key=run_key,
+        # All stacked blocks, so that it can replace the parameters as it is.
+        ema=partition.map(lambda leaf, _: jnp.copy(leaf), params) if "ema_decay" in program.used else {},
+        preprocessing=preprocessing,
+        skipped=jnp.int32(0),
+    )
 
 
 def overlay(tree: Tree, over: Tree) -> Tree:
