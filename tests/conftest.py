@@ -96,7 +96,7 @@ class Command:
         return subprocess.Popen(self.arguments(name, *words), cwd=CHECKOUT, env=self.environment, **options)
 
     def start_limited(self, name, *words, file_bytes):
-        """As `start_interpreter`, where no file can grow beyond so many bytes."""
+        """As `start_interpreter`, with a limit on the size of a file."""
         limit = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({file_bytes}, {file_bytes}))"
         run = [sys.executable, "-c", f"{limit}; os.execv(sys.argv[1], sys.argv[1:])", *self.arguments(name, *words)]
         return subprocess.Popen(run, cwd=CHECKOUT, env=self.environment, stderr=subprocess.PIPE, text=True)

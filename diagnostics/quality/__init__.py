@@ -1,1 +1,1 @@
-"""Whether the data are sound: what stands twice, is missing, wrong, odd, unequal or not like what will come."""
+"""Whether the data are sound: duplicates, missing and wrong values, anomalies, imbalance and shift."""

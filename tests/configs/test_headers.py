@@ -37,7 +37,7 @@ LACKING = {
 
 
 def commands(name):
-    """The words of each `plumbline` command of a header; a line that begins with dashes goes on with the last."""
+    """The words of each `plumbline` command of a header; a line that begins with dashes continues the previous one."""
     header = importlib.import_module(f"configs.{name}").__doc__
     joined = re.sub(r"(?<=\S)\n +(?=--)", " ", header)
     found = [shlex.split(line)[1:] for line in joined.splitlines() if line.strip().startswith("plumbline ")]

@@ -1,6 +1,6 @@
 """How the shipped configs lie over eight devices, as tables that a reviewer reads.
 
-A change that means to move a parameter writes them anew: run this file with PLUMBLINE_WRITE_TABLES=1.
+To update them after an intended change, run this file with PLUMBLINE_WRITE_TABLES=1.
 """
 
 import os

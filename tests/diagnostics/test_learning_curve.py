@@ -14,7 +14,7 @@ def error(law, size):
 
 
 def measured(law, sizes, random, rows=382):
-    """Errors as a test set of so many rows shows them."""
+    """Errors as measured on a test set with this number of rows."""
     return random.binomial(rows, error(law, sizes)) / rows
 
 

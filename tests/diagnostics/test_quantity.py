@@ -37,11 +37,11 @@ def make(law, *, counts=(400, 400, 400, 400), right=(0.9, 0.9, 0.9, 0.9), groups
         splits={"train": np.arange(count), "test": np.zeros(0, np.int64)},
         fingerprint="",
     )
-    told = labels.copy()
+    predicted = labels.copy()
     for label, (rows, share) in enumerate(zip(counts, right, strict=True)):
         own = np.flatnonzero(labels == label)
-        told[own[: round(rows * (1 - share))]] = (label + 1) % len(counts)
-    predictions = np.eye(4, dtype=np.float32)[told][None]
+        predicted[own[: round(rows * (1 - share))]] = (label + 1) % len(counts)
+    predictions = np.eye(4, dtype=np.float32)[predicted][None]
     folds = OutOfFold(
         splits=Splits(kind="stratified", count=5, seeds=(0,)),
         rows=np.arange(count),
@@ -147,7 +147,7 @@ def test_classes_that_do_alike_are_none_of_them_short():
 
 
 def test_groups_are_looked_at_as_classes_are():
-    # Of each class the first rows are told wrongly: those are put into one group.
+    # The first rows of each class are predicted wrongly: those are put into one group.
     groups = np.repeat(np.tile([0, 1, 2], 4), np.tile([40, 160, 200], 4)).astype(np.int32)
     finding = found(*make(steep, groups=groups))["short_classes"]
     assert "Of the 3 groups, 'north' (accuracy 0 on 160 rows) does worse than the others." in finding.message

@@ -133,9 +133,9 @@ def test_the_control_learns_permuted_labels_and_is_judged_by_true_ones(digits):
     assert (control.labels[0] != control.labels[1]).any()
     held_out = np.concatenate([pool.splits["validation"], pool.splits["test"]])
     np.testing.assert_array_equal(control.rows, held_out)
-    told = (control.predictions.argmax(axis=-1) == pool.labels[held_out]).mean()
+    predicted = (control.predictions.argmax(axis=-1) == pool.labels[held_out]).mean()
     # Far below what the same trainings reach on true labels, and about a tenth.
-    assert told < 0.25 < 0.5 < found.out_of_fold.share(pool)[0]
+    assert predicted < 0.25 < 0.5 < found.out_of_fold.share(pool)[0]
 
 
 def test_few_rows_give_no_curve_and_say_so():

@@ -150,8 +150,8 @@ def trials(table, out, *more):
 
 def test_a_remedy_that_leaves_no_column_is_not_tried_and_the_audit_is_written(command, tmp_path):
     lines = (f"{number % 2}.{number:03d},{number * 7 % 60},{'ab'[number % 2]}\n" for number in range(80))
-    (tmp_path / "told.csv").write_text("answer,number,kind\n" + "".join(lines))
-    command("audit", *trials(tmp_path / "told.csv", tmp_path / "out", "--config.data.ignore=('number',)"))
+    (tmp_path / "table.csv").write_text("answer,number,kind\n" + "".join(lines))
+    command("audit", *trials(tmp_path / "table.csv", tmp_path / "out", "--config.data.ignore=('number',)"))
     found = {each["name"]: each for each in json.loads((tmp_path / "out" / "findings.json").read_text())["findings"]}
     assert found["leaking_columns"]["remedies"][0]["overrides"] == {"data.ignore": ["number", "answer"]}
     untried = dict(found["tried_remedies"]["evidence"][1]["rows"])

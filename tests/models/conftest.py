@@ -52,7 +52,7 @@ def as_numpy():
 
 
 def draw_variables(make, seed=0):
-    """Draws every variable anew: zero-initialised scales and heads would hide what comes before them.
+    """Draws every variable at random: zero-initialised scales and heads would hide what comes before them.
 
     The initial values are never computed, because compiling their generators takes longer than most tests.
     """

@@ -70,9 +70,9 @@ def test_of_a_regression_ridge_is_that_of_scikit_learn():
     inputs, labels, held_out, asked = parts(pool)
     folds = model_selection.KFold(3, shuffle=True, random_state=0)
     model = linear_model.RidgeCV(alphas=(1e4, 1e3, 1e2, 1e1, 1.0, 1e-1), cv=folds)
-    told = pipeline.make_pipeline(StandardScaler(), model).fit(inputs, labels).predict(held_out)
+    predicted = pipeline.make_pipeline(StandardScaler(), model).fit(inputs, labels).predict(held_out)
     squared = by_name(found)["ridge regression"].held_out.mean()
-    assert squared == pytest.approx(metrics.mean_squared_error(asked, told), rel=0.01)
+    assert squared == pytest.approx(metrics.mean_squared_error(asked, predicted), rel=0.01)
     mean = by_name(found)["mean"].held_out.mean()
     assert mean == pytest.approx(np.square(asked - labels.mean(dtype=np.float64)).mean(), rel=1e-5)
     assert squared < 0.7 * mean
@@ -87,8 +87,8 @@ def test_pruning_cuts_a_tree_back_where_labels_are_noisy_and_not_where_they_are_
     asked = random.normal(size=(2000, 5)).astype(np.float32)
     truth = asked[:, 0] > 0
     for labels, least in ((clear, 0.98), (noisy, 0.9)):
-        told = baselines.fit_tree(inputs, labels, 0, classification=True)(asked)
-        assert (told == truth).mean() > least
+        predicted = baselines.fit_tree(inputs, labels, 0, classification=True)(asked)
+        assert (predicted == truth).mean() > least
     # An unpruned tree learns the noise.
     from sklearn.tree import DecisionTreeClassifier
 

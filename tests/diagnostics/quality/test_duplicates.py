@@ -22,7 +22,7 @@ def digits():
 
 
 def crops():
-    """What can be told apart of two photographs, 32x32 in colour, none of which overlap."""
+    """Distinguishable crops of two photographs, 32x32 in colour, none of which overlap."""
     images = [
         photograph[row : row + 32, column : column + 32]
         for photograph in sklearn.datasets.load_sample_images().images
@@ -198,7 +198,7 @@ def test_equal_images_with_other_labels_are_told_and_outvoted():
     assert near.clusters == ((9, count + 3),)
     # Two say of the third image what it is and one does not; of the fifth nobody knows.
     np.testing.assert_array_equal(finding.drop, [5, count, count + 2])
-    # What stands twice with the same label is all that goes as a copy.
+    # Only rows that are repeated with the same label are dropped as copies.
     np.testing.assert_array_equal(findings["exact_duplicates"].drop, [count + 1])
 
 
@@ -220,9 +220,9 @@ def test_embeddings_bring_candidates_that_averages_miss():
     directions = np.random.default_rng(0).normal(size=(count, 16))
     truth = {(row, count + row) for row in range(count)}
     without = pairs(found(examples)["near_duplicates"])
-    told = pairs(found(examples, embed=lambda positions: directions[positions % count])["near_duplicates"])
-    assert without < told
-    assert told == truth
+    with_embedding = pairs(found(examples, embed=lambda positions: directions[positions % count])["near_duplicates"])
+    assert without < with_embedding
+    assert with_embedding == truth
 
 
 def table_set(parts, labels, task="classification", categories=3):

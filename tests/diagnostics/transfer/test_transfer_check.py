@@ -98,7 +98,7 @@ def test_from_scratch_nothing_is_left_of_transfer(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("difference", "higher", "verdict", "told"),
+    ("difference", "higher", "verdict", "phrase"),
     [
         ((0.1, 0.02, 0.18), True, "better", "transfer helped: test x 0.9000, from scratch 0.8000, difference +0.1000"),
         ((-0.1, -0.18, -0.02), True, "worse", "NEGATIVE TRANSFER, the source did harm: start from scratch"),
@@ -107,12 +107,12 @@ def test_from_scratch_nothing_is_left_of_transfer(tmp_path):
         ((0.1, np.nan, np.nan), True, "unclear", "(no interval for 5 examples; one training each)"),
     ],
 )
-def test_what_is_said_goes_by_the_interval(difference, higher, verdict, told):
+def test_what_is_said_goes_by_the_interval(difference, higher, verdict, phrase):
     comparison = Comparison(
         metric="x", higher_is_better=higher, transfer=0.9, scratch=0.8, difference=difference, over="5 examples"
     )
     assert comparison.verdict == verdict
-    assert told in comparison.describe()
+    assert phrase in comparison.describe()
 
 
 @pytest.mark.slow

@@ -157,10 +157,10 @@ def test_an_exception_in_one_process_ends_both_and_both_print_it(start, role, cu
 
 @pytest.mark.slow
 def test_a_user_error_in_one_process_ends_both_with_exit_code_2(start):
-    told, met = start("user_error_alone", 2).ended()
-    assert (met[0], met[2]) == (2, "error: data.source: no such folder")
-    assert told[0] == 2
-    assert told[2].splitlines()[-1] == f"error: {name(1, 2)}: data.source: no such folder"
+    failed, waiting = start("user_error_alone", 2).ended()
+    assert (waiting[0], waiting[2]) == (2, "error: data.source: no such folder")
+    assert failed[0] == 2
+    assert failed[2].splitlines()[-1] == f"error: {name(1, 2)}: data.source: no such folder"
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ def test_a_second_signal_stops_at_once_unless_it_is_the_echo_of_the_first(comman
     process.send_signal(signal.SIGTERM)
     time.sleep(pause)
     process.send_signal(signal.SIGTERM)
-    output, told = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=30)
     assert process.returncode == code
     assert output == ("SIGTERM\n" if code == 0 else "")
-    assert told.count("saving after this step") == 1
+    assert errors.count("saving after this step") == 1

@@ -1,4 +1,4 @@
-"""A run saved on eight devices goes on with fewer, or on another mesh: same arrays, same batches."""
+"""A run saved on eight devices resumes on fewer, or on another mesh: same arrays, same batches."""
 
 import json
 import shutil

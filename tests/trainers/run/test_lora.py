@@ -135,7 +135,7 @@ def test_a_run_with_adapters_is_a_source_of_plain_parameters(tmp_path):
     assert plain["hidden"][0].keys() == {"kernel", "bias"}
     np.testing.assert_allclose(plain["hidden"][0]["kernel"], lora.merge(adapted, 2.0)["hidden"][0]["kernel"], atol=1e-7)
     assert np.abs(plain["hidden"][0]["kernel"] - adapted["hidden"][0]["kernel"]).max() > 1e-3
-    # Back again, with adapters that begin anew.
+    # And back, with fresh adapters.
     train(override(config, {**still, **adapters, "optimizer.learning_rate": 1e-30}), tmp_path / "again")
     assert build_program(config, FinishedRun(tmp_path / "again").features)[0].params.keys() == plain.keys()
     again = FinishedRun(tmp_path / "again").state.params

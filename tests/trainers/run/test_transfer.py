@@ -58,7 +58,7 @@ def source(tmp_path_factory):
 
 
 def table_of(folder, classes):
-    """A table with the same columns and so many classes of the flowers, by other names."""
+    """A table with the same columns and the given number of classes, under other names."""
     rows = zip(*load_iris(return_X_y=True), strict=True)
     lines = [",".join([*map(str, row), classes[label]]) for row, label in rows if label < len(classes)]
     (folder / f"{classes}.csv").write_text("\n".join(["a,b,c,d,label", *lines]) + "\n")
