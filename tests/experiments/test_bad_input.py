@@ -206,7 +206,7 @@ def test_a_directory_without_a_run_is_an_error(fails, tmp_path, name):
     [
         ([], "name inputs (images, texts, folders, tables) or a --split"),
         (["/no/such.png"], "no such file or folder '/no/such.png'"),
-        (["pyproject.toml"], "pyproject.toml' is no image"),
+        (["pyproject.toml"], "'pyproject.toml' has the wrong type"),
         (["--split=tset"], "--split: unknown name 'tset'; did you mean 'test'?"),
         (["--split=test", "--checkpoint=newest"], "checkpoint"),
         (["--split=test", "--limit=0"], "limit"),

@@ -90,7 +90,7 @@ def test_a_directory_with_its_tokenizer_is_all_that_is_needed(copy_of, table, tm
 
 def test_a_directory_without_a_tokenizer_is_refused_and_nothing_is_written(copy_of, table, tmp_path):
     config = pretrained_config(copy_of("hf_bert"), table)
-    with pytest.raises(UserError, match=r"^data.tokenizer: not set, a"):
+    with pytest.raises(UserError, match=r"^data.tokenizer: not set, "):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -158,7 +158,7 @@ def test_a_run_whose_tokens_are_others_is_no_source_even_where_they_are_as_many(
 def test_as_many_classes_as_tokens_need_a_pooling_by_name():
     shape = {"shape": (8,), "dtype": "int32", "vocabulary": 3}
     features = Features(kind="text", task="classification", class_names=("a", "b", "c"), **shape)
-    with pytest.raises(UserError, match=r"^model.bert.pooling: left empty, and as there are as many classes as tokens"):
+    with pytest.raises(UserError, match=r"^model.bert.pooling: .* as many classes as tokens"):
         build_program(config_of(model__name="bert"), features)
     program, _ = build_program(config_of(model__name="bert", model__bert__pooling="mean"), features)
     assert program.params["head"]["kernel"].shape == (128, 3)

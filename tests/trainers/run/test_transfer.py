@@ -152,7 +152,7 @@ def test_a_member_that_begins_with_a_source_equals_its_run_alone(tmp_path, sourc
         ),
         ({"model__mlp__hidden_sizes": (8, 8, 8)}, "lacks 'hidden/2/bias', 'hidden/2/kernel'; .*transfer.allow"),
         ({"model__mlp__hidden_sizes": (8,)}, "has 'hidden/1/bias', 'hidden/1/kernel', which the model does not have"),
-        ({"transfer__allow": ("hiden",)}, "transfer.allow: 'hiden' is found in no parameter"),
+        ({"transfer__allow": ("hiden",)}, "transfer.allow: 'hiden' matches no parameter"),
     ],
 )
 def test_a_source_that_does_not_fit_is_an_error_and_nothing_is_written(tmp_path, source, changes, message):
