@@ -57,7 +57,7 @@ def take_steps(run: Run, checkpoints: Checkpoints, at: RunState, signals: Signal
     window, granted, ending = rules.event_window(run.rules, at.step), Request.NONE, None
     with (
         record_failure(run.directory, lambda: at.step),
-        _open_outputs(run, checkpoints, at) as (outputs, profile),
+        _open_outputs(run, checkpoints, at.step, at.plan) as (outputs, profile),
         ExitStack() as opened,
     ):
         dispatcher = opened.enter_context(closing(_make_dispatcher(run, programs, at)))
@@ -69,11 +69,10 @@ def take_steps(run: Run, checkpoints: Checkpoints, at: RunState, signals: Signal
                 break
             if granted == Request.SAVE:
                 at = save(run, checkpoints, at)
-            state, running, step = dispatcher.advance(at.state, at.running, at.step, window, request)
-            at = dataclasses.replace(at, state=state, running=running, step=step)
-            _note_dispatch(run, outputs, step)
-            profile.step(step, dispatcher.drain)
-            if is_event := step == window[1]:
+            at = _advance(dispatcher, at, window, request)
+            _note_dispatch(run, outputs, at.step)
+            profile.step(at.step, dispatcher.drain)
+            if is_event := at.step == window[1]:
                 dispatcher.drain()
             notes = dispatcher.take_notes()
             granted = notes.request
@@ -117,6 +116,11 @@ def _make_request(run: Run, at: RunState, signals: Signals) -> tuple[Request, Ru
     return Request.SAVE, at if is_alone else dataclasses.replace(at, has_requested_save=True)
 
 
+def _advance(dispatcher: Dispatcher, at: RunState, window: tuple[int, int], request: Request) -> RunState:
+    state, running, step = dispatcher.advance(at.state, at.running, at.step, window, request)
+    return dataclasses.replace(at, state=state, running=running, step=step)
+
+
 def _note_dispatch(run: Run, outputs: Outputs, step: int) -> None:
     """Notes the steps taken, for the clock and the progress."""
     if not run.goodput.is_stepping:
@@ -146,16 +150,16 @@ def _make_dispatcher(run: Run, programs: StepPrograms, at: RunState) -> Dispatch
 
 
 @contextmanager
-def _open_outputs(run: Run, checkpoints: Checkpoints, at: RunState) -> Iterator[tuple[Outputs, Profile]]:
+def _open_outputs(run: Run, checkpoints: Checkpoints, step: int, plan: Plan) -> Iterator[tuple[Outputs, Profile]]:
     """Opens what a run writes to while it takes steps, and marks it as running."""
     config, is_first = run.training.config.train, coordination.process_index() == 0
-    _write_plan(run.directory, at.plan)
-    run.directory.write_status("running", at.step)
+    _write_plan(run.directory, plan)
+    run.directory.write_status("running", step)
     folder = run.directory.tensorboard
     with (
-        scalar_writer(folder, at.step, enabled=config.tensorboard and is_first) as write_scalars,
-        Progress(run.rules.total_steps, config.batch_size, at.step, shown=is_first) as progress,
-        closing(Profile(config.profile, folder, at.step)) as profile,
+        scalar_writer(folder, step, enabled=config.tensorboard and is_first) as write_scalars,
+        Progress(run.rules.total_steps, config.batch_size, step, shown=is_first) as progress,
+        closing(Profile(config.profile, folder, step)) as profile,
     ):
         yield Outputs(checkpoints=checkpoints, progress=progress, write_scalars=write_scalars), profile
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import weakref
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from configs import breast_cancer_mlp, diabetes_mlp, digits_linear
 from plumbline import UserError
+from trainers.run import steps
 from trainers.run.directory import RunDirectory
 from trainers.run.loop import train as train_on
 
@@ -84,6 +86,26 @@ def test_the_best_parameters_are_those_of_the_best_evaluation(tmp_path):
     best = max(by_step.values())
     assert summary["best_step"] == next(step for step, value in by_step.items() if value == best)
     assert summary["metrics"]["validation"]["accuracy"] == best
+
+
+def test_a_rollback_frees_the_state_that_has_diverged(tmp_path, monkeypatch):
+    config = quick(optimizer__learning_rate=1e30, train__max_skipped=2, train__on_divergence="rollback")
+    diverged, alive = [], []
+    roll_back, advance = steps.roll_back, steps.Dispatcher.advance
+
+    def roll_back_and_note(run, checkpoints, at, reason):
+        diverged.extend(weakref.ref(leaf) for leaf in jax.tree.leaves(at.state.params))
+        return roll_back(run, checkpoints, at, reason)
+
+    def note_and_advance(self, *arguments):
+        alive.extend(leaf for leaf in diverged if leaf() is not None)
+        return advance(self, *arguments)
+
+    monkeypatch.setattr(steps, "roll_back", roll_back_and_note)
+    monkeypatch.setattr(steps.Dispatcher, "advance", note_and_advance)
+    assert train(config, tmp_path)["status"] == "diverged"
+    assert diverged
+    assert not alive
 
 
 def test_without_validation_the_last_parameters_count(tmp_path):
