@@ -1,5 +1,7 @@
 """Every field is described once, and everything that reads fields agrees with its description."""
 
+import json
+
 import ml_collections
 import pytest
 
@@ -99,6 +101,12 @@ def test_the_values_of_schedules_that_differ_share_a_program():
     other_config.train.ema_decay = config.train.ema_decay = 0.5
     other_config.train.ema_decay = 0.9
     assert program_key(config) == program_key(other_config)
+
+
+def test_the_order_in_the_key_of_a_program_is_that_of_earlier_files():
+    # Their files hold a hash of the key, by which a population finds the mode that it was trained in.
+    names = list(json.loads(program_key(defaults.get_config())))
+    assert names == [*sorted(set(names) - {"model.remat"}), "model.remat"]
 
 
 def test_what_a_source_sets_are_inputs_and_pooling():

@@ -101,9 +101,10 @@ def check_possible(config: ml_collections.ConfigDict) -> None:
 
 def program_key(config: ml_collections.ConfigDict) -> str:
     """A key that is equal for configs which can share a compiled program: all of a config that is not data of it."""
-    parts = {
-        path: settings.FIELDS[path].program if path in settings.FIELDS else lambda value: value
-        for path in settings.used_fields(config)
-    }
-    values = settings.fields(config)
-    return json.dumps({path: part(values[path]) for path, part in parts.items() if part is not None}, default=list)
+    values, parts = settings.used_fields(config), {}
+    # Files of populations hold a hash of the key, so the order counts: fields that a resumed run may change come last.
+    for path in sorted(values, key=lambda path: path in settings.FIELDS and settings.FIELDS[path].may_change):
+        part = settings.FIELDS[path].program if path in settings.FIELDS else lambda value: value
+        if part is not None:
+            parts[path] = part(values[path])
+    return json.dumps(parts, default=list)
