@@ -12,7 +12,8 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -177,7 +178,10 @@ class Population:
         began = time.perf_counter()
         if len({member.name for member in members}) < len(members):
             raise ValueError("names of members must be unique")
-        states = [MemberState(self._config, self._pool, member, until, predict) for member in members]
+        states = []
+        for member in members:
+            with _name_member(member):
+                states.append(MemberState(self._config, self._pool, member, until, predict))
         outcomes = {state.name: known for state in states if (known := self._saved.outcomes.get(state.key))}
         groups: dict[str, list[MemberState]] = collections.defaultdict(list)
         for state in states:
@@ -188,7 +192,8 @@ class Population:
                 groups[key].append(state)
         # All are built before the first is trained, so that errors are raised at once.
         for key, group in groups.items():
-            self._build(key, group[0])
+            with _name_member(group[0].member):
+                self._build(key, group[0])
         total = sum(state.stop for state in states)
         progress = PopulationProgress(total, len(states), until=until, gone=gone, shown=self._show)
         progress.advance(sum(state.stop for state in states if state.name in outcomes), len(outcomes))
@@ -288,6 +293,17 @@ class Population:
             write(self._path, self._saved)
         # Saving takes at most a tenth of the time.
         self._saved_at = time.monotonic() + 9 * (time.monotonic() - began)
+
+
+@contextmanager
+def _name_member(member: Member) -> Iterator[None]:
+    """Puts the name of the member before an error about a field that the member overrides."""
+    try:
+        yield
+    except UserError as error:
+        if str(error).partition(":")[0] in member.overrides:
+            raise UserError(f"'{member.name}': {error}") from None
+        raise
 
 
 def _digest(value: Any) -> str:

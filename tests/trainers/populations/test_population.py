@@ -344,6 +344,13 @@ def test_what_no_member_can_override_is_told(pool, overrides, message):
         population(make_config(), pool).train([member(pool, "sound"), wrong])
 
 
+def test_an_error_about_an_override_names_the_member(pool):
+    # Otherwise the place of the field in the config file would be taken for that of the error.
+    wrong = member(pool, "wrong", train__duration="long")
+    with pytest.raises(UserError, match=r"^'wrong': train\.duration: 'long' is not a duration"):
+        population(make_config(), pool).train([member(pool, "sound"), wrong])
+
+
 def test_a_member_without_rows_is_told(pool):
     empty = dataclasses.replace(member(pool, "empty"), train=np.zeros(0, np.int64))
     with pytest.raises(UserError, match="'empty' has no rows to train on"):
