@@ -81,7 +81,7 @@ def _parse(arguments: Sequence[str]) -> list[str]:
 
 def _check_config_file() -> None:
     # ML Collections reports a file that it cannot read only when the config is first used, far from here.
-    if "config" not in flags.FLAGS or flags.FLAGS.config is None:
+    if "config" not in flags.FLAGS or not flags.FLAGS["config"].present:
         return
     name = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
     if not pathlib.Path(name).is_file():

@@ -68,9 +68,17 @@ def describe(error: Exception, arguments: Sequence[str]) -> str:
 
 
 def check_loaded(config: object) -> None:
-    """Raises the error that ML Collections holds back where a config file failed to read something."""
+    """Checks what a config file has returned.
+
+    Raises:
+      Exception: the file failed to read something; ML Collections has held the error back.
+      UserError: it has returned no config.
+    """
     if type(config).__name__ == "_ErrorConfig":
         raise object.__getattribute__(config, "_error")
+    if not isinstance(config, ml_collections.ConfigDict):
+        kind = type(config).__name__
+        raise UserError(f"--config: get_config() returned no config but {kind}; return that of defaults.get_config()")
 
 
 def _unknown_field(arguments: Sequence[str]) -> str:
@@ -102,7 +110,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _line_of(error: BaseException) -> str:
     """The innermost line of the user's code that an exception passed through, as "configs/my.py:12"; "" for none."""
-    if isinstance(error, SyntaxError) and error.filename:
+    # Code that `eval` or `exec` reads from a string has a name such as "<string>".
+    if isinstance(error, SyntaxError) and error.filename and error.filename[0] != "<":
         return f"{shorten(error.filename)}:{error.lineno}"
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     # What calls ML Collections is the command.

@@ -103,6 +103,13 @@ def test_a_wrong_line_of_a_config_file_is_named(fails, tmp_path, line, message):
     assert fails("train", f"--config={file}", f"--workdir={tmp_path / 'run'}").startswith(message.format(file=file))
 
 
+def test_a_file_that_returns_no_config_is_an_error(fails, tmp_path):
+    file = tmp_path / "my.py"
+    file.write_text("def get_config():\n    return {'seed': 0}\n")
+    line = fails("train", f"--config={file}", f"--workdir={tmp_path / 'run'}")
+    assert "--config: get_config() returned no config but dict; " in line
+
+
 def test_a_missing_workdir_is_an_error(fails):
     assert "--workdir: missing" in fails("train", MLP)
 

@@ -96,6 +96,7 @@ def test_messages_get_the_place_of_the_field_they_begin_with(tmp_path, monkeypat
         ("raise ValueError('my.py: no path given')", "my.py: no path given"),
         ("{}['x']", "my.py:6: unknown key 'x'"),
         ("config = (", "my.py:6: no valid Python: '(' was never closed"),
+        ("config.seed = eval('1+')", "my.py:6: no valid Python: invalid syntax"),
     ],
 )
 def test_an_error_inside_a_config_file_names_file_and_line(tmp_path, monkeypatch, line, message):
