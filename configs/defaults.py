@@ -40,7 +40,7 @@ def _describe() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
 
     # Seed of all randomness of a run: initial parameters, order of examples, dropout, augmentation, random splits.
-    config.seed = traced(0, UINT32, instead="choose the seeds of the command instead")
+    config.seed = traced(0, UINT32, instead="give --seeds instead")
 
     # ---- Data -----------------------------------------------------------------------------------------------------
     config.data = data = ml_collections.ConfigDict()

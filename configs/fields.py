@@ -124,7 +124,7 @@ def constant(default: Any, check: Check | None = None, **facts: Any) -> Field:
 
 def shared(default: Any, check: Check | None = None, **facts: Any) -> Field:
     """The same for all trainings of a population; arguments as those of `Field`."""
-    hint = "train runs of their own for it"
+    hint = "train a separate run for each value"
     program = None if facts.get("may_change") else _unchanged
     return Field(default=default, role=Role.SHARED, check=check, program=program, instead=hint, **facts)
 

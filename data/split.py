@@ -116,6 +116,6 @@ class ArrayReader:
 def too_many_corrupt(name: str, found: int, allowed: int) -> UserError:
     """Makes the error for more corrupt images than allowed, which names the first."""
     return UserError(
-        f"data.max_corrupt: {name} is corrupt, and with it {pluralize(found, 'image')}, more than the {allowed} "
-        "allowed; remove or replace it, or raise data.max_corrupt"
+        f"data.max_corrupt: {name} is corrupt; {pluralize(found, 'corrupt image')} found so far, {allowed} allowed; "
+        "remove or replace it, or raise data.max_corrupt"
     )

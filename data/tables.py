@@ -39,6 +39,7 @@ class Table:
       typed: whether the file has types (Parquet) or all values are texts (CSV).
       line: maps a row, counted from 0, to its line in the file, or to its number from 1 if there are no lines.
       fingerprint: fingerprint of the content.
+      field: config field or argument that names the table, for messages; "inputs" of a trained run.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Table:
     typed: bool
     line: Callable[[int], int]
     fingerprint: str
+    field: str
 
     def place(self, row: int, column: str) -> str:
         """Returns the location of a value, for messages."""
@@ -123,7 +125,15 @@ def from_arrow(
             is_missing = pyarrow.compute.is_in(column, value_set=missing)
             column = pyarrow.compute.if_else(is_missing, pyarrow.scalar(None, pyarrow.large_string()), column)
         columns[stripped] = column
-    return Table(name=name, columns=columns, num_rows=table.num_rows, typed=typed, line=line, fingerprint=fingerprint)
+    return Table(
+        name=name,
+        columns=columns,
+        num_rows=table.num_rows,
+        typed=typed,
+        line=line,
+        fingerprint=fingerprint,
+        field=field,
+    )
 
 
 def column(table: Table, name: str, field: str):
@@ -361,9 +371,14 @@ def _cast(table: Table, name: str, array, missing: np.ndarray) -> np.ndarray:
 
 
 def _other_type(table: Table, name: str, array, row: int, expected: str) -> UserError:
+    where = f"{table.place(row, name)} holds '{array[row]}', but training rows hold {expected}"
+    if table.field == "inputs":
+        return UserError(
+            f"{where}; correct it, or leave the cell empty if it is missing (a new run reads it so with "
+            "data.missing_values)"
+        )
     return UserError(
-        f"{table.place(row, name)} holds '{array[row]}', but training rows hold {expected}; correct it, or add the "
-        "column to data.categorical or data.ignore"
+        f"{where}; correct it, add it to data.missing_values, or add the column to data.categorical or data.ignore"
     )
 
 

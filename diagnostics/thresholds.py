@@ -50,6 +50,8 @@ class Thresholds(NamedTuple):
     # Balance. Training rows of the largest class for one of the smallest. Of two classes, 3, 10 and 100 are shares of
     # 25 %, 9 % and 1 %.
     class_ratio: Grades = Grades(high=100.0, medium=10.0, low=3.0)
+    # Share of the largest class from which on its share alone is an accuracy that many would call good.
+    majority_share: float = 0.8
     # Training rows of a class below which folds and figures of the class depend on single rows.
     few_class_rows: int = 10
     # Skewness of the exponential distribution: a mean says little of a usual label.

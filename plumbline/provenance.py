@@ -11,6 +11,9 @@ from typing import Any
 
 from plumbline.rooms import CHECKOUT, ROOMS
 
+INTERACTIVE = "interactive Python"
+"""In place of a command, of a run that no command or script started."""
+
 _GIT_SECONDS = 10.0
 # What a result depends on; other files of a checkout may change.
 _CODE = ("plumbline", *ROOMS, "pyproject.toml", "constraints.txt")
@@ -43,7 +46,7 @@ def command_line(arguments: Sequence[str] | None = None) -> str:
     if path.is_absolute() and path.parent == CHECKOUT / "experiments":
         return shlex.join(["plumbline", path.stem, *words])
     if program in ("", "-c") or "ipykernel" in program:
-        return "interactive Python"
+        return INTERACTIVE
     return shlex.join(["python", program, *words])
 
 

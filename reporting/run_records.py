@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas
@@ -17,6 +17,10 @@ from trainers.step.objectives import bounds
 
 # A run directory has both.
 _FILES = ("config.json", "features.json")
+# A data set has no other splits.
+_SPLITS = ("train", "validation", "test")
+# What tells runs apart, the most telling first; other fields come after these, in their order.
+_TELLING = ("model.name", "optimizer.", "schedule.", "train.", "seed")
 # Folders of a run that hold no other run.
 _NOT_SEARCHED = ("checkpoints", "tensorboard")
 CONFIG = "config."
@@ -24,7 +28,12 @@ CONFIG = "config."
 
 
 def runs(
-    folder: str | os.PathLike = ".", *, split: str = "test", sort: str = "run", metrics: tuple[str, ...] = ()
+    folder: str | os.PathLike = ".",
+    *,
+    split: str = "test",
+    sort: str = "run",
+    metrics: str | Sequence[str] = (),
+    fields: str | Sequence[str] = (),
 ) -> pandas.DataFrame:
     """Collects all runs below a folder.
 
@@ -32,13 +41,15 @@ def runs(
       folder: searched with all folders in it.
       split: whose metrics are taken: the final ones of a finished run, else the latest in `metrics.jsonl`.
       sort: the column to sort by, ascending; with a minus in front, descending.
-      metrics: names; all that are not of single classes or groups by default.
+      metrics: one or several names; all that are not of single classes or groups by default.
+      fields: one or several config fields; those in which the runs differ by default.
 
     Returns:
       A row for each run:
 
       - `run` (its path below the folder), `status` and `step`;
-      - `config.FIELD` for each field of the config in which the runs differ, None where a config has no such field;
+      - `config.FIELD` for each field of the config in which the runs differ, the most telling ones first, None where a
+        config has no such field;
       - `seeds`: how many seeds of the same config are done;
       - the metrics and, where a config has several seeds, `METRIC mean`, `METRIC low` and `METRIC high` over them
         (Student's t, 95 %);
@@ -46,8 +57,11 @@ def runs(
         started at several commits names them all.
 
     Raises:
-      UserError: there is no such folder, or it holds no run; or no column or metric has such a name.
+      UserError: there is no such folder, or it holds no run; or no split, column, metric or field has such a name.
     """
+    if split not in _SPLITS:
+        raise unknown_name("--split", split, _SPLITS)
+    metrics, fields = ([names] if isinstance(names, str) else list(names) for names in (metrics, fields))
     root = pathlib.Path(folder)
     if not root.is_dir():
         raise UserError(f"runs: no such folder '{folder}'; give one that holds run directories")
@@ -58,7 +72,11 @@ def runs(
     for name in metrics:
         if name not in known:
             raise unknown_name("--metrics", name, known)
-    frame = _frame(records, list(metrics) or known)
+    known_fields = {name for record in records for name in record["config"]}
+    for name in fields:
+        if name not in known_fields:
+            raise unknown_name("--fields", name, known_fields)
+    frame = _frame(records, metrics or known, fields or _differing(records))
     column = sort.removeprefix("-")
     found = column if column in frame else f"{CONFIG}{column}"
     if found not in frame:
@@ -67,9 +85,8 @@ def runs(
     return frame.sort_values(found, ascending=column == sort, key=key, kind="stable", ignore_index=True)
 
 
-def _frame(records: list[dict[str, Any]], metrics: list[str]) -> pandas.DataFrame:
+def _frame(records: list[dict[str, Any]], metrics: list[str], fields: list[str]) -> pandas.DataFrame:
     """The table of the records; see `runs`."""
-    differing = _differing(records)
     # Of runs that are alike in all, their seed included, one counts: they are no independent values.
     groups: dict[str, dict[Any, dict[str, Any]]] = defaultdict(dict)
     for record in records:
@@ -80,7 +97,7 @@ def _frame(records: list[dict[str, Any]], metrics: list[str]) -> pandas.DataFram
     for record in records:
         group = groups.get(_identity(record["config"]), {}).values()
         row = {name: record[name] for name in ("run", "status", "step")}
-        row |= {f"{CONFIG}{name}": _plain(record["config"].get(name)) for name in differing}
+        row |= {f"{CONFIG}{name}": _plain(record["config"].get(name)) for name in fields}
         row["seeds"] = len(group)
         for name in metrics:
             row[name] = record["metrics"].get(name)
@@ -140,12 +157,17 @@ def _origin(directory: RunDirectory) -> dict[str, Any]:
 
 
 def _differing(records: list[dict[str, Any]]) -> list[str]:
-    """The fields of which configs have different values, in their order."""
+    """The fields of which configs have different values, the most telling first."""
     values: dict[str, set[str]] = defaultdict(set)
     for record in records:
         for name, value in record["config"].items():
             values[name].add(repr(value))
-    return [name for name, different in values.items() if len(different) > 1]
+    return sorted((name for name, different in values.items() if len(different) > 1), key=_rank)
+
+
+def _rank(field: str) -> int:
+    """The place of a field among `_TELLING`."""
+    return next((place for place, start in enumerate(_TELLING) if field.startswith(start)), len(_TELLING))
 
 
 def _identity(config: Mapping[str, Any]) -> str:

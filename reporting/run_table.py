@@ -1,6 +1,8 @@
 """The table of runs as text, CSV or Markdown."""
 
 import math
+import pathlib
+import shlex
 import sys
 
 import pandas
@@ -8,13 +10,14 @@ import rich.console
 import rich.table
 import rich.text
 
-from plumbline import unknown_name
+from diagnostics.phrases import choose
+from plumbline import pluralize, provenance, unknown_name
 from reporting.formatting import plain
 from reporting.run_records import CONFIG
 
 FORMATS = ("text", "csv", "markdown")
 
-# Fields that text shows; more would not fit on a line.
+# Fields that text and Markdown show unless they are named; more would not fit on a line.
 _MOST_FIELDS = 8
 _LAST = ("started", "commit", "command")
 # Of these, text shows those that a table has, unless metrics are named.
@@ -22,13 +25,14 @@ _SHOWN_METRICS = ("accuracy", "r2", "perplexity", "loss")
 _SHORT_COMMIT = 7
 
 
-def render(frame: pandas.DataFrame, form: str, metrics: tuple[str, ...] = ()) -> str:
+def render(frame: pandas.DataFrame, form: str, metrics: tuple[str, ...] = (), *, all_fields: bool = False) -> str:
     """Formats the table.
 
     Args:
       frame: from `run_records.runs`.
       form: one of `FORMATS`.
       metrics: that "text" and "markdown" show; accuracy or R2, and loss, by default. "csv" has all columns.
+      all_fields: "text" and "markdown" show all config fields of the table, not only the first ones.
 
     Raises:
       UserError: there is no such format.
@@ -38,14 +42,19 @@ def render(frame: pandas.DataFrame, form: str, metrics: tuple[str, ...] = ()) ->
     if form == "csv":
         return frame.to_csv(index=False)
     fields = [name for name in frame if name.startswith(CONFIG)]
-    shown = fields if form == "markdown" else fields[:_MOST_FIELDS]
+    shown = fields if all_fields else fields[:_MOST_FIELDS]
     cells = _cells(frame, shown, metrics or tuple(name for name in _SHOWN_METRICS if name in frame))
-    if form == "markdown":
-        return _markdown(cells)
-    text = _text(cells)
+    table, remarks = (_markdown if form == "markdown" else _text)(cells), []
     if left_out := len(fields) - len(shown):
-        text += f"{left_out} more fields differ; --format=csv shows all\n"
-    return text
+        differ = choose(left_out, "differs", "differ")
+        remarks.append(
+            f"{pluralize(left_out, 'more field')} {differ}; --fields=NAME,NAME chooses fields, --format=csv shows all"
+        )
+    folders = frame["folder"].dropna().unique()
+    if len(folders) == 1 and folders[0] != str(pathlib.Path.cwd()):
+        remarks.append(f"commands were run in {plain(folders[0])}")
+    # Markdown takes a line right after a table for a row of it.
+    return table + "".join(f"\n{line}\n" if form == "markdown" else f"{line}\n" for line in remarks)
 
 
 def _cells(frame: pandas.DataFrame, fields: list[str], metrics: tuple[str, ...]) -> pandas.DataFrame:
@@ -60,6 +69,9 @@ def _cells(frame: pandas.DataFrame, fields: list[str], metrics: tuple[str, ...])
             )
             table[f"{name} over seeds"] = [_interval(*values) for values in bounds]
     table |= {name: frame[name] for name in _LAST if not frame[name].isna().all()}
+    if "command" in table:
+        several = frame["folder"].nunique() > 1
+        table["command"] = [_command(*pair, several) for pair in zip(frame["command"], frame["folder"], strict=True)]
     if "started" in table:
         table = {("started (UTC)" if name == "started" else name): column for name, column in table.items()}
     if "commit" in table:
@@ -78,6 +90,15 @@ def _commit(commit: str | None, dirty: bool | None) -> str:
     if not isinstance(commit, str):
         return ""
     return ", ".join(each[:_SHORT_COMMIT] for each in commit.split(", ")) + ("*" if dirty else "")
+
+
+def _command(command: str | None, folder: str | None, several: bool) -> str:
+    """The command that makes a run again, from its folder where there are several; a remark if there is none."""
+    if not isinstance(command, str):
+        return ""
+    if command == provenance.INTERACTIVE:
+        return "none (interactive Python)"
+    return f"cd {shlex.quote(folder)} && {command}" if several and isinstance(folder, str) else command
 
 
 def _cell(value: object) -> str:

@@ -96,7 +96,8 @@ def _describe_classes(
             f"{_list(names, few)}: fewer than {THRESHOLDS.few_class_rows} training rows, too few for folds."
         )
     if ratio >= THRESHOLDS.class_ratio.low:
-        sentences.append(f"Always predicting '{names[largest]}' has accuracy {majority:.1%}, so accuracy says little.")
+        little = ", so accuracy says little" if majority >= THRESHOLDS.majority_share else ""
+        sentences.append(f"Always predicting '{names[largest]}' has accuracy {majority:.1%}{little}.")
     return sentences
 
 

@@ -1,20 +1,31 @@
 """Completion of the `plumbline` command in bash, zsh and fish.
 
 The shell's script calls `plumbline --complete=SHELL LINE` with the line up to the cursor. Flags are read from the
-command's source without importing it, so an answer takes a tenth of a second.
+command's source, and names of models, optimizers and the like from the source of their table. Nothing of that is
+imported, so an answer takes a tenth of a second.
 """
 
 import ast
 import functools
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from plumbline import UserError, unknown_name
 from plumbline.exit_codes import DONE
 from plumbline.public.commands import COMMANDS
 from plumbline.rooms import CHECKOUT
 
+# Flags whose values are known, and fields and flags that name an entry of a table: the file with the table, its name
+# there, and names that are possible besides.
+_VALUES = {"split": ("train", "validation", "test")}
+_TABLES = {
+    "sampler": ("tuning/samplers.py", "_MAKE", ()),
+    "config.model.name": ("models/registry.py", "REGISTRY", ("pretrained",)),
+    "config.objective.name": ("trainers/step/objectives.py", "OBJECTIVES", ("auto",)),
+    "config.optimizer.name": ("trainers/step/optimizers.py", "OPTIMIZERS", ()),
+    "config.schedule.name": ("trainers/step/schedules.py", "_AFTER_WARMUP", ()),
+}
 _SCRIPTS = {
     # bash cuts words at "=" and ":" and replaces only the last part.
     "bash": """\
@@ -98,7 +109,7 @@ def candidates(line: str) -> list[str]:
             names.add("--config.")
         return sorted(flag for flag in names | {"--help"} if flag.startswith(last))
     flag = name.removeprefix("--") if has_value else ""
-    if choices := flags.get(flag):
+    if has_value and (choices := _choices(flag, flags)):
         return [f"{name}={choice}" for choice in choices if choice.startswith(value)]
     if not has_value:
         return _paths(last)
@@ -106,6 +117,15 @@ def candidates(line: str) -> list[str]:
     if flag == "config" and not found:
         found = [path for path in _shipped_configs() if path.startswith(value)]
     return [f"{name}={path}" for path in found]
+
+
+def _choices(flag: str, flags: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    """The values that a flag or a config field may have; () where they are not known."""
+    if flag.startswith("config."):
+        return _field_values(flag) if "config" in flags else ()
+    if flag not in flags:
+        return ()
+    return _table_names(flag) if flag in _TABLES else flags[flag] or _VALUES.get(flag, ())
 
 
 def last_word(line: str) -> str:
@@ -143,6 +163,29 @@ def _flag(call: ast.Call) -> dict[str, tuple[str, ...]]:
     if kind == "DEFINE_enum" and isinstance(call.args[2], ast.List):
         return {name.value: tuple(choice.value for choice in call.args[2].elts)}
     return {name.value: ()}
+
+
+def _field_values(flag: str) -> Sequence[str]:
+    """The values that a config field may have; () where they cannot be listed."""
+    from configs.defaults import FIELDS
+
+    field = FIELDS.get(flag.removeprefix("config."))
+    if field is None:
+        return ()
+    if flag in _TABLES:
+        return _table_names(flag)
+    if isinstance(field.default, bool):
+        return ("True", "False")
+    return field.check.choices if field.check else ()
+
+
+def _table_names(flag: str) -> tuple[str, ...]:
+    """The keys of a dict in the source of a module, which is not imported, and the other names that are possible."""
+    file, table, others = _TABLES[flag]
+    for node in ast.parse((CHECKOUT / file).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.AnnAssign) and node.target.id == table:
+            return (*(key.value for key in node.value.keys), *others)
+    raise LookupError(f"{file} has no table {table}")
 
 
 def _fields(path: str) -> list[str]:

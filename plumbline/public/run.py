@@ -15,10 +15,11 @@ import pandas
 from data import Features, Split
 from data.prediction import read_frame, read_inputs
 from data.split import ArrayReader
-from plumbline import UserError
+from plumbline import UserError, unknown_name
+from plumbline.public.wording import names_arguments
 from trainers.run.directory import RunDirectory
 from trainers.run.evaluation import evaluation_batch_size
-from trainers.run.inference import FinishedRun
+from trainers.run.inference import CHECKPOINTS, FinishedRun
 from trainers.step.state import InferenceState
 from trainers.step.train_step import make_outputs
 
@@ -34,7 +35,7 @@ def open_run(workdir: str | os.PathLike, *, checkpoint: str = "best") -> "Run":
       checkpoint: which parameters: "best" on the validation split, or "last".
 
     Raises:
-      UserError: there is no run.
+      UserError: there is no run, or `checkpoint` is another name.
     """
     return Run(workdir, checkpoint=checkpoint)
 
@@ -48,8 +49,11 @@ class Run:
       features: what an example is: its kind, shape, classes and columns.
     """
 
+    @names_arguments
     def __init__(self, workdir: str | os.PathLike, *, checkpoint: str = "best"):
         """Reads the config; see `open_run`."""
+        if checkpoint not in CHECKPOINTS:
+            raise unknown_name("checkpoint", checkpoint, CHECKPOINTS)
         self._directory = RunDirectory(workdir, writes=False)
         self._checkpoint = checkpoint
         self.path: pathlib.Path = self._directory.path
@@ -65,11 +69,13 @@ class Run:
     # ---- Figures.
 
     @property
+    @names_arguments
     def status(self) -> dict[str, Any]:
         """`{"status", "step", "reason"}`: running, done, preempted, diverged or failed; empty before the first step."""
         return self._directory.status()
 
     @property
+    @names_arguments
     def summary(self) -> dict[str, Any]:
         """The content of `summary.json`: metrics, speed, parameters, devices, versions.
 
@@ -79,6 +85,7 @@ class Run:
         return self._directory.summary()
 
     @property
+    @names_arguments
     def metrics(self) -> dict[str, dict[str, float]]:
         """The metrics of each split: the final ones of a finished run, else the latest ones."""
         if self.status.get("status") == "done":
@@ -87,6 +94,7 @@ class Run:
         return {split: self._directory.last_metrics(split) for split in splits}
 
     @property
+    @names_arguments
     def history(self) -> pandas.DataFrame:
         """A row for each line of `metrics.jsonl`: `step`, `time` (UTC), `split`, and the metrics."""
         frame = pandas.DataFrame(self._directory.metrics(), columns=None)
@@ -95,6 +103,7 @@ class Run:
         return frame.assign(time=pandas.to_datetime(frame["time"], unit="s", utc=True))
 
     @property
+    @names_arguments
     def provenance(self) -> dict[str, Any]:
         """Command, folder, git commit and time of each start; empty for runs of earlier versions."""
         return self._directory.provenance()
@@ -120,8 +129,8 @@ class Run:
         """Reads raw inputs (n, *features.shape): uint8 pixels, table columns as float32, or int32 tokens.
 
         Args:
-          examples: an array, which is checked; rows of a table as a DataFrame; or paths of images, texts, folders or
-            tables.
+          examples: an array, which is checked: integers that fit are converted, and pixels go from 0 to 255; rows of a
+            table as a DataFrame; or paths of images, texts, folders or tables.
 
         Raises:
           UserError: the examples are not of the kind the model was trained on.
@@ -198,6 +207,7 @@ class Run:
         reader = ArrayReader(inputs, rows)
         return self._finished.embed(Split(labels=labels, groups=None, weights=weights, rows=rows, reader=reader))
 
+    @names_arguments
     def evaluate(self, split: str = "test") -> dict[str, float]:
         """Computes the metrics of a split of the run's own data.
 
@@ -209,6 +219,7 @@ class Run:
     # ---- Inside.
 
     @functools.cached_property
+    @names_arguments
     def _finished(self) -> FinishedRun:
         return FinishedRun(self.path, checkpoint=self._checkpoint)
 
@@ -241,22 +252,48 @@ class Run:
                 yield chunk.names, chunk.inputs, chunk.labels
 
     def _checked(self, inputs: np.ndarray) -> np.ndarray:
-        """The array, if its shape and type are those of raw inputs; other floats become float32.
+        """The array, if its shape and type are those of raw inputs; integers that fit and other floats are converted.
 
         Raises:
           UserError: they are not.
         """
+        wanted = self.features.dtype
         shape = self.features.shape
         if inputs.shape[1:] != shape or not len(inputs):
-            wanted = ", ".join(map(str, shape))
-            raise UserError(
-                f"inputs: an array of shape {inputs.shape} given; the run reads (n, {wanted}), n at least 1"
-            )
-        if np.issubdtype(inputs.dtype, np.floating) and self.features.dtype != "int32":
+            sides = ", ".join(map(str, shape))
+            raise UserError(f"inputs: an array of shape {inputs.shape} given; the run reads (n, {sides}), n at least 1")
+        if np.issubdtype(inputs.dtype, np.floating) and wanted != "int32":
+            if wanted == "uint8" and inputs.any() and inputs.max() <= 1:
+                raise UserError(
+                    f"inputs: the largest value is {inputs.max():.3g}, but the run reads pixels from 0 to 255; "
+                    "multiply values in 0 to 1 by 255"
+                )
             return inputs.astype(np.float32)
-        if inputs.dtype != self.features.dtype:
-            raise UserError(f"inputs: an array of {inputs.dtype} given; the run reads {self.features.dtype}")
+        if np.issubdtype(inputs.dtype, np.integer):
+            return _convert_integers(inputs, wanted)
+        if inputs.dtype != wanted:
+            raise UserError(
+                f"inputs: an array of {inputs.dtype} given, but the run reads {wanted}; convert it with "
+                f"astype('{wanted}')"
+            )
         return inputs
+
+
+def _convert_integers(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Converts integers to the type of raw inputs.
+
+    Raises:
+      UserError: they do not fit.
+    """
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        low, high = int(values.min()), int(values.max())
+        if low < limits.min or high > limits.max:
+            raise UserError(
+                f"inputs: integers from {low} to {high} given, but the run reads {dtype}; give {limits.min} to "
+                f"{limits.max}"
+            )
+    return values.astype(dtype)
 
 
 class Model:

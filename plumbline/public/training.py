@@ -14,6 +14,7 @@ from data.pool import Pool
 from diagnostics import ablation
 from plumbline import UserError
 from plumbline.public.run import Run, open_run
+from plumbline.public.wording import names_arguments
 from plumbline.rooms import find_in_checkout
 from trainers.populations import population
 from trainers.populations.members import Member, Outcome, check_shared
@@ -43,6 +44,7 @@ def load_config(config: Config, overrides: Mapping[str, Any] | None = None) -> m
     return override(config, overrides or {}).lock()
 
 
+@names_arguments
 def train(
     config: Config,
     workdir: str | os.PathLike,
@@ -68,6 +70,7 @@ def train(
     return open_run(workdir)
 
 
+@names_arguments
 def train_population(
     config: Config,
     members: Mapping[str, Mapping[str, Any]] | Sequence[Member],
@@ -116,6 +119,7 @@ def train_population(
     return pandas.DataFrame(rows, index=pandas.Index([member.name for member in members], name="member"))
 
 
+@names_arguments
 def load_pool(config: Config, overrides: Mapping[str, Any] | None = None) -> Pool:
     """Reads the whole data set of a config into memory, for `Member`s that choose their own rows.
 

@@ -77,7 +77,7 @@ def test_a_field_does_what_its_role_says(path):
     else:
         assert shares == (path not in ("train.ema_decay", "prune.sparsity", "schedule.step_at", "transfer.unfreeze"))
     if field.role is Role.SHARED or path == "seed":
-        with pytest.raises(UserError, match=f"{path}: is the same for all trainings of a population"):
+        with pytest.raises(UserError, match=f"{path}: cannot differ between the trainings of a population"):
             check_shared({path: other(path)})
     else:
         check_shared({path: other(path)})

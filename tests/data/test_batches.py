@@ -127,7 +127,10 @@ def test_an_error_in_a_streamed_image_is_raised_by_its_worker(workers, image_fol
     with pytest.raises(UserError, match=r"data.image_size: .*bee/002.png' has 7x5 pixels"):
         list(batches.evaluation_batches(split, batch_size=4, workers=workers))
     (image_folder / "test" / "bee" / "002.png").write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"data.max_corrupt: .*bee/002.png' is corrupt"):
+    with pytest.raises(
+        UserError,
+        match=r"data.max_corrupt: .*bee/002.png' is corrupt; 2 corrupt images found so far, 1 ",
+    ):
         list(batches.evaluation_batches(split, batch_size=4, workers=workers))
 
 

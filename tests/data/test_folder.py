@@ -32,7 +32,9 @@ def test_without_split_folders_a_fifth_of_each_class_is_the_test(image_folder, m
 def test_a_corrupt_image_is_named_or_counted_with_weight_0(image_folder, make_config):
     (image_folder / "train" / "bee" / "004.png").write_bytes(b"broken")
     fields = {"source": f"folder:{image_folder}", "validation": "none"}
-    with pytest.raises(UserError, match=r"data.max_corrupt: .*bee/004\.png' is corrupt"):
+    with pytest.raises(
+        UserError, match=r"data.max_corrupt: .*bee/004\.png' is corrupt; 1 corrupt image found so far, 0 "
+    ):
         data.load(make_config(**fields), seed=0)
     train = data.load(make_config(**fields, max_corrupt=1), seed=0).splits["train"]
     np.testing.assert_array_equal(np.flatnonzero(train.weights == 0), [14])

@@ -39,6 +39,17 @@ def test_a_table_may_lack_its_target_and_mix_its_columns(table, tmp_path):
     assert chunk.labels is None
 
 
+def test_a_text_in_a_column_of_numbers_is_an_error_that_a_trained_run_can_follow(table, tmp_path):
+    dataset, config = table
+    (tmp_path / "b.csv").write_text("x,c\n1,a\nn.a.,b\n")
+    with pytest.raises(UserError) as caught:
+        _read(dataset, config, tmp_path / "b.csv")
+    assert str(caught.value).endswith(
+        "row 3, column 'x' holds 'n.a.', but training rows hold numbers; correct it, or leave the cell empty if it is "
+        "missing (a new run reads it so with data.missing_values)"
+    )
+
+
 def test_a_table_without_an_input_column_is_an_error(table, tmp_path):
     dataset, config = table
     (tmp_path / "b.csv").write_text("X,c\n1,b\n")

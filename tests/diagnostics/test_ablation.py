@@ -105,7 +105,7 @@ def test_shipped_ablations_fit_their_configs_and_change_something(config):
         ({"baseline": {}}, "nothing but the baseline; add a variant"),
         ({"baseline": {}, "x": {"optimizer.lerning_rate": 1}}, "'x': .*did you mean 'optimizer.learning_rate'"),
         ({"baseline": {}, "x": {"train.batch_size": 2.5}}, "'x': train.batch_size: 2.5 is no int"),
-        ({"baseline": {}, "x": {"data.source": "digits"}}, "'x': data.source: is the same for all trainings"),
+        ({"baseline": {}, "x": {"data.source": "digits"}}, "'x': data.source: cannot differ between the trainings"),
     ],
 )
 def test_ablations_that_make_no_sense_are_told(ablations, message):

@@ -11,9 +11,14 @@ import tomllib
 
 import pytest
 
+from models.registry import REGISTRY
 from plumbline.public import completion
 from plumbline.public.commands import COMMANDS
 from plumbline.rooms import ROOMS
+from trainers.step import schedules
+from trainers.step.objectives import OBJECTIVES
+from trainers.step.optimizers import OPTIMIZERS
+from tuning.samplers import SAMPLERS
 
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 ENTRY = "from plumbline.public.cli import main; main()"
@@ -145,12 +150,43 @@ def test_a_config_of_the_current_folder_goes_before_one_of_the_checkout(run, scr
         ("plumbline train --config.optim", ["--config.optimizer."]),
         ("plumbline evaluate --config.optim", []),
         ("plumbline trian --", []),
+        ("plumbline train --config.model.name=p", ["--config.model.name=pretrained"]),
+        (
+            "plumbline train --config.optimizer.name=adam",
+            ["--config.optimizer.name=adam", "--config.optimizer.name=adamw"],
+        ),
+        ("plumbline train --config.train.tensorboard=", [f"--config.train.tensorboard={b}" for b in ("True", "False")]),
+        ("plumbline train --config.prune.scope=g", ["--config.prune.scope=global"]),
+        ("plumbline evaluate --split=t", ["--split=train", "--split=test"]),
+        ("plumbline sweep --sampler=t", ["--sampler=tpe"]),
     ],
 )
 def test_completion(line, expected):
     if expected is None:
         expected = ["--config.optimizer.weight_decay=", "--config.optimizer.weight_decay_rules="]
     assert completion.candidates(line) == expected
+
+
+def test_names_that_are_completed_are_those_of_their_tables():
+    tables = {
+        "config.model.name": [*REGISTRY, "pretrained"],
+        "config.objective.name": [*OBJECTIVES, "auto"],
+        "config.optimizer.name": OPTIMIZERS,
+        "config.schedule.name": schedules.NAMES,
+    }
+    for name, known in tables.items():
+        found = completion.candidates(f"plumbline train --{name}=")
+        assert found == [f"--{name}={each}" for each in known]
+    found = completion.candidates("plumbline sweep --sampler=")
+    assert found == [f"--sampler={name}" for name in SAMPLERS]
+
+
+def test_completion_of_values_imports_nothing_heavy(run, tmp_path):
+    lines = ("train --config.model.name=", "train --config.prune.scope=", "sweep --sampler=", "evaluate --split=")
+    code = "import sys\nfrom plumbline.public import completion\n"
+    code += "".join(f"assert completion.candidates('plumbline {line}')\n" for line in lines)
+    names = run(sys.executable, "-c", f"{code}print(*sys.modules)", cwd=tmp_path).stdout.split()
+    assert not {"jax", "numpy", "optuna"} & set(names)
 
 
 def test_configs_and_paths_are_completed_from_any_folder(folder, monkeypatch):

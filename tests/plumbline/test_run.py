@@ -12,6 +12,7 @@ from sklearn.datasets import load_diabetes
 import data
 import plumbline
 from plumbline import UserError
+from plumbline.public.wording import name_arguments
 from trainers.run.inference import FinishedRun
 
 SHORT = {"train.duration": "4 steps", "train.tensorboard": False}
@@ -61,6 +62,39 @@ def test_predictions_of_arrays_are_those_of_the_split(run, test_split, quick_run
 def test_any_number_of_examples_can_be_asked_for(count, run, test_split):
     inputs = test_split.read(np.arange(65))
     np.testing.assert_allclose(run.logits(inputs[:count]), run.logits(inputs)[:count], atol=1e-6)
+
+
+def test_integers_and_floats_of_pixels_are_converted(run, test_split):
+    images = test_split.read(np.arange(3))
+    for kind in (np.int64, np.int32, np.uint16):
+        converted = run.inputs(images.astype(kind))
+        assert converted.dtype == np.uint8
+        np.testing.assert_array_equal(converted, images)
+    np.testing.assert_allclose(run.logits(images.astype(np.float64)), run.logits(images), atol=1e-5)
+    # A black image has no scale.
+    assert np.isfinite(run.logits(np.zeros((1, 8, 8, 1), np.float32))).all()
+
+
+def test_messages_name_arguments_in_place_of_flags(run, quick_run, tmp_path):
+    for checkpoint in ("latest", "bset"):
+        with pytest.raises(UserError, match=rf"^checkpoint: unknown name '{checkpoint}'.*known: best, last$"):
+            plumbline.open_run(quick_run, checkpoint=checkpoint)
+        with pytest.raises(UserError, match=r"^--checkpoint: unknown name"):
+            FinishedRun(quick_run, checkpoint=checkpoint)
+    with pytest.raises(UserError, match=r"^split: unknown name 'tset'; did you mean 'test'"):
+        run.evaluate("tset")
+    with pytest.raises(UserError, match=r"^workdir: .*no config.json"):
+        plumbline.open_run(tmp_path)
+    with pytest.raises(UserError, match=r"^sort: unknown name 'accurcy'"):
+        plumbline.runs(quick_run.parent, sort="accurcy")
+    with pytest.raises(UserError, match=r"give another workdir, or overwrite=True to delete that run$"):
+        plumbline.train("configs/digits_mlp.py", quick_run)
+
+
+def test_flags_in_a_quoted_command_stay():
+    message = "--workdir: 'a--workdir' is done; give --overwrite, or run `plumbline train --workdir=a --overwrite`"
+    expected = "workdir: 'a--workdir' is done; give overwrite=True, or run `plumbline train --workdir=a --overwrite`"
+    assert name_arguments(message) == expected
 
 
 def test_files_are_read_as_in_training(run, test_split, command, tmp_path):
@@ -168,7 +202,14 @@ def test_parameters_may_be_stacked(run, test_split):
     [
         (np.zeros((2, 8, 8), np.uint8), r"shape \(2, 8, 8\) given; the run reads \(n, 8, 8, 1\)"),
         (np.zeros((0, 8, 8, 1), np.uint8), r"n at least 1"),
-        (np.zeros((2, 8, 8, 1), np.int64), r"int64 given; the run reads uint8"),
+        (np.full((2, 8, 8, 1), 256), r"integers from 256 to 256 given, but the run reads uint8; give 0 to 255"),
+        (np.full((2, 8, 8, 1), -1), r"integers from -1 to -1 given"),
+        (np.zeros((2, 8, 8, 1), bool), r"array of bool given, but the run reads uint8; convert it with astype"),
+        (
+            np.full((2, 8, 8, 1), 0.5),
+            r"largest value is 0.5, but the run reads pixels from 0 to 255; multiply",
+        ),
+        (np.full((2, 8, 8, 1), -1.0), r"largest value is -1, but the run reads pixels"),
         (pandas.DataFrame({"a": [1]}), r"DataFrame given, but the model was trained on images"),
         (pandas.DataFrame({"a": []}), r"the DataFrame has no rows"),
         ([], r"give an array, a pandas DataFrame, or one or several paths"),

@@ -96,7 +96,7 @@ def test_a_population_continues_in_its_folder(tmp_path):
 
 
 def test_fields_that_all_members_share_are_refused():
-    with pytest.raises(UserError, match=r"data.source: is the same for all trainings"):
+    with pytest.raises(UserError, match=r"data.source: cannot differ between the trainings"):
         plumbline.train_population("configs/digits_mlp.py", {"other": {"data.source": "x"}})
 
 

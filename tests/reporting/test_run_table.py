@@ -19,7 +19,7 @@ FEATURES = Features(kind="image", shape=(8, 8, 1), dtype="uint8", task="classifi
 START = {"time": 1796063141.5, "folder": "/home/x", "commit": "a" * 40, "dirty": True, "git": ""}
 
 
-def write_run(folder, *, status="done", accuracy=0.5, command="plumbline train", **fields):
+def write_run(folder, *, status="done", accuracy=0.5, command="plumbline train", ran_in="/home/x", **fields):
     """The files of a run, as the training writes them."""
     config = digits_mlp.get_config()
     config.update_from_flattened_dict(fields)
@@ -27,7 +27,7 @@ def write_run(folder, *, status="done", accuracy=0.5, command="plumbline train",
     write = {"config.json": config.to_dict(), "features.json": FEATURES.to_json()}
     write["status.json"] = {"status": status, "step": 7, "reason": ""}
     if command:
-        write["provenance.json"] = {"starts": [{**START, "command": command}]}
+        write["provenance.json"] = {"starts": [{**START, "command": command, "folder": ran_in}]}
     if status == "done":
         metrics = {"accuracy": accuracy, "loss": 1 - accuracy, "accuracy/class/0": 0.1}
         write["summary.json"] = {"metrics": {"test": metrics}, "total_seconds": 3.5}
@@ -128,13 +128,15 @@ def test_csv_has_every_column_unrounded(folder):
 def test_markdown_and_text_show_the_same_cells(folder):
     frame = run_records.runs(folder, sort="-accuracy")
     markdown = run_table.render(frame, "markdown").splitlines()
+    assert markdown[-2] == ""
     cells = [cell.strip() for cell in markdown[2].strip("|").split("|")]
     interval = "0.85 [0.7258, 0.9742] (3)"
     assert cells[:2] == ["seed1", "done"]
     assert cells[-3:] == ["2026-11-30 18:25", "aaaaaaa*", "plumbline train"]
     assert interval in cells
     text = run_table.render(frame, "text").splitlines()
-    assert len(text) == 6
+    assert len(text) == 7
+    assert text[-1] == markdown[-1] == "commands were run in /home/x"
     assert text[1].split()[0] == "seed1"
     assert interval in text[1]
     assert text[0].index("command") == text[1].index("plumbline train")
@@ -147,8 +149,44 @@ def test_text_says_how_many_fields_it_leaves_out(tmp_path):
         fields |= {f"optimizer.{field}": 0.1 + place / 10 for field in ("b1", "b2", "clip_norm")}
         fields |= {"train.batch_size": 32 + place, "seed": place, "model.dropout": place / 10}
         write_run(tmp_path / name, **fields)
-    text = run_table.render(run_records.runs(tmp_path), "text")
-    assert text.endswith("1 more fields differ; --format=csv shows all\n")
+    frame = run_records.runs(tmp_path)
+    remark = "1 more field differs; --fields=NAME,NAME chooses fields, --format=csv shows all"
+    for form in ("text", "markdown"):
+        lines = run_table.render(frame, form).splitlines()
+        assert remark in lines
+        # What tells most comes first.
+        assert lines[0].replace("|", " ").split()[3:][:8] == [
+            *(f"optimizer.{name}" for name in ("b1", "b2", "clip_norm", "learning_rate", "momentum", "weight_decay")),
+            *("train.batch_size", "seed"),
+        ]
+        assert remark not in run_table.render(frame, form, all_fields=True).splitlines()
+
+
+def test_fields_are_chosen_by_name(folder):
+    frame = run_records.runs(folder, fields="model.name", metrics="accuracy")
+    assert [name for name in frame if name.startswith("config.")] == ["config.model.name"]
+    assert "loss" not in frame
+    assert list(frame["config.model.name"]) == ["mlp", "linear", "mlp", "mlp", "mlp"]
+    with pytest.raises(UserError, match=r"--fields: unknown name 'model.nam'; did you mean 'model.name'"):
+        run_records.runs(folder, fields=["model.nam"])
+
+
+def test_a_split_that_no_data_set_has_is_an_error(folder):
+    with pytest.raises(UserError, match=r"--split: unknown name 'tset'; did you mean 'test'"):
+        run_records.runs(folder, split="tset")
+
+
+def test_a_command_says_where_it_was_run_and_a_run_from_python_that_it_has_none(folder):
+    write_run(folder / "other", ran_in="/home/y z")
+    write_run(folder / "notebook", command="interactive Python")
+    for form in ("text", "markdown"):
+        lines = {
+            line.strip("| ").split()[0]: line for line in run_table.render(run_records.runs(folder), form).splitlines()
+        }
+        assert "cd '/home/y z' && plumbline train" in lines["other"]
+        assert "cd /home/x && plumbline train" in lines["linear"]
+        assert "none (interactive Python)" in lines["notebook"]
+    assert list(run_records.runs(folder / "other")["command"]) == ["plumbline train"]
 
 
 def test_the_command_prints_the_table(command, fails, folder):

@@ -190,7 +190,7 @@ def test_equal_spaces_have_equal_fingerprints_and_others_have_not():
         ),
         (
             {"data.source": ["digits"]},
-            "sweep(): data.source: is the same for all trainings of a population; train runs of their own for it",
+            "sweep(): data.source: cannot differ between the trainings of a population; train a separate run",
         ),
     ],
 )

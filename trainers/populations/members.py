@@ -84,7 +84,8 @@ def check_shared(overrides: Mapping[str, Any]) -> None:
     """
     for path in overrides:
         if path in settings.FIELDS and settings.FIELDS[path].instead:
-            raise UserError(f"{path}: is the same for all trainings of a population; {settings.FIELDS[path].instead}")
+            instead = settings.FIELDS[path].instead
+            raise UserError(f"{path}: cannot differ between the trainings of a population; {instead}")
 
 
 def check_possible(config: ml_collections.ConfigDict) -> None:

@@ -24,6 +24,9 @@ from trainers.run.evaluation import evaluation_batch_size, make_evaluate
 from trainers.step.state import InferenceState, Program
 from trainers.step.train_step import make_evaluation_step, make_outputs
 
+CHECKPOINTS = ("best", "last")
+"""Which parameters of a run may be asked for: the best on the validation split, or the last."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InferenceCheckpoint:
@@ -53,8 +56,10 @@ def restore(directory: RunDirectory, mesh: Mesh, checkpoint: str) -> InferenceCh
       checkpoint: "best" on the validation split, or "last".
 
     Raises:
-      UserError: there is no run, or no valid checkpoint.
+      UserError: there is no run, or no valid checkpoint, or `checkpoint` is another name.
     """
+    if checkpoint not in CHECKPOINTS:
+        raise unknown_name("--checkpoint", checkpoint, CHECKPOINTS)
     config = directory.config()
     # The checkpoint holds the length of the training; only the form of the state matters here.
     training = build_training(config, directory.features(), directory.fitted_arrays(), mesh=mesh)

@@ -62,7 +62,7 @@ def train(
         directory.check_shared(coordination.broadcast(directory.mark))
         directory.check(config, overwrite=overwrite)
         if coordination.broadcast(not overwrite and directory.status().get("status") == "done"):
-            print(f"'{directory.path}' is done already; --overwrite trains it again", file=sys.stderr)
+            print(f"'{directory.path}' is done already; overwrite it to train it again", file=sys.stderr)
             return directory.summary()
 
         # Everything that can be wrong is found before anything is deleted, written or compiled.

@@ -43,6 +43,22 @@ def test_the_severity_follows_the_ratio(tmp_path, small, severity):
     assert ({"data.class_weights": "balanced"} in overrides) == (severity != "none")
 
 
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"a": 48, "b": 40, "c": 12}, "Always predicting 'a' has accuracy 48.0%."),
+        ({"a": 90, "b": 30}, "Always predicting 'a' has accuracy 75.0%."),
+        ({"a": 160, "b": 40}, "Always predicting 'a' has accuracy 80.0%, so accuracy says little."),
+        ({"a": 60, "b": 40}, None),
+    ],
+)
+def test_accuracy_says_little_only_where_the_largest_class_alone_looks_good(counts, said, tmp_path):
+    labels = [name for name, count in counts.items() for _ in range(count)]
+    test = str(write(tmp_path / "test.csv", list(counts)))
+    message = found(write(tmp_path / "t.csv", labels), test=test, validation="none").message
+    assert message.endswith(said) if said else "Always predicting" not in message
+
+
 def test_a_few_rows_of_a_class_are_too_few_for_folds_whatever_the_ratio(tmp_path):
     finding = found(write(tmp_path / "t.csv", ["a"] * 8 + ["b"] * 12), test=str(write(tmp_path / "u.csv", "ab")))
     assert finding.severity == "medium"
