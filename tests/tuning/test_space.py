@@ -190,7 +190,8 @@ def test_equal_spaces_have_equal_fingerprints_and_others_have_not():
         ),
         (
             {"data.source": ["digits"]},
-            "sweep(): data.source: cannot differ between the trainings of a population; train a separate run",
+            "sweep(): data.source: cannot differ between the trainings of a population; "
+            "train a separate run for each value",
         ),
     ],
 )
