@@ -1,7 +1,6 @@
 """The code in docs/extending.md keeps the contracts of what is registered."""
 
 import dataclasses
-import json
 import pathlib
 import re
 
@@ -51,46 +50,20 @@ def test_the_objective_is_the_focal_loss_and_keeps_the_contract(monkeypatch):
     np.testing.assert_allclose(loss, [-((1 - p) ** 2) * np.log(p)], rtol=1e-5)
 
 
-def check_metric(objective, name, rows):
-    """Checks the contract of a metric on outputs, labels and weights (n, ...) of some rows."""
-
-    def measure(*parts):
-        totals = [jax.device_get(objective.totals(*part, None, {})) for part in parts]
-        return objective.metrics(jax.tree.map(lambda *leaves: sum(leaves), *totals), {})
-
-    whole = measure(rows)
-    assert isinstance(whole[name], float)
-    json.dumps(whole[name], allow_nan=False)
-    low, high = objective.bounds[name]
-    assert low <= whole[name] <= high
-    assert isinstance(objective.higher_is_better(name), bool)
-    assert objective.monitored_metric(name)[0] == name
-    halves = [tuple(values[part] for values in rows) for part in (slice(0, 7), slice(7, None))]
-    assert measure(*halves) == pytest.approx(whole)
-    padded = [jnp.concatenate([values, values[:5]]) for values in rows]
-    padded[-1] = padded[-1].at[-5:].set(0)
-    assert measure(tuple(padded)) == pytest.approx(whole)
-    return whole[name]
-
-
 def test_the_metric_keeps_the_contract_of_metrics(monkeypatch):
-    kind = run("class WithTopTwo", **OBJECTIVE_NAMES)["WithTopTwo"]
-    monkeypatch.setitem(objectives.OBJECTIVES, "with_top_two", kind)
-    test_objectives.test_every_objective_measures_what_it_says("with_top_two")
-    assert objectives.bounds("top2_accuracy") == (0.0, 1.0)
-    generator = np.random.default_rng(0)
-    outputs, labels = generator.normal(size=(20, 3)), generator.integers(0, 3, 20)
-    rows = jnp.asarray(outputs, jnp.float32), jnp.asarray(labels, jnp.int32), jnp.ones(20)
-    found = check_metric(kind(features=CLASSES), "top2_accuracy", rows)
-    # Of three classes the label is among the two most likely ones unless it is the least likely.
-    assert found == pytest.approx((outputs.argmin(axis=-1) != labels).mean())
+    kind = run("class WithBrier", **OBJECTIVE_NAMES)["WithBrier"]
+    monkeypatch.setitem(objectives.OBJECTIVES, "with_brier", kind)
+    test_objectives.test_every_objective_measures_what_it_says("with_brier")
+    test_objectives.test_every_metric_keeps_its_contract("with_brier")
+    assert objectives.bounds("brier") == (0.0, 2.0)
+    outputs, labels = jnp.log(jnp.array([[0.7, 0.2, 0.1], [0.5, 0.5, 0.0]]) + 1e-9), jnp.array([0, 2])
+    objective = kind(features=CLASSES)
+    totals = jax.device_get(objective.totals(outputs, labels, jnp.ones(2), None, {}))
+    assert objective.metrics(totals, {})["brier"] == pytest.approx((0.09 + 0.04 + 0.01 + 0.25 + 0.25 + 1) / 2)
 
 
 def test_the_finding_keeps_the_contract_of_diagnostics(tmp_path):
-    diagnostic = run("similar_class_names")["DIAGNOSTIC"]
+    diagnostic = run("def find(material")["DIAGNOSTIC"]
     assert isinstance(diagnostic, Diagnostic)
-    rows = "".join(f"{number},{name}\n" for number, name in enumerate(["cat", "dog", "Cat ", "dog"] * 10))
-    (tmp_path / "set.csv").write_text(f"x,y\n{rows}")
-    planted = test_registry.open_table(tmp_path / "set.csv", "y")
-    clean = test_registry.clean_table(tmp_path)
-    test_registry.check_contract(diagnostic, clean, planted, tmp_path, dict.fromkeys(diagnostic.names, "medium"))
+    row = run("def planted_names", **vars(test_registry))["ROW"][diagnostic.title]
+    test_registry.check_contract(diagnostic, row.clean(tmp_path), row.planted(tmp_path), tmp_path, row.expected)

@@ -144,6 +144,34 @@ def test_every_objective_measures_what_it_says(name):
         objective.higher_is_better("los")
 
 
+@pytest.mark.parametrize("name", objectives.OBJECTIVES)
+def test_every_metric_keeps_its_contract(name):
+    """Parts of a split add up to the whole, padding does not count, and a metric has bounds and a direction."""
+    features = {features.task: features for features in (CLASSES, NUMBERS, TOKENS)}[objectives.OBJECTIVES[name].task]
+    objective, generator = objectives.OBJECTIVES[name](features=features), np.random.default_rng(0)
+    shape = (20, *features.label_shape)
+    labels = generator.normal(150, 70, shape) if features.task == "regression" else generator.integers(0, 3, shape)
+    rows = [
+        generator.normal(size=(*shape, features.num_outputs)).astype(np.float32),
+        labels.astype(features.label_dtype),
+        generator.uniform(0.5, 2, 20).astype(np.float32),
+    ]
+
+    def evaluate(*parts):
+        totals = [jax.device_get(objective.totals(*map(jnp.asarray, part), None, SCALING)) for part in parts]
+        return objective.metrics(jax.tree.map(lambda *leaves: sum(leaves), *totals), SCALING)
+
+    whole = evaluate(rows)
+    assert evaluate([values[:7] for values in rows], [values[7:] for values in rows]) == pytest.approx(whole, rel=1e-5)
+    padding = [rows[0][:5], rows[1][:5], np.zeros(5, np.float32)]
+    assert evaluate(rows, padding) == pytest.approx(whole, rel=1e-5)
+    for metric, (low, high) in objective.bounds.items():
+        assert isinstance(whole[metric], float)
+        assert low <= whole[metric] <= high, metric
+        assert isinstance(objective.higher_is_better(metric), bool)
+        assert objective.monitored_metric(metric)[0] == metric
+
+
 def test_metrics_lie_within_their_bounds(classified):
     outputs, labels, weight, group = classified
     numbers = outputs[:, :1], labels.astype(np.float32), weight, group
