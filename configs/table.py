@@ -7,6 +7,8 @@ default the values of the target decide. Test rows are 20 percent of the file, o
 --config.data.test=PATH.
 """
 
+import difflib
+
 from configs import defaults
 
 _OPTIONS = ("target", "group", "weight", "task")
@@ -21,7 +23,7 @@ def get_config(argument=""):
         options[name] = value
     unknown = [name for name in options if name not in _OPTIONS]
     if unknown or not path or not options.get("target"):
-        problem = f"unknown option '{unknown[0]}'" if unknown else "path or target missing"
+        problem = _describe(unknown[0]) if unknown else "path or target missing"
         raise ValueError(f"configs/table.py: {problem}; write configs/table.py:PATH,target=COLUMN")
 
     config = defaults.get_config()
@@ -41,6 +43,12 @@ def get_config(argument=""):
     config.train.best_metric = "loss"
     config.train.patience = "5 epochs"
     return config
+
+
+def _describe(option):
+    near = difflib.get_close_matches(option, _OPTIONS, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"unknown option '{option}'; {hint}known: {', '.join(_OPTIONS)}"
 
 
 def sweep():

@@ -71,7 +71,10 @@ def _parse(arguments: Sequence[str]) -> list[str]:
     arguments = recipes.resolve_config_flag(arguments)
     try:
         with origins.record(origins.OF_FLAGS):
+            # ML Collections warns of a config that is None, which is an error below.
+            logging.set_verbosity(logging.ERROR)
             words = flags.FLAGS(list(arguments))
+            logging.set_verbosity(logging.WARNING)
         _check_config_file()
         return words
     # A config file is the user's code and runs here: whatever it raises is an error of usage.
@@ -86,7 +89,7 @@ def _check_config_file() -> None:
     name = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
     if not pathlib.Path(name).is_file():
         raise UserError(f"--config: no file '{name}'; the shipped ones are in configs/")
-    config_errors.check_loaded(flags.FLAGS.config)
+    config_errors.check_loaded(flags.FLAGS.config, origins.shorten(name))
 
 
 def _locate(message: str) -> str:

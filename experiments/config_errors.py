@@ -6,12 +6,14 @@ reasons are read from the chain of exceptions.
 
 import itertools
 import os
+import pathlib
 import re
 import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator, Sequence
 
+import absl
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
@@ -25,15 +27,20 @@ _OVERRIDE = re.compile(r"--?(?:no)?config\.([\w.]+)")
 _CAST = re.compile(
     r"Could not override field '(.+?)' \(reference\)\. (.*) is of original type <class '(.+?)'> .*<class '(.+?)'>"
 )
-# The module that runs the config file.
-_LOADER = sys.modules[config_flags.DEFINE_config_file.__module__].__file__
-# Code that is not the user's: Python's, the installed packages, and ours.
+# The modules that run a config file: for the command, and for Python.
+_LOADERS = (
+    sys.modules[config_flags.DEFINE_config_file.__module__].__file__,
+    str(CHECKOUT / "plumbline" / "public" / "training.py"),
+)
+# Code that is not the user's: Python's, the installed packages, wherever they are, and ours.
 _NOT_USERS = (
     "<",
     *(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "purelib", "platlib")),
+    *(f"{pathlib.Path(module.__file__).parent}{os.sep}" for module in (absl, ml_collections)),
     *(f"{CHECKOUT / name}{os.sep}" for name in ("experiments", "plumbline")),
     *(str(CHECKOUT / "configs" / name) for name in ("defaults.py", "fields.py")),
 )
+_PACKAGES = ("site-packages", "dist-packages")
 # Reason that absl gives -> ours.
 _REASONS = {
     r"invalid literal for int": "'{value}' is not a whole number",
@@ -44,12 +51,13 @@ _REASONS = {
 }
 
 
-def describe(error: Exception, arguments: Sequence[str]) -> str:
+def describe(error: Exception, arguments: Sequence[str] = (), *, where: str = "--config") -> str:
     """The message for an exception raised while flags are parsed and the config file runs.
 
     Args:
       error: the exception.
-      arguments: of the command line, with the program at their head.
+      arguments: of the command line, with the program at their head; () if the file was not named by a flag.
+      where: beginning of the message where no line of the file is to blame.
     """
     chain = list(_chain(error))
     for cause in chain:
@@ -58,17 +66,21 @@ def describe(error: Exception, arguments: Sequence[str]) -> str:
             return reason if reason.startswith(place.rpartition(":")[0]) else f"{place}: {reason}"
     if isinstance(error, UserError):
         return str(error)
+    if wrong := _wrong_override(arguments):
+        return wrong
     if isinstance(error, flags.Error):
         return _translate(str(error))
-    if isinstance(error, (AttributeError, KeyError)) and (unknown := _unknown_field(arguments)):
-        return unknown
     if "has no attribute 'get_config'" in str(error):
-        return "--config: the file has no function get_config(); add one that returns the config"
-    return _translate(f"--config: {_reason(chain[-1])}")
+        return f"{where}: the file has no function get_config(); add one that returns the config"
+    return _translate(f"{where}: {_reason(chain[-1])}")
 
 
-def check_loaded(config: object) -> None:
+def check_loaded(config: object, where: str) -> None:
     """Checks what a config file has returned.
+
+    Args:
+      config: what it has returned.
+      where: the file.
 
     Raises:
       Exception: the file failed to read something; ML Collections has held the error back.
@@ -77,17 +89,22 @@ def check_loaded(config: object) -> None:
     if type(config).__name__ == "_ErrorConfig":
         raise object.__getattribute__(config, "_error")
     if not isinstance(config, ml_collections.ConfigDict):
-        kind = type(config).__name__
-        raise UserError(f"--config: get_config() returned no config but {kind}; return that of defaults.get_config()")
+        returned = "None" if config is None else type(config).__name__
+        raise UserError(f"{where}: get_config() returned {returned}; return the config")
 
 
-def _unknown_field(arguments: Sequence[str]) -> str:
+def _wrong_override(arguments: Sequence[str]) -> str:
     """The error for the first --config.PATH that the config does not have; "" if it has all of them."""
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=[])
     overrides = [argument for argument in arguments if _OVERRIDE.match(argument)]
+    if not overrides:
+        return ""
     try:
         values([argument for argument in arguments if argument not in overrides], known_only=True)
+        check_loaded(values.config, shorten(config_flags.get_config_filename(values["config"]).partition(":")[0]))
+    except UserError as error:
+        return str(error)
     except Exception:
         return ""
     for argument in overrides:
@@ -114,10 +131,14 @@ def _line_of(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename and error.filename[0] != "<":
         return f"{shorten(error.filename)}:{error.lineno}"
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    # What calls ML Collections is the command.
-    inner = itertools.dropwhile(lambda frame: frame[0] != _LOADER, frames)
-    places = [(file, line) for file, line in inner if not file.startswith(_NOT_USERS)]
+    # What calls the loader is the command, or the user's program.
+    inner = itertools.dropwhile(lambda frame: frame[0] not in _LOADERS, frames)
+    places = [(file, line) for file, line in inner if _is_users(file)]
     return f"{shorten(places[-1][0])}:{places[-1][1]}" if places else ""
+
+
+def _is_users(file: str) -> bool:
+    return not file.startswith(_NOT_USERS) and not set(_PACKAGES) & set(pathlib.PurePath(file).parts)
 
 
 def _reason(error: BaseException) -> str:
@@ -134,19 +155,38 @@ def _reason(error: BaseException) -> str:
         return f"unknown field '{name}'; {_hint(name, section)}" if section is not None else f"unknown key {message!r}"
     if cast := _CAST.match(message):
         name, value, given, wanted = cast.groups()
+        path = f"{_path_of_section(error)}{name}"
         if wanted.endswith("ConfigDict"):
-            return f"{name}: is a section; set one of its fields"
-        return f"{name}: {value} is of type {given}; the field takes {wanted}"
+            return f"{path}: is a section; set one of its fields"
+        value = f"'{value}'" if given == "str" else value
+        return f"{path}: {value} is of type {given}; the field takes {wanted}"
     return message
 
 
-def _section_and_key(error: KeyError) -> tuple[ml_collections.ConfigDict | None, str]:
-    """The section of a config that has no such field, and the name of the field."""
+def _section_and_key(error: BaseException) -> tuple[ml_collections.ConfigDict | None, str]:
+    """The section of a config in which an exception was raised, and the name of the field; None and "" for none."""
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
         section, name = frame.f_locals.get("self"), frame.f_locals.get("key")
         if isinstance(section, ml_collections.ConfigDict) and isinstance(name, str):
             return section, name
     return None, ""
+
+
+def _path_of_section(error: BaseException) -> str:
+    """The path of the section in which an exception was raised, as "train."; "" for the whole config."""
+    section, _ = _section_and_key(error)
+    variables = (frame.f_locals.values() for frame, _ in traceback.walk_tb(error.__traceback__))
+    configs = [value for values in variables for value in values if isinstance(value, ml_collections.ConfigDict)]
+    # A variable may hold the whole config or a section of it.
+    return max((path for config in configs for path in _paths(config, section)), key=len, default="")
+
+
+def _paths(config: ml_collections.ConfigDict, section: ml_collections.ConfigDict | None) -> Iterator[str]:
+    for name, inner in config.items():
+        if inner is section:
+            yield f"{name}."
+        elif isinstance(inner, ml_collections.ConfigDict):
+            yield from (f"{name}.{path}" for path in _paths(inner, section))
 
 
 def _hint(name: str, section: ml_collections.ConfigDict) -> str:

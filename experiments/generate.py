@@ -21,6 +21,7 @@ _PROMPT = flags.DEFINE_string("prompt", "\n", "Start of the text.")
 _TOKENS = flags.DEFINE_integer("tokens", 500, "Tokens to generate.", lower_bound=1)
 _TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Divides the logits.", lower_bound=0.0)
 _TOP_K = flags.DEFINE_integer("top_k", 0, "Sample from the most likely tokens.", lower_bound=0)
+flags.DEFINE_alias("top-k", "top_k")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the random draws.", lower_bound=0, upper_bound=2**32 - 1)
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which parameters.")
 

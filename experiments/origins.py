@@ -23,6 +23,8 @@ _FLAGS = f"{pathlib.Path(absl.__file__).parent}{os.sep}"
 # Values that these set are defaults.
 _DEFAULTS = tuple(str(CHECKOUT / "configs" / name) for name in ("defaults.py", "fields.py"))
 _FROM_FLAGS = "--config"
+# A part of the argument of a config file.
+_PART = r"(?:^|[,=:]){}(?:$|[,=:])"
 _PATH = re.compile(r"([a-z]\w*(?:\.\w+)*): ")
 
 
@@ -42,7 +44,8 @@ class Origins:
           path: of the field, or of a section: then the place where one of its fields was set.
 
         Returns:
-          "configs/my.py:12", "--config.train.batch_size", or "" if the field has its default or does not exist.
+          "configs/my.py:12", "--config.train.batch_size", "--config=configs/my.py:..." if the value is a part of the
+          file's argument, or "" if the field has its default or does not exist.
         """
         section, place = config, ""
         *parents, name = path.split(".")
@@ -68,14 +71,18 @@ class Origins:
         place = self.find(config, match[1]) if match else ""
         if not place:
             return message
+        if place.startswith(f"--config.{match[1]}."):
+            # The message is about a section, and the flag names it already.
+            return f"{place}: {message[match.end() :]}"
         return f"--config.{message}" if place == f"--config.{match[1]}" else f"{place}: {message}"
 
-    def note(self, section: ml_collections.ConfigDict, name: str, frame: types.FrameType | None) -> None:
+    def note(self, section: ml_collections.ConfigDict, name: str, value: Any, frame: types.FrameType | None) -> None:
         """Notes that a value is set.
 
         Args:
           section: of the config.
           name: of the field.
+          value: of the field.
           frame: of the caller that sets it.
         """
         while frame is not None and frame.f_code.co_filename.startswith(_LIBRARY):
@@ -86,8 +93,8 @@ class Origins:
             frame = frame.f_back
         file = frame.f_code.co_filename if frame else ""
         if file and file not in _DEFAULTS:
-            place = _FROM_FLAGS if file.startswith(_FLAGS) else f"{shorten(file)}:{frame.f_lineno}"
-            self._places[id(section), name] = section, place
+            line = _FROM_FLAGS if file.startswith(_FLAGS) else f"{shorten(file)}:{frame.f_lineno}"
+            self._places[id(section), name] = section, _file_with_argument(frame, value) or line
 
     def _place(self, section: Any, name: str) -> str:
         return self._places.get((id(section), name), (None, ""))[1]
@@ -104,13 +111,31 @@ def record(origins: Origins) -> Iterator[None]:
 
     def assign_and_note(section: ml_collections.ConfigDict, name: str, value: Any) -> None:
         assign(section, name, value)
-        origins.note(section, name, sys._getframe(1))
+        origins.note(section, name, value, sys._getframe(1))
 
     ml_collections.ConfigDict.__setitem__ = assign_and_note
     try:
         yield
     finally:
         ml_collections.ConfigDict.__setitem__ = assign
+
+
+def _file_with_argument(frame: types.FrameType, value: Any) -> str:
+    """The flag of a config file that got a value as a part of its argument; "" for other values.
+
+    Args:
+      frame: of the code that sets the value.
+      value: "outcome" and "csv:data/mine.csv" are parts of "data/mine.csv,target=outcome".
+    """
+    parts = {value, value.partition(":")[2]} - {""} if isinstance(value, str) else ()
+    while parts and frame.f_back is not None:
+        code = frame.f_code
+        if code.co_name == "get_config" and frame.f_back.f_code.co_filename.startswith(_LIBRARY):
+            argument = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+            if isinstance(argument, str) and any(re.search(_PART.format(re.escape(part)), argument) for part in parts):
+                return f"--config={shorten(code.co_filename)}:..."
+        frame = frame.f_back
+    return ""
 
 
 def shorten(file: str) -> str:

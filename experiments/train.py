@@ -37,6 +37,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_c
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete what another run left in the run directory.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Check everything, and train nothing.")
+flags.DEFINE_alias("dry-run", "dry_run")
 distribution.define_flags("auto")
 
 _EXIT_CODES = {"done": exit_codes.DONE, "diverged": exit_codes.DIVERGED, "preempted": exit_codes.PREEMPTED}

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 import models
-from configs.defaults import FIELDS
+from configs.defaults import FIELDS, get_config
 from data import Features
 from plumbline import UserError, unknown_name
 
@@ -20,6 +20,14 @@ def fields(config: Mapping[str, Any] | ml_collections.ConfigDict, prefix: str = 
         is_section = isinstance(value, (Mapping, ml_collections.ConfigDict))
         flat |= fields(value, f"{prefix}{name}.") if is_section else {prefix + name: value}
     return flat
+
+
+def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a config, a plain dict, with the defaults of the fields and sections that it lacks.
+
+    The config of a run lacks the fields that were added to `configs/defaults.py` after the run.
+    """
+    return _fill(config, get_config().to_dict())
 
 
 def override(config: ml_collections.ConfigDict, overrides: Mapping[str, Any]) -> ml_collections.ConfigDict:
@@ -105,6 +113,14 @@ def check_task(config: ml_collections.ConfigDict, features: Features) -> None:
         raise UserError("augment.mixup: cannot mix texts; leave it at 0")
     if features.categories and config.augment.mixup:
         raise UserError("augment.mixup: cannot mix categories; leave the categorical columns out, or set mixup to 0")
+
+
+def _fill(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    filled = {**defaults, **values}
+    for name, default in defaults.items():
+        if isinstance(default, Mapping) and isinstance(filled[name], Mapping):
+            filled[name] = _fill(filled[name], default)
+    return filled
 
 
 def _check_model(config: ml_collections.ConfigDict, features: Features) -> None:

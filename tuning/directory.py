@@ -11,6 +11,7 @@ from typing import Any
 from plumbline import UserError
 from plumbline.files import remove_unfinished, write_text
 from trainers.run.directory import RunDirectory
+from trainers.settings import FIELDS
 
 _ABOUT = "sweep.json"
 # The state of a search.
@@ -91,7 +92,7 @@ def check_same(there: Mapping[str, Any], here: Mapping[str, Any], where: str, re
     """Checks that two searches are the same.
 
     Args:
-      there: stored settings, as JSON values.
+      there: stored settings, as JSON values. Config fields that were added since then have their defaults.
       here: settings of this start.
       where: where the settings are stored, for the message.
       remedy: which flags to give, for the message.
@@ -99,6 +100,7 @@ def check_same(there: Mapping[str, Any], here: Mapping[str, Any], where: str, re
     Raises:
       UserError: the settings differ; the message names the differences.
     """
+    there = {**_added_defaults(there, here), **there}
     differing = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
     if not differing:
         return
@@ -107,6 +109,12 @@ def check_same(there: Mapping[str, Any], here: Mapping[str, Any], where: str, re
     shown = ", ".join(f"{name} is {there.get(name)!r} there, {here.get(name)!r} here" for name in differing[:3])
     more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
     raise UserError(f"{where} holds another search ({shown}{more}); give {remedy}")
+
+
+def _added_defaults(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of the config fields that are only in the settings of this start, as JSON values."""
+    names = (name for name in here if name not in there and name.removeprefix("config.") in FIELDS)
+    return {name: json.loads(json.dumps(FIELDS[name.removeprefix("config.")].default)) for name in names}
 
 
 def _first_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

@@ -12,6 +12,8 @@ import pandas
 import data.pool
 from data.pool import Pool
 from diagnostics import ablation
+from experiments import config_errors
+from experiments.origins import shorten
 from plumbline import UserError
 from plumbline.public.run import Run, open_run
 from plumbline.public.wording import names_arguments
@@ -37,7 +39,8 @@ def load_config(config: Config, overrides: Mapping[str, Any] | None = None) -> m
       The config, locked.
 
     Raises:
-      UserError: there is no such file, it has no `get_config()`, or an override does not fit.
+      UserError: there is no such file, it fails or returns no config, or an override does not fit. For a failure, the
+        message names the line, and the cause is the exception that was raised there.
     """
     if not isinstance(config, ml_collections.ConfigDict):
         config = _read(os.fspath(config))
@@ -150,7 +153,13 @@ def _read(config: str) -> ml_collections.ConfigDict:
     if spec is None:
         raise UserError(f"config: no Python file '{name}'; the shipped ones are in configs/")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not callable(getattr(module, "get_config", None)):
-        raise UserError(f"config: '{name}' has no function get_config()")
-    return module.get_config(argument) if colon else module.get_config()
+    try:
+        spec.loader.exec_module(module)
+        if not callable(getattr(module, "get_config", None)):
+            raise UserError(f"config: '{name}' has no function get_config()")
+        loaded = module.get_config(argument) if colon else module.get_config()
+        config_errors.check_loaded(loaded, shorten(name))
+    # A config file is the user's code: whatever it raises is an error that the user can fix.
+    except Exception as error:
+        raise UserError(" ".join(config_errors.describe(error, where="config").split())) from error
+    return loaded

@@ -63,7 +63,10 @@ def images(folder, classes=("cat", "dog"), splits=("train", "test"), count=12):
             [MLP, "--config.prune.sparsity=0.8", "--config.prune.end=101 epochs"],
             "prune.end: '101 epochs' is 2014 steps",
         ),
-        ([MLP, "--config.mesh.data=3"], "mesh: data=3 x fsdp=1 x tensor=1 does not multiply to the 1 device there"),
+        (
+            [MLP, "--config.mesh.data=3"],
+            "--config.mesh.data: data=3 x fsdp=1 x tensor=1 does not multiply to the 1",
+        ),
         ([MLP, "--config.model.remat=some"], "model.remat: unknown name 'some'; "),
         ([MLP, "--config.parallel.mode=pmep"], "parallel.mode: unknown name 'pmep'; did you mean 'pmap'?"),
         ([MLP, "--config.parallel.rules=(('heads', ('fsdp',)),)"], "parallel.rules: 'heads' is found in no parameter"),
@@ -75,7 +78,11 @@ def images(folder, classes=("cat", "dog"), splits=("train", "test"), count=12):
         ([MLP, "--confg.seed=1"], "Unknown command line flag 'confg.seed'"),
         (["--config=configs/no_such.py"], "--config: no file 'configs/no_such.py'"),
         (["--config=configs/table.py"], "configs/table.py: path or target missing"),
-        (["--config=configs/table.py:/no/such.csv,target=x"], "/no/such.csv"),
+        (["--config=configs/table.py:/no/such.csv,target=x"], "--config=configs/table.py:...: data.source: no such"),
+        (["--config=configs/table.py:a.csv,targt=x"], "unknown option 'targt'; did you mean 'target'? known: target, "),
+        ([MLP, "--config.train.duration.x=5"], "--config.train.duration.x: a field has no fields of its own; "),
+        ([MLP, "--config.data.classes.x=5"], "--config.data.classes.x: a field has no fields of its own; "),
+        ([MLP, "--config.seed.x=5"], "--config.seed.x: a field has no fields of its own; "),
         ([], "--config: missing"),
         ([MLP, "stray"], "'stray': this command takes flags only"),
     ],
@@ -103,11 +110,13 @@ def test_a_wrong_line_of_a_config_file_is_named(fails, tmp_path, line, message):
     assert fails("train", f"--config={file}", f"--workdir={tmp_path / 'run'}").startswith(message.format(file=file))
 
 
-def test_a_file_that_returns_no_config_is_an_error(fails, tmp_path):
+@pytest.mark.parametrize(("value", "kind"), [("{'seed': 0}", "dict"), ("3", "int"), ("None", "None")])
+def test_a_file_that_returns_no_config_is_an_error(fails, tmp_path, value, kind):
     file = tmp_path / "my.py"
-    file.write_text("def get_config():\n    return {'seed': 0}\n")
-    line = fails("train", f"--config={file}", f"--workdir={tmp_path / 'run'}")
-    assert "--config: get_config() returned no config but dict; " in line
+    file.write_text(f"def get_config():\n    return {value}\n")
+    for more in ([], ["--config.seed=1"]):
+        line = fails("train", f"--config={file}", *more, f"--workdir={tmp_path / 'run'}")
+        assert line == f"{file}: get_config() returned {kind}; return the config"
 
 
 def test_a_missing_workdir_is_an_error(fails):

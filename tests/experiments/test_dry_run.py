@@ -24,8 +24,8 @@ def files(folder):
 
 def test_a_config_that_is_right_is_printed_and_nothing_is_written(command, tmp_path):
     workdir = tmp_path / "new" / "run"
-    words = [MLP, "--config.train.batch_size=32", "--dry_run"]
-    for more in ([], [f"--workdir={workdir}"]):
+    words = [MLP, "--config.train.batch_size=32"]
+    for more in (["--dry_run"], ["--dry-run", f"--workdir={workdir}"]):
         finished = command("train", *words, *more)
         table = rows(finished.stdout)
         assert table["field"].split() == ["field", "default", "value", "set", "by"]
@@ -46,7 +46,7 @@ def test_a_config_that_is_right_is_printed_and_nothing_is_written(command, tmp_p
         (["--config.train.batch_size=0"], "--config.train.batch_size: 0 given"),
         (["--config.data.source=/no/such"], "--config.data.source: "),
         (["--config.transfer.source=/no/such"], "--config.transfer.source: no such file or directory"),
-        (["--config.mesh.data=3"], "mesh: data=3 x fsdp=1"),
+        (["--config.mesh.data=3"], "--config.mesh.data: data=3 x fsdp=1"),
         (["--config.execution.mode=fast"], "--config.execution.mode: unknown name 'fast'"),
         (["--config.model.mlp.hidden_sizes=(100000,100000)"], " GiB"),
         (["--workdir=pyproject.toml/run"], "--workdir: cannot write to"),

@@ -18,11 +18,11 @@ def get_config():
 """
 
 
-def load(tmp_path, monkeypatch, *lines, overrides=(), head=HEAD):
+def load(tmp_path, monkeypatch, *lines, overrides=(), head=HEAD, argument=""):
     """The config of a file with these lines (the first is line 6), and the places of its values."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.py").write_text(head + "".join(f"    {line}\n" for line in lines) + "    return config\n")
-    arguments = ["program", "--config=my.py", *overrides]
+    arguments = ["program", f"--config=my.py{argument}", *overrides]
     values, origins = flags.FlagValues(), Origins()
     config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=arguments)
     with record(origins):
@@ -70,10 +70,11 @@ def test_a_value_of_the_recipe_that_a_config_starts_from_is_found_there(tmp_path
 
 def test_messages_get_the_place_of_the_field_they_begin_with(tmp_path, monkeypatch):
     lines = ["config.optimizer.learning_rate = -1.0", "config.mesh.data = 3"]
-    config, origins = load(tmp_path, monkeypatch, *lines, overrides=["--config.seed=-1"])
+    config, origins = load(tmp_path, monkeypatch, *lines, overrides=["--config.seed=-1", "--config.parallel.mode=pmap"])
     for message, located in {
         "optimizer.learning_rate: -1.0 given": "my.py:6: optimizer.learning_rate: -1.0 given",
         "mesh: data=3 does not multiply": "my.py:7: mesh: data=3 does not multiply",
+        "parallel: pmap has no mesh": "--config.parallel.mode: pmap has no mesh",
         "seed: -1 given": "--config.seed: -1 given",
         "optimizer.nesterov: of the defaults": "optimizer.nesterov: of the defaults",
         "--workdir: seed: -1": "--workdir: seed: -1",
@@ -89,7 +90,9 @@ def test_messages_get_the_place_of_the_field_they_begin_with(tmp_path, monkeypat
         ("config.optimzer.momentum = 1.0", "my.py:6: unknown field 'optimzer'; did you mean 'optimizer'?"),
         ("config.optimizer['zzz'] = 1.0", "my.py:6: unknown field 'zzz'; known here: b1, b2, clip_norm, "),
         ("config.update({'seeds': 1})", "my.py:6: unknown field 'seeds'; did you mean 'seed'?"),
-        ("config.train.batch_size = 'x'", "my.py:6: batch_size: x is of type str; the field takes int"),
+        ("config.train.batch_size = 'x'", "my.py:6: train.batch_size: 'x' is of type str; the field takes int"),
+        ("config.train.batch_size = 1.5", "my.py:6: train.batch_size: 1.5 is of type float; the field takes int"),
+        ("section = config.train; section.profile = 3", "my.py:6: train.profile: is a section; set one of its fields"),
         ("config.train = 3", "my.py:6: train: is a section; set one of its fields"),
         ("int('x')", "my.py:6: invalid literal for int() with base 10: 'x'"),
         ("raise ValueError('no path given')", "my.py:6: no path given"),
@@ -107,10 +110,37 @@ def test_an_error_inside_a_config_file_names_file_and_line(tmp_path, monkeypatch
     assert "\n" not in described
 
 
+def test_an_error_inside_an_installed_package_names_the_line_that_calls_it(tmp_path, monkeypatch):
+    (tmp_path / "dist-packages").mkdir()
+    (tmp_path / "dist-packages" / "installed_helper.py").write_text("def halve(config):\n    config.seeds = 1\n")
+    monkeypatch.syspath_prepend(tmp_path / "dist-packages")
+    with pytest.raises(AttributeError) as raised:
+        load(tmp_path, monkeypatch, "import installed_helper", "installed_helper.halve(config)")
+    message = config_errors.describe(raised.value, ["program", "--config=my.py"])
+    assert message == "my.py:7: unknown field 'seeds'; did you mean 'seed'?"
+
+
+@pytest.mark.parametrize("head", [HEAD.replace("()", "(argument)", 1), HEAD.replace("()", "(argument='')", 1)])
+def test_a_value_out_of_the_argument_of_the_file_is_found_in_the_flag(tmp_path, monkeypatch, head):
+    head = head.replace("def ", "def read(text):\n    return text.split(',')\n\n\ndef ")
+    lines = [
+        "config.data.source = f'csv:{read(argument)[0]}'",
+        "config.data.update(target=read(argument)[1].partition('=')[2])",
+        "config.model.name = 'mlp'",
+        "config.data.group = ''",
+    ]
+    config, origins = load(tmp_path, monkeypatch, *lines, head=head, argument=":a/mlp.csv,target=outcome")
+    assert (config.data.source, config.data.target) == ("csv:a/mlp.csv", "outcome")
+    assert origins.find(config, "data.source") == origins.find(config, "data.target") == "--config=my.py:..."
+    assert origins.locate(config, "data.target: unknown") == "--config=my.py:...: data.target: unknown"
+    assert origins.find(config, "model.name") == "my.py:12"
+    assert origins.find(config, "data.group") == "my.py:13"
+
+
 def test_a_file_that_a_config_cannot_read_is_named(tmp_path, monkeypatch):
     config, _ = load(tmp_path, monkeypatch, "open('/no/such')")
     with pytest.raises(OSError, match="/no/such") as raised:
-        config_errors.check_loaded(config)
+        config_errors.check_loaded(config, "my.py")
     message = config_errors.describe(raised.value, ["program"])
     assert message == "my.py:6: cannot read '/no/such': No such file or directory"
 

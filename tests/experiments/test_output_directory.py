@@ -45,7 +45,12 @@ def test_a_directory_of_something_else_is_refused_and_left_as_it_is(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="holds other files"):
         hold(tmp_path, overwrite=True)
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    with (
+        pytest.raises(UserError, match="holds files but no search"),
+        SweepDirectory(tmp_path).lock({}, overwrite=False),
+    ):
+        pass
+    assert contents(tmp_path) == {"notes.txt": "mine"}
 
 
 def test_a_new_directory_in_which_nothing_was_done_goes_again(tmp_path):

@@ -1,6 +1,8 @@
 """A run opened from Python: what it reads, predicts and lets JAX transform."""
 
 import functools
+import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ import data
 import plumbline
 from plumbline import UserError
 from plumbline.public.wording import name_arguments
+from tests.conftest import QUICK
 from trainers.run.inference import FinishedRun
 
 SHORT = {"train.duration": "4 steps", "train.tensorboard": False}
@@ -245,3 +248,19 @@ def test_texts_of_a_frame_are_predicted(words_tokenizer, tmp_path):
     pandas.testing.assert_frame_equal(frame, files.drop(columns="input")[:3])
     with pytest.raises(UserError, match=r"lacks the text column 'text'"):
         run.predict(reviews[["mood"]])
+
+
+def test_fields_that_were_added_after_the_run_have_their_defaults(command, fails, quick_run, tmp_path):
+    workdir = tmp_path / "earlier"
+    shutil.copytree(quick_run, workdir)
+    config = json.loads((workdir / "config.json").read_text())
+    del config["prune"], config["optimizer"]["momentum"], config["train"]["max_skipped"]
+    (workdir / "config.json").write_text(json.dumps(config))
+    run = plumbline.open_run(workdir)
+    assert run.config == plumbline.open_run(quick_run).config
+    assert plumbline.runs(tmp_path)["status"].tolist() == ["done"]
+    tables = [command("evaluate", f"--workdir={path}", "--split=test").stdout for path in (quick_run, workdir)]
+    assert tables[0].splitlines()[1:] == tables[1].splitlines()[1:]
+    assert "is done already" in command("train", *QUICK, f"--workdir={workdir}").stderr
+    line = fails("train", *QUICK, "--config.optimizer.momentum=0.5", f"--workdir={workdir}")
+    assert "another config (optimizer.momentum is 0.9 there, 0.5 here)" in line

@@ -41,6 +41,33 @@ def test_what_is_no_config_is_an_error(config, overrides, message):
         plumbline.load_config(config, overrides)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("config.seeds = 3; return config", "{file}:4: unknown field 'seeds'; did you mean 'seed'?"),
+        ("config.seed = '3'; return config", "{file}:4: seed: '3' is of type str; the field takes int"),
+        ("return (", "{file}:4: no valid Python: '(' was never closed"),
+        ("return 3", "{file}: get_config() returned int; return the config"),
+        ("pass", "{file}: get_config() returned None; return the config"),
+    ],
+)
+def test_an_error_of_a_config_file_is_that_of_the_command(fails, tmp_path, text, message):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        f"from configs import defaults\ndef get_config():\n    config = defaults.get_config()\n    {text}\n"
+    )
+    message = message.format(file=file)
+    with pytest.raises(UserError) as raised:
+        plumbline.train(file, tmp_path / "run")
+    assert str(raised.value) == message
+    assert fails("train", f"--config={file}", f"--workdir={tmp_path / 'run'}") == message
+
+
+def test_a_recipe_without_its_argument_is_an_error():
+    with pytest.raises(UserError, match=r"^configs/table.py: path or target missing; write configs/table.py:PATH"):
+        plumbline.load_config("configs/table.py")
+
+
 def test_training_equals_the_command_and_is_resumed(command, tmp_path):
     words = (f"--config.{name}={value}" for name, value in SHORT.items())
     command("train", "--config=configs/digits_mlp.py", *words, f"--workdir={tmp_path / 'command'}")

@@ -12,6 +12,15 @@ TEXT = Features(
 LANGUAGE = Features(kind="text", shape=(8,), dtype="int32", task="language", vocabulary=9, tokenizer="{}")
 
 
+def test_fields_and_sections_that_a_config_lacks_have_their_defaults():
+    config = defaults.get_config().to_dict()
+    config["optimizer"]["momentum"] = 0.5
+    earlier = {name: dict(part) if isinstance(part, dict) else part for name, part in config.items()}
+    del earlier["prune"], earlier["optimizer"]["nesterov"], earlier["seed"]
+    assert settings.with_defaults(earlier) == config
+    assert "prune" not in earlier
+
+
 def check(features, **fields):
     config = defaults.get_config()
     source = "digits" if features is IMAGE else "text:poem.txt"

@@ -10,6 +10,7 @@ import optuna
 import pytest
 
 from plumbline import UserError
+from tuning.directory import check_same
 
 _SPEC = importlib.util.spec_from_file_location("study_worker", pathlib.Path(__file__).with_name("study_worker.py"))
 worker = importlib.util.module_from_spec(_SPEC)
@@ -215,6 +216,13 @@ def test_a_study_of_another_space_or_search_is_an_error(tmp_path):
         worker.Study(space=other, directions=["maximize"], settings={"folds": 3}, **given)
     with pytest.raises(UserError, match=r"holds another search \(folds is 3 there, 5 here\); give another --study"):
         worker.Study(space=worker.space(), directions=["maximize"], settings={"folds": 5}, **given)
+
+
+def test_a_config_field_that_was_added_since_then_counts_as_its_default():
+    there, here = {"folds": 3}, {"folds": 3, "config.optimizer.momentum": 0.9, "config.data.classes": []}
+    check_same(there, here, "--workdir", "another")
+    with pytest.raises(UserError, match=r"\(config.optimizer.momentum is 0.9 there, 0.5 here\)"):
+        check_same(there, {**here, "config.optimizer.momentum": 0.5}, "--workdir", "another")
 
 
 def test_a_worker_that_is_stopped_by_sigterm_goes_on_where_it_was(tmp_path, start_worker):

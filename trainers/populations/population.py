@@ -110,21 +110,11 @@ class Population:
         self._devices = list(devices or jax.local_devices())
         self._show, self._shown_metric = progress, shown_metric
         self._path = None if directory is None else pathlib.Path(directory) / "population.npz"
-        self._fingerprint = _digest([defining_fields(self._config.to_dict()), pool.fingerprint, sorted(pool.splits)])
         self._used: dict[str, frozenset[str]] = collections.defaultdict(lambda: used)
         self._trainings: dict[tuple[str, frozenset[str]], tuple[Training, Start]] = {}
         self._starts: dict[str, Start] = {}
         self._engines: dict[tuple[str, frozenset[str]], Engine] = {}
-        self._saved = PopulationCheckpoint(fingerprint=self._fingerprint)
-        if self._path is not None:
-            remove_unfinished(self._path)
-            if self._path.exists():
-                self._saved = read(self._path)
-            if self._saved.fingerprint != self._fingerprint:
-                raise UserError(
-                    f"--workdir: '{self._path.parent}' holds trainings of another config or other data; "
-                    "choose another --workdir, or --overwrite"
-                )
+        self._saved = self._open()
         every = Clock(num_examples=1, batch_size=1, total_steps=1).every(
             config.train.checkpoint_every, "train.checkpoint_every", wall_time=True
         )
@@ -286,6 +276,26 @@ class Population:
         """At least `count` lanes, the same number on each device."""
         devices = len(self._devices)
         return -(-count // devices) * devices
+
+    def _open(self) -> PopulationCheckpoint:
+        """Reads what is saved, if anything is."""
+        fields, rows = defining_fields(self._config.to_dict()), [self._pool.fingerprint, sorted(self._pool.splits)]
+        new = PopulationCheckpoint(fingerprint=_digest([fields, *rows]), fields=tuple(fields))
+        if self._path is None:
+            return new
+        remove_unfinished(self._path)
+        if not self._path.exists():
+            return new
+        saved = read(self._path)
+        if saved.fields:
+            # Fields that were added since then are not in the fingerprint; they must have their defaults.
+            fields = {n: v for n, v in fields.items() if n in saved.fields or v != settings.FIELDS[n].default}
+        if saved.fingerprint != _digest([fields, *rows]):
+            raise UserError(
+                f"--workdir: '{self._path.parent}' holds trainings of another config or other data; "
+                "choose another --workdir, or --overwrite"
+            )
+        return saved
 
     def _save(self) -> None:
         began = time.monotonic()

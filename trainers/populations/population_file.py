@@ -63,12 +63,14 @@ class PopulationCheckpoint:
 
     Attributes:
       fingerprint: of the population's config and rows.
+      fields: paths of the config fields in the fingerprint; () in files of earlier versions.
       outcomes: by member and the step it was to stop at.
       paused: checkpoints by the member's name.
       modes: how the lanes of each group are run.
     """
 
     fingerprint: str
+    fields: tuple[str, ...] = ()
     outcomes: dict[str, Outcome] = dataclasses.field(default_factory=dict)
     paused: dict[str, MemberCheckpoint] = dataclasses.field(default_factory=dict)
     modes: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -88,6 +90,7 @@ def write(path: pathlib.Path, saved: PopulationCheckpoint) -> None:
             arrays[f"predictions/{key}"] = outcome.predictions
     about = {
         "fingerprint": saved.fingerprint,
+        "fields": saved.fields,
         "outcomes": outcomes,
         "paused": {name: _describe(member, f"paused/{name}", arrays) for name, member in saved.paused.items()},
         "modes": saved.modes,
@@ -115,7 +118,8 @@ def read(path: pathlib.Path) -> PopulationCheckpoint:
             paused = {name: _read_member(fields, f"paused/{name}", arrays) for name, fields in about["paused"].items()}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"--workdir: '{path}' is damaged ({error}); remove it, and its trainings start again") from None
-    return PopulationCheckpoint(about["fingerprint"], outcomes, paused, about["modes"])
+    fields = tuple(about.get("fields", ()))
+    return PopulationCheckpoint(about["fingerprint"], fields, outcomes, paused, about["modes"])
 
 
 def _describe(member: MemberCheckpoint, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:

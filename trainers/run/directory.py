@@ -93,6 +93,7 @@ class RunDirectory:
         made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            before = self._entries()
             lock = (self.path / _LOCK).open("a")
         except OSError as error:
             raise UserError(f"--workdir: cannot write to '{self.path}': {error.strerror}; choose another") from None
@@ -111,7 +112,7 @@ class RunDirectory:
                 yield
             finally:
                 self._remove_marks()
-                self._remove_new_folders(made)
+                self._remove_traces(before, made)
 
     def check_available(self) -> None:
         """Checks that a training could hold the directory; writes nothing.
@@ -204,12 +205,12 @@ class RunDirectory:
                 raise UserError(f"--workdir: cannot delete '{path}': {error.strerror}; delete it yourself") from None
 
     def config(self) -> ml_collections.ConfigDict:
-        """The config of the run.
+        """The config of the run. Fields that were added after it was written have their defaults.
 
         Raises:
           UserError: there is no run here.
         """
-        return ml_collections.ConfigDict(_to_tuples(self._read("config.json"))).lock()
+        return ml_collections.ConfigDict(_to_tuples(self._read_config())).lock()
 
     def features(self) -> Features:
         """Kind, shape and labels of an example."""
@@ -318,13 +319,18 @@ class RunDirectory:
         for mark in self.path.glob(f"{_MARK}*"):
             mark.unlink(missing_ok=True)
 
-    def _remove_new_folders(self, made: Sequence[pathlib.Path]) -> None:
-        """Removes the folders that were created for a run that never began."""
-        if [entry.name for entry in self.path.iterdir()] == [_LOCK]:
+    def _entries(self) -> set[str]:
+        entries = self.path.iterdir() if self.path.is_dir() else ()
+        return {entry.name for entry in entries if not entry.name.startswith(_MARK)}
+
+    def _remove_traces(self, before: set[str], made: Sequence[pathlib.Path]) -> None:
+        """Removes the lock and the folders that were created for a run that never began."""
+        after = self._entries()
+        if after == {_LOCK} or after == {*before, _LOCK} != before:
             (self.path / _LOCK).unlink()
-            with suppress(OSError):
-                for folder in made:
-                    folder.rmdir()
+        with suppress(OSError):
+            for folder in made:
+                folder.rmdir()
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         if self._writes:
@@ -356,8 +362,15 @@ class RunDirectory:
         except json.JSONDecodeError as error:
             raise UserError(f"--workdir: {self.path / name} is damaged ({error})") from None
 
+    def _read_config(self) -> dict[str, Any]:
+        stored = self._read("config.json")
+        if not isinstance(stored, dict):
+            raise UserError(f"--workdir: {self.path / 'config.json'} is damaged (no config)")
+        return settings.with_defaults(stored)
+
     def _check_same(self, config: ml_collections.ConfigDict) -> None:
-        old, new = defining_fields(self._read("config.json")), defining_fields(json.loads(_json(config.to_dict())))
+        there, here = self._read_config(), settings.with_defaults(config.to_dict())
+        old, new = (defining_fields(json.loads(_json(each))) for each in (there, here))
         differing = sorted(name for name in old | new if old.get(name) != new.get(name))
         if differing:
             shown = ", ".join(f"{n} is {_quote(old, n)} there, {_quote(new, n)} here" for n in differing[:5])

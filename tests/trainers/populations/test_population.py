@@ -12,7 +12,7 @@ from plumbline import UserError
 from trainers.populations import population_file
 from trainers.populations.population import Member, Population, train_population
 from trainers.run import progress
-from trainers.run.directory import RunDirectory
+from trainers.run.directory import RunDirectory, defining_fields
 from trainers.run.loop import train
 from trainers.settings import override
 
@@ -367,6 +367,22 @@ def test_another_config_in_the_directory_is_told(pool, tmp_path):
     population(config, pool, directory=tmp_path).train(folds(pool)[:1])
     with pytest.raises(UserError, match="holds trainings of another config or other data"):
         population(make_config(train__duration="30 steps"), pool, directory=tmp_path)
+
+
+def test_a_field_that_was_added_since_then_counts_as_its_default(pool, tmp_path, monkeypatch):
+    config, added = make_config(train__duration="20 steps"), "objective.label_smoothing"
+
+    def earlier_fields(values):
+        return {path: value for path, value in defining_fields(values).items() if path != added}
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trainers.populations.population.defining_fields", earlier_fields)
+        before = population(config, pool, directory=tmp_path).train(folds(pool)[:1])
+    resumed = population(config, pool, directory=tmp_path)
+    assert_same(before["fold 0"], resumed.train(folds(pool)[:1])["fold 0"])
+    assert resumed.summary["programs"] == 0
+    with pytest.raises(UserError, match="holds trainings of another config or other data"):
+        population(override(config, {added: 0.1}), pool, directory=tmp_path)
 
 
 def test_a_damaged_file_is_told(pool, tmp_path):
