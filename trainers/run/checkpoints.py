@@ -25,6 +25,7 @@ from jax.experimental import multihost_utils
 
 from plumbline import UserError
 from trainers.run import checksums
+from trainers.step.hyperparameters import FIELDS
 from trainers.step.state import InferenceState, TrainState
 from trainers.step.train_step import Metrics
 
@@ -149,6 +150,8 @@ class Checkpoints:
     def restore(self, state: TrainState, running: Tree, *, at_most: int | None = None) -> Checkpoint | None:
         """The newest valid checkpoint, or None if there is none; damaged newer ones are moved aside.
 
+        Its state lacks the hyperparameters that were added to the config after the save.
+
         Args:
           state: shapes, types and shardings of the train state, as `abstract` returns them. The mesh may differ
             from that of the save.
@@ -161,7 +164,8 @@ class Checkpoints:
 
         def read(step: int) -> Checkpoint:
             about = self._read(step, about=ocp.args.JsonRestore())["about"]
-            wanted = {"state": state, "running": running} | ({"best": state.inference()} if about["best"] else {})
+            wanted = {"state": self._without_added(step, state), "running": running}
+            wanted |= {"best": state.inference()} if about["best"] else {}
             items = self._read_arrays(step, **wanted)
             best = about["best"] and Best(**about["best"], state=items["best"])
             return Checkpoint(
@@ -198,7 +202,11 @@ class Checkpoints:
             if which == "best" and about["best"]:
                 best = self._read_arrays(step, best=state.inference())["best"]
                 return about["best"]["step"], best, about["fingerprint"]
-            return step, self._read_arrays(step, state=state)["state"].inference(), about["fingerprint"]
+            return (
+                step,
+                self._read_arrays(step, state=self._without_added(step, state))["state"].inference(),
+                about["fingerprint"],
+            )
 
         return self._newest(read)
 
@@ -313,6 +321,17 @@ class Checkpoints:
                 f"{', '.join(differences[:3])}{more}; go back to the code that saved it, or give another --workdir"
             )
         return self._read(step, **{item: ocp.args.StandardRestore(tree) for item, tree in wanted.items()})
+
+    def _without_added(self, step: int, state: TrainState) -> TrainState:
+        """The form of the train state without the hyperparameters that were added after the save."""
+        saved = self._manager.item_metadata(step).get("state")
+        there = _shapes(saved.tree) if saved is not None else {}
+        kept = {
+            name: leaf
+            for name, leaf in state.hyperparameters.items()
+            if name not in FIELDS or f"hyperparameters/{name}" in there
+        }
+        return dataclasses.replace(state, hyperparameters=kept)
 
     def _read(self, step: int, **items: Any) -> Any:
         return self._manager.restore(step, args=ocp.args.Composite(**items))

@@ -65,9 +65,10 @@ def restore_or_begin(run: Run, checkpoints: Checkpoints, plan: Plan) -> RunState
 def restore(run: Run, checkpoints: Checkpoints, *, at_most: int | None = None) -> Checkpoint | None:
     """The newest valid checkpoint, up to step `at_most`; None if there is none."""
     sums = jax.eval_shape(lambda: zero_metrics(run.training.program))
-    return checkpoints.restore(
+    found = checkpoints.restore(
         run.training.abstract_state, abstract(sums, replicated(run.training.mesh)), at_most=at_most
     )
+    return found and dataclasses.replace(found, state=_add_hyperparameters(found.state, run.training))
 
 
 def start_from(run: Run, restored: Checkpoint | None, plan: Plan) -> RunState:
@@ -83,6 +84,14 @@ def start_from(run: Run, restored: Checkpoint | None, plan: Plan) -> RunState:
         plan=plan,
         saved_step=step if restored else None,
     )
+
+
+def _add_hyperparameters(state: TrainState, training: Training) -> TrainState:
+    """Adds the hyperparameters that were added to the config after the state was saved."""
+    _, values, _ = training.init_arguments
+    added = {name: value for name, value in values.items() if name not in state.hyperparameters}
+    placed = _place_start(training, {"hyperparameters": added})["hyperparameters"]
+    return dataclasses.replace(state, hyperparameters={**state.hyperparameters, **placed})
 
 
 def _make_first_state(training: Training, start: Start) -> TrainState:

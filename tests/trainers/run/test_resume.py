@@ -1,10 +1,13 @@
 """A run that was killed and started again equals one that never was, to the bit."""
 
+import shutil
 import signal
 
 import pytest
 
+import plumbline
 from trainers.run.directory import RunDirectory
+from trainers.step import hyperparameters
 
 
 @pytest.mark.slow
@@ -23,6 +26,29 @@ def test_killed_twice_and_resumed_equals_uninterrupted(command, runs, tmp_path, 
     finished = command("train", *arguments, f"--workdir={killed}")
     assert "resuming at step" in finished.stderr
     runs.assert_runs_equal(whole, killed)
+
+
+def test_a_hyperparameter_that_was_added_since_then_is_added_to_the_state(tmp_path, monkeypatch):
+    fields = {
+        "optimizer.name": "sgd",
+        "train.duration": "20 steps",
+        "train.checkpoint_every": "10 steps",
+        "train.tensorboard": False,
+        "execution.mode": "loop",
+    }
+    make, added = hyperparameters.from_config, "b1"  # Another optimizer uses it.
+    with monkeypatch.context() as patch:
+
+        def make_earlier(config, clock):
+            return {name: value for name, value in make(config, clock).items() if name != added}
+
+        patch.setattr(hyperparameters, "from_config", make_earlier)
+        whole = plumbline.train("configs/digits_mlp.py", tmp_path, overrides=fields).metrics
+    shutil.rmtree(tmp_path / "checkpoints" / "20")
+    RunDirectory(tmp_path).write_status("preempted", 10)
+    resumed = plumbline.train("configs/digits_mlp.py", tmp_path, overrides=fields)
+    assert resumed.status["status"] == "done"
+    assert resumed.metrics["test"] == whole["test"]
 
 
 @pytest.mark.slow
