@@ -1,6 +1,7 @@
 """The persistent cache of compiled programs."""
 
 import pathlib
+import warnings
 
 import jax
 
@@ -20,3 +21,5 @@ def keep_programs(folder: str, cache_dir: str) -> None:
     jax.config.update("jax_compilation_cache_dir", str(path))
     # By default JAX stores only programs that took a second to compile. Many programs here take less.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    # A kill while a program is being stored leaves part of it, which is compiled again. Nothing needs to be done.
+    warnings.filterwarnings("ignore", message="Error reading persistent compilation cache entry")
