@@ -48,7 +48,7 @@ def test_subsets_train_as_long_as_the_whole_by_what_the_config_says_of_it(comman
 def test_one_seed_has_no_interval_of_chance_and_says_so(command, tmp_path):
     words = (MLP, "--config.train.duration=60 steps", "--config.train.evaluate_every=60 steps", "--sizes=5")
     output = command("learning_curve", *words, "--seeds=1", f"--workdir={tmp_path}/curve").stdout
-    assert "One training of each size gives no interval of what chance in training does." in output
+    assert "One training of each size gives no interval for chance in training" in output
     assert "nan" not in output
     assert "over seeds" not in output
     figures = json.loads((tmp_path / "curve/learning_curve.json").read_text())
