@@ -35,7 +35,9 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 CHECKOUT = pathlib.Path(__file__).parent.parent
 
 # For programs that run once and are compared within tolerances: compiling them well takes longer than they do.
-COMPILER_OPTIONS = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+COMPILER_OPTIONS: dict[str, int | bool] = {"xla_backend_optimization_level": 0}
+if jax.__version_info__ < (0, 11):  # Newer XLA has no such option.
+    COMPILER_OPTIONS["xla_cpu_use_fusion_emitters"] = False
 jit_quickly = functools.partial(jax.jit, compiler_options=COMPILER_OPTIONS)
 
 # A training of seconds: a multilayer perceptron on the digits.

@@ -129,7 +129,7 @@ def test_an_error_in_a_streamed_image_is_raised_by_its_worker(workers, image_fol
     (image_folder / "test" / "bee" / "002.png").write_bytes(b"broken")
     with pytest.raises(
         UserError,
-        match=r"data.max_corrupt: .*bee/002.png' is corrupt; 2 corrupt images found so far, 1 ",
+        match=r"data.max_corrupt: .*bee/002.png' is corrupt; 1 corrupt image found so far, 0 allowed",
     ):
         list(batches.evaluation_batches(split, batch_size=4, workers=workers))
 
