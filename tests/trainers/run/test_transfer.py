@@ -85,8 +85,9 @@ def test_a_start_is_laid_over_fresh_values(make_training, assert_trees_equal):
         np.testing.assert_array_equal(tree["stem"]["conv"]["kernel"], kernel)
     np.testing.assert_array_equal(state.model_state["stem"]["norm"]["mean"], np.ones(4))
     np.testing.assert_array_equal(state.model_state["stem"]["norm"]["var"], np.ones(4))
-    assert_trees_equal(state.params["stages"], fresh.params["stages"])
-    assert_trees_equal(state.params["head"], fresh.params["head"])
+    # Two programs draw the fresh values, and XLA may round them differently on some processors.
+    assert_trees_equal(state.params["stages"], fresh.params["stages"], rtol=1e-6)
+    assert_trees_equal(state.params["head"], fresh.params["head"], rtol=1e-6)
 
 
 def test_a_run_begins_with_the_best_parameters_of_its_source(tmp_path, source, assert_trees_equal):
