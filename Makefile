@@ -38,7 +38,7 @@ test-slow: install  ## Run the slow tests: kills, several processes, long runs.
 # What differs between versions of the libraries: data, models, steps, checkpoints, devices and commands.
 NEWEST_TESTS := tests/configs/test_configs.py tests/data tests/models/test_model_registry.py \
   tests/models/pretrained/test_references.py tests/trainers/step/test_train_step.py tests/trainers/run/test_checkpoints.py \
-  tests/trainers/devices tests/experiments/test_commands.py tests/test_fork_server.py
+  tests/trainers/devices tests/experiments/test_commands.py tests/tuning/test_study.py tests/test_fork_server.py
 # Python 3.13 by name, or else the newest one of pyenv. A pyenv shim exists even if the version is not selected, so try it.
 NEWEST = for python in python3.13 $$(ls -d $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.13.*/bin/python 2> /dev/null | sort -rV); do \
 	$$python -c '' 2> /dev/null && echo $$python && exit; done; echo "no Python 3.13: neither python3.13 nor under pyenv" >&2; exit 1

@@ -182,9 +182,10 @@ def _connect(url: sqlalchemy.URL, arguments: dict[str, Any], timeout: float) -> 
     def connect() -> None:
         try:
             engine = sqlalchemy.create_engine(url, **arguments)
-            with engine.connect():
-                pass
-            engine.dispose()
+            try:
+                engine.connect().close()
+            finally:
+                engine.dispose()
         except BaseException as error:
             raised.append(error)
 

@@ -75,17 +75,21 @@ class Study:
         self._journal = storages.journal_path(storage, workdir / "journal.log")
         self.storage_text = storage or f"journal:{self._journal}"
         self.name = name or DEFAULT_NAME
-        self._storage, self._close_storage = self._open_storage(storage)
-        self._open_study(directions, settings)
-        self._files = self._heartbeats = None
-        if self._journal:
-            self._files = LockedFiles(self._journal.with_name(f"{self._journal.name}.workers"), worker)
-        else:
-            self._heartbeats = Heartbeats(self._storage)
         # Number of a trial -> its id in the storage.
         self._ids: dict[int, int] = {}
-        self._claims = Claims(self._storage, worker, self._heartbeats)
-        self._claims.sign_acquired(self._trials())
+        self._files = self._heartbeats = None
+        self._storage, self._close_storage = self._open_storage(storage)
+        try:
+            self._open_study(directions, settings)
+            if self._journal:
+                self._files = LockedFiles(self._journal.with_name(f"{self._journal.name}.workers"), worker)
+            else:
+                self._heartbeats = Heartbeats(self._storage)
+            self._claims = Claims(self._storage, worker, self._heartbeats)
+            self._claims.sign_acquired(self._trials())
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Releases the trials that this worker has not finished to other workers."""

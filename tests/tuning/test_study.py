@@ -176,6 +176,7 @@ def test_results_of_a_frozen_worker_that_comes_back_too_late_do_not_count(tmp_pa
         for trial in taken:
             assert other.tell(trial.number, [worker.value(trial.overrides)], attributes={})
         assert [record.status for record in other.records()] == ["done", "done"]
+    frozen.close()
 
 
 def points_of(batch):
