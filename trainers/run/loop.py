@@ -78,11 +78,14 @@ def train(
             at = restore_or_begin(run, checkpoints, plan)
             coordination.agree({"step": at.step, "execution": dataclasses.asdict(at.plan)})
             directory.begin(config, run.dataset, fitted_arrays(run.dataset), origin)
-            with record_failure(directory, lambda: at.step):
+            begins_at = at.step
+            with record_failure(directory, lambda: begins_at):
                 if config.transfer.cache_features:
                     run = cached_features.cache_features(run, at.state.inference())
                 announce(run, at)
-            at, ending = take_steps(run, checkpoints, at, signals)
+            # Steps replace the best parameters; a reference here would keep those of the checkpoint beside them.
+            first, at = [at], None
+            at, ending = take_steps(run, checkpoints, first.pop, signals)
             with record_failure(directory, lambda: at.step):
                 return finish(run, checkpoints, at, ending)
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 import jax
@@ -41,19 +41,21 @@ class Ending:
     rates: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-def take_steps(run: Run, checkpoints: Checkpoints, at: RunState, signals: Signals) -> tuple[RunState, Ending]:
+def take_steps(
+    run: Run, checkpoints: Checkpoints, begin: Callable[[], RunState], signals: Signals
+) -> tuple[RunState, Ending]:
     """Takes all steps that are left.
 
     Args:
       run: that is to take steps.
       checkpoints: of the run.
-      at: where it stands.
+      begin: returns where it stands. A value, which callers would hold, would stay in memory until the end.
       signals: received by this process.
 
     Returns:
       Where the run stands at the end, and how it ended.
     """
-    is_alone, programs = coordination.process_count() == 1, run.training.step_programs()
+    at, is_alone, programs = begin(), coordination.process_count() == 1, run.training.step_programs()
     window, granted, ending = rules.event_window(run.rules, at.step), Request.NONE, None
     with (
         record_failure(run.directory, lambda: at.step),

@@ -10,7 +10,7 @@ import pytest
 
 from configs import breast_cancer_mlp, diabetes_mlp, digits_linear
 from plumbline import UserError
-from trainers.run import steps
+from trainers.run import loop, steps
 from trainers.run.directory import RunDirectory
 from trainers.run.loop import train as train_on
 
@@ -225,17 +225,38 @@ def test_a_step_is_taken_in_the_mode_the_plan_has_for_it_after_a_resume_too(tmp_
     assert directory.execution()["segments"][:2] == [[0, "loop"], [20, "scan"]]
 
 
-def test_what_is_saved_after_a_damaged_checkpoint_is_saved(tmp_path):
-    train(quick(train__checkpoint_every="10 steps"), tmp_path)
+def test_what_is_saved_after_a_damaged_checkpoint_is_saved_and_frees_the_best_parameters_before_it(
+    tmp_path, monkeypatch
+):
+    restored, alive = [], []
+    restore_or_begin, save = loop.restore_or_begin, steps.save
+
+    def restore_and_note(*arguments):
+        at = restore_or_begin(*arguments)
+        restored.extend(weakref.ref(leaf) for leaf in jax.tree.leaves(at.best.state.params))
+        return at
+
+    def note_and_save(run, checkpoints, at, **options):
+        assert at.best.step == 30
+        alive.extend(leaf for leaf in restored if leaf() is not None)
+        return save(run, checkpoints, at, **options)
+
+    config = quick(train__checkpoint_every="10 steps", train__best_metric="loss")
+    train(config, tmp_path)
     (tmp_path / "status.json").unlink()
     for file in (tmp_path / "checkpoints" / "30" / "state").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
-    train(quick(train__checkpoint_every="10 steps"), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "restore_or_begin", restore_and_note)
+        patch.setattr(steps, "save", note_and_save)
+        train(config, tmp_path)
+    assert restored
+    assert not alive
     kept = {path.name.partition("-")[0] for path in (tmp_path / "checkpoints").iterdir()}
     assert kept == {"20", "30", "damaged"}
     (tmp_path / "status.json").unlink()
-    assert train(quick(train__checkpoint_every="10 steps"), tmp_path)["step"] == 30
+    assert train(config, tmp_path)["step"] == 30
 
 
 def test_a_refused_resume_leaves_every_file_as_it_was(tmp_path):
