@@ -1,5 +1,6 @@
 """Where a result comes from: the command, the folder it ran in, and the git commit of the checkout."""
 
+import json
 import os
 import pathlib
 import shlex
@@ -15,8 +16,23 @@ INTERACTIVE = "interactive Python"
 """In place of a command, of a run that no command or script started."""
 
 _GIT_SECONDS = 10.0
+# What others read of a start.
+_READ = {"time", "command", "folder", "commit", "dirty"}
 # What a result depends on; other files of a checkout may change.
 _CODE = ("plumbline", *ROOMS, "pyproject.toml", "constraints.txt")
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Reads what `add_start` returned, from JSON.
+
+    Raises:
+      ValueError: it is damaged.
+    """
+    record = json.loads(text)
+    starts = record.get("starts") if isinstance(record, dict) else None
+    if not isinstance(starts, list) or not all(_is_start(start) for start in starts):
+        raise ValueError("no record of starts")
+    return record
 
 
 def add_start(recorded: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,6 +64,10 @@ def command_line(arguments: Sequence[str] | None = None) -> str:
     if program in ("", "-c") or "ipykernel" in program:
         return INTERACTIVE
     return shlex.join(["python", program, *words])
+
+
+def _is_start(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() >= _READ and isinstance(value["time"], int | float)
 
 
 def _git_state() -> dict[str, Any]:

@@ -105,7 +105,7 @@ class Run:
     @property
     @names_arguments
     def provenance(self) -> dict[str, Any]:
-        """Command, folder, git commit and time of each start; empty for runs of earlier versions."""
+        """Command, folder, git commit and time of each start; empty if there is no record, or if it is damaged."""
         return self._directory.provenance()
 
     # ---- The model.

@@ -95,11 +95,14 @@ def test_a_run_in_progress_has_its_latest_metrics_but_no_part_in_intervals(folde
 def test_runs_of_earlier_versions_and_damaged_ones_are_listed(folder):
     write_run(folder / "early", command="")
     (folder / "seed2" / "status.json").write_text("{")
+    (folder / "seed1" / "provenance.json").write_text("[")
     frame = run_records.runs(folder).set_index("run")
     assert pandas.isna(frame.loc["early", "command"])
     assert frame.loc["early", "started"] == pandas.Timestamp(1, unit="s", tz="UTC")
     assert frame.loc["seed2", "status"] == "damaged"
-    assert frame.loc["seed1", "seeds"] == 2
+    # Lost are its command and commit, and nothing else.
+    assert pandas.isna(frame.loc["seed1", "command"])
+    assert (frame.loc["seed1", "status"], frame.loc["seed1", "seeds"]) == ("done", 2)
 
 
 def test_sorting(folder):

@@ -1,12 +1,12 @@
 """The run directory: the files of a run, which training writes and every later command reads.
 
-`config.json` (resolved), `provenance.json` (command and commit of each start), `features.json` (of an example),
-`tokenizer.json` (of texts, for other tools), `fitted.npz` (arrays fitted on the training rows), `rows.npz` (rows that
-are left out or weigh less, if any), `execution.json` (how steps are dispatched), `rollback.json` (after a rollback),
-`status.json`, `metrics.jsonl`, `goodput.jsonl` (where wall time went), `summary.json`, `tensorboard/` and
-`checkpoints/` (train states, with the parameters that were best on the validation split). A run with a transfer source
-has `transfer.txt` (the source of each parameter) and, if it was checked, `scratch/` (the same training without the
-source) and `transfer_check.json`.
+`config.json` (resolved), `provenance.json` (command and commit of each start; `provenance.damaged.json` is one that
+could not be read), `features.json` (of an example), `tokenizer.json` (of texts, for other tools), `fitted.npz` (arrays
+fitted on the training rows), `rows.npz` (rows that are left out or weigh less, if any), `execution.json` (how steps are
+dispatched), `rollback.json` (after a rollback), `status.json`, `metrics.jsonl`, `goodput.jsonl` (where wall time went),
+`summary.json`, `tensorboard/` and `checkpoints/` (train states, with the parameters that were best on the validation
+split). A run with a transfer source has `transfer.txt` (the source of each parameter) and, if it was checked,
+`scratch/` (the same training without the source) and `transfer_check.json`.
 """
 
 import errno
@@ -16,6 +16,7 @@ import logging
 import os
 import pathlib
 import shutil
+import sys
 import time
 import uuid
 import zipfile
@@ -36,6 +37,7 @@ _LOCK = ".lock"
 _MARK = ".mark-"
 # Seconds that another process may take to see a new file, as on network file systems.
 _SHARED_SECONDS = 10.0
+_PROVENANCE, _DAMAGED_PROVENANCE = "provenance.json", "provenance.damaged.json"
 _FOLDERS = ("checkpoints", "tensorboard", "scratch")
 # In the order in which they are deleted: a run with the status "done" must have its checkpoints, and checkpoints must
 # always have their config.
@@ -52,7 +54,8 @@ _FILES = (
     "goodput.jsonl",
     "transfer.txt",
     "transfer_check.json",
-    "provenance.json",
+    _PROVENANCE,
+    _DAMAGED_PROVENANCE,
     "config.json",
 )
 
@@ -182,7 +185,7 @@ class RunDirectory:
             return
         if origin:
             write_text(self.path / "transfer.txt", origin)
-        self._write("provenance.json", provenance.add_start(self.provenance()))
+        self._record_start()
         self._write("config.json", config.to_dict())
         self._write("features.json", dataset.features.to_json())
         if dataset.features.tokenizer:
@@ -243,8 +246,13 @@ class RunDirectory:
         return self._read("execution.json") if (self.path / "execution.json").exists() else None
 
     def provenance(self) -> dict[str, Any]:
-        """Command, folder, git commit and time of each start, as `plumbline.provenance`; empty of earlier versions."""
-        return self._read("provenance.json") if (self.path / "provenance.json").exists() else {}
+        """Command, folder, git commit and time of each start, as `plumbline.provenance`.
+
+        Empty for runs of earlier versions, and where the file is damaged.
+        """
+        with suppress(OSError, ValueError):
+            return provenance.parse((self.path / _PROVENANCE).read_text(encoding="utf-8"))
+        return {}
 
     def rollback(self) -> dict[str, Any] | None:
         """Step from which batches are skipped, their number and the reason, after a rollback; else None."""
@@ -299,6 +307,18 @@ class RunDirectory:
             return
         kept = [line for line in self.metrics() if line["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
+    def _record_start(self) -> None:
+        """Adds this start to the record. A damaged record does not stop the run: it is kept beside the new one."""
+        recorded = self.provenance()
+        if not recorded and (self.path / _PROVENANCE).exists():
+            os.replace(self.path / _PROVENANCE, self.path / _DAMAGED_PROVENANCE)
+            print(
+                f"--workdir: {_PROVENANCE} in '{self.path}' is damaged, so the record of earlier starts is lost; it is "
+                f"kept as {_DAMAGED_PROVENANCE}, and the run continues with a new record",
+                file=sys.stderr,
+            )
+        self._write(_PROVENANCE, provenance.add_start(recorded))
 
     def _holds_other_files(self) -> bool:
         entries = self.path.iterdir() if self.path.exists() else ()
