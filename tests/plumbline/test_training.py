@@ -1,5 +1,6 @@
 """Training and populations from Python."""
 
+import concurrent.futures
 import json
 
 import ml_collections
@@ -68,10 +69,16 @@ def test_a_recipe_without_its_argument_is_an_error():
         plumbline.load_config("configs/table.py")
 
 
-def test_training_equals_the_command_and_is_resumed(command, tmp_path):
+def in_another_thread(function, *arguments, **named):
+    """The result of a function; a thread that is not the main one may install no signal handlers."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *arguments, **named).result()
+
+
+def test_training_in_any_thread_equals_the_command_and_is_resumed(command, tmp_path):
     words = (f"--config.{name}={value}" for name, value in SHORT.items())
     command("train", "--config=configs/digits_mlp.py", *words, f"--workdir={tmp_path / 'command'}")
-    run = plumbline.train("configs/digits_mlp.py", tmp_path / "python", overrides=SHORT)
+    run = in_another_thread(plumbline.train, "configs/digits_mlp.py", tmp_path / "python", overrides=SHORT)
     assert run.status["status"] == "done"
     expected = json.loads((tmp_path / "command" / "summary.json").read_text())["metrics"]
     for split in ("validation", "test"):
@@ -113,9 +120,9 @@ def test_members_choose_their_own_rows():
         plumbline.train_population(config, [member])
 
 
-def test_a_population_continues_in_its_folder(tmp_path):
+def test_a_population_of_any_thread_continues_in_its_folder(tmp_path):
     arguments = ("configs/digits_mlp.py", {"plain": {}})
-    first = plumbline.train_population(*arguments, workdir=tmp_path, overrides=SHORT)
+    first = in_another_thread(plumbline.train_population, *arguments, workdir=tmp_path, overrides=SHORT)
     again = plumbline.train_population(*arguments, workdir=tmp_path, overrides=SHORT)
     assert first.equals(again)
     with pytest.raises(UserError, match="another config or other data"):

@@ -5,6 +5,7 @@ The preemption service of JAX and Orbax catches SIGTERM only, and runs only afte
 
 import signal
 import sys
+import threading
 import time
 from types import FrameType
 
@@ -17,6 +18,10 @@ class Signals:
     """A context that records the first SIGTERM or SIGINT in `received`. A second signal has its default effect.
 
     Signals within a second of the first are ignored, as repetitions of it.
+
+    Python lets only the main thread install handlers. In any other thread nothing is installed: signals have the effect
+    that the rest of the program gives them, and `received` stays empty. A training there is not stopped with a save; if
+    the process ends, it resumes from its last checkpoint.
     """
 
     def __init__(self):
@@ -24,8 +29,10 @@ class Signals:
         self._since = 0.0
 
     def __enter__(self) -> "Signals":
-        """Installs the handlers."""
-        self._before = {number: signal.signal(number, self._record) for number in (signal.SIGTERM, signal.SIGINT)}
+        """Installs the handlers, in the main thread."""
+        is_main = threading.current_thread() is threading.main_thread()
+        numbers = (signal.SIGTERM, signal.SIGINT) if is_main else ()
+        self._before = {number: signal.signal(number, self._record) for number in numbers}
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -1,9 +1,12 @@
+import concurrent.futures
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+
+from trainers.processes.signals import Signals
 
 LISTENER = """
 import time
@@ -29,3 +32,21 @@ def test_a_second_signal_stops_at_once_unless_it_is_the_echo_of_the_first(comman
     assert process.returncode == code
     assert output == ("SIGTERM\n" if code == 0 else "")
     assert errors.count("saving after this step") == 1
+
+
+def test_in_another_thread_no_handler_is_installed_and_none_is_removed():
+    def listen():
+        with Signals() as signals:
+            inside = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+        return inside, signals.received
+
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(listen).result() == (before, "")
+    with Signals():
+        installed = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+        assert set(installed).isdisjoint(before)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            assert pool.submit(listen).result() == (installed, "")
+        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == installed
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
