@@ -18,10 +18,13 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from configs.defaults import FIELDS
 from experiments.origins import shorten
 from plumbline import UserError, nearest
 from plumbline.rooms import CHECKOUT
 
+# Fields that a message lists.
+_SHOWN = 3
 _FIELDS = "the fields are in configs/defaults.py"
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([\w.]+)")
 _CAST = re.compile(
@@ -84,13 +87,47 @@ def check_loaded(config: object, where: str) -> None:
 
     Raises:
       Exception: the file failed to read something; ML Collections has held the error back.
-      UserError: it has returned no config.
+      UserError: it has returned no config, or one that lacks fields.
     """
     if type(config).__name__ == "_ErrorConfig":
         raise object.__getattribute__(config, "_error")
     if not isinstance(config, ml_collections.ConfigDict):
         returned = "None" if config is None else type(config).__name__
         raise UserError(f"{where}: get_config() returned {returned}; return the config")
+    check_complete(config, f"{where}: get_config() returned a config that")
+
+
+def check_complete(config: ml_collections.ConfigDict, which: str) -> None:
+    """Checks that a config has every field of `configs/defaults.py`.
+
+    Args:
+      config: the config.
+      which: beginning of the message, before "lacks".
+
+    Raises:
+      UserError: it lacks some.
+    """
+    # A section that is missing is named in place of its fields, and whole sections first.
+    missing = sorted(
+        {_missing_part(config, field) for field in FIELDS} - {""}, key=lambda path: (path.count("."), path)
+    )
+    if missing:
+        listed = ", ".join(f"'{path}'" for path in missing[:_SHOWN])
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise UserError(
+            f"{which} lacks {listed}{more}; begin with configs.defaults.get_config(), which has every field, and "
+            "change what differs"
+        )
+
+
+def _missing_part(config: ml_collections.ConfigDict, path: str) -> str:
+    """The first part of a path that a config does not have, as "model" of "model.mlp.bias"; "" if it has the field."""
+    section, names = config, path.split(".")
+    for depth, name in enumerate(names, 1):
+        if not isinstance(section, ml_collections.ConfigDict) or name not in section:
+            return ".".join(names[:depth])
+        section = section[name]
+    return ""
 
 
 def _wrong_override(arguments: Sequence[str]) -> str:

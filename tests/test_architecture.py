@@ -20,7 +20,9 @@ MAY_IMPORT = {
     "tuning": {"plumbline", "data", "models", "trainers", "diagnostics"},
     "reporting": {"plumbline", "data", "models", "trainers", "diagnostics", "tuning"},
     "launching": {"plumbline"},
-    "experiments": {"plumbline", "data", "models", "trainers", "diagnostics", "tuning", "reporting", "launching"},
+    "experiments": {
+        *("plumbline", "configs", "data", "models", "trainers", "diagnostics", "tuning", "reporting", "launching"),
+    },
 }
 # The parts of `trainers`; each imports only those before it.
 TRAINERS = ("durations", "settings", "step", "devices", "building", "processes", "run", "populations")
@@ -108,6 +110,12 @@ def test_importing_plumbline_imports_no_other_package():
 def test_configs_import_ml_collections_only():
     for file in (CHECKOUT / "configs").rglob("*.py"):
         assert set(imported(file)) <= {"configs", "ml_collections"} | sys.stdlib_module_names, file
+
+
+def test_commands_depend_on_no_recipe():
+    for file in (CHECKOUT / "experiments").rglob("*.py"):
+        names = {name for name in modules_imported(file) if name.split(".")[0] == "configs"}
+        assert names <= {"configs.defaults"}, file
 
 
 def test_every_room_is_installed():

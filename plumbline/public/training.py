@@ -39,10 +39,13 @@ def load_config(config: Config, overrides: Mapping[str, Any] | None = None) -> m
       The config, locked.
 
     Raises:
-      UserError: there is no such file, it fails or returns no config, or an override does not fit. For a failure, the
-        message names the line, and the cause is the exception that was raised there.
+      UserError: there is no such file, it fails or returns no config, the config lacks fields of
+        `configs/defaults.py`, or an override does not fit. For a failure, the message names the line, and the cause is
+        the exception that was raised there.
     """
-    if not isinstance(config, ml_collections.ConfigDict):
+    if isinstance(config, ml_collections.ConfigDict):
+        config_errors.check_complete(config, "config:")
+    else:
         config = _read(os.fspath(config))
     return override(config, overrides or {}).lock()
 

@@ -110,13 +110,21 @@ def test_a_wrong_line_of_a_config_file_is_named(fails, tmp_path, line, message):
     assert fails("train", f"--config={file}", f"--workdir={tmp_path / 'run'}").startswith(message.format(file=file))
 
 
-@pytest.mark.parametrize(("value", "kind"), [("{'seed': 0}", "dict"), ("3", "int"), ("None", "None")])
-def test_a_file_that_returns_no_config_is_an_error(fails, tmp_path, value, kind):
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("{'seed': 0}", "returned dict; return the config"),
+        ("3", "returned int; return the config"),
+        ("None", "returned None; return the config"),
+        ("ConfigDict({'seed': 0})", "returned a config that lacks 'augment', 'data', 'evaluation' and "),
+    ],
+)
+def test_a_file_that_returns_no_whole_config_is_an_error(fails, tmp_path, value, message):
     file = tmp_path / "my.py"
-    file.write_text(f"def get_config():\n    return {value}\n")
-    for more in ([], ["--config.seed=1"]):
+    file.write_text(f"from ml_collections import ConfigDict\n\ndef get_config():\n    return {value}\n")
+    for more in ([], ["--config.train.batch_size=1"]):
         line = fails("train", f"--config={file}", *more, f"--workdir={tmp_path / 'run'}")
-        assert line == f"{file}: get_config() returned {kind}; return the config"
+        assert line.startswith(f"{file}: get_config() {message}")
 
 
 def test_a_missing_workdir_is_an_error(fails):

@@ -35,6 +35,11 @@ def test_a_config_comes_from_a_file_with_its_argument_and_overrides(tmp_path):
         ("configs/__init__.py", {}, r"has no function get_config\(\)"),
         ("configs/digits_mlp.py", {"optimizer.learning_rat": 1.0}, "did you mean 'optimizer.learning_rate'"),
         ("configs/digits_mlp.py", {"train.batch_size": "many"}, "train.batch_size: 'many' is no int"),
+        (
+            ml_collections.ConfigDict({"data": {"source": "digits"}, "model": "mlp"}),
+            {},
+            r"^config: lacks 'augment', 'evaluation', 'execution' and \d+ more; begin with configs.defaults.get_config",
+        ),
     ],
 )
 def test_what_is_no_config_is_an_error(config, overrides, message):
@@ -48,6 +53,11 @@ def test_what_is_no_config_is_an_error(config, overrides, message):
         ("config.seeds = 3; return config", "{file}:4: unknown field 'seeds'; did you mean 'seed'?"),
         ("config.seed = '3'; return config", "{file}:4: seed: '3' is of type str; the field takes int"),
         ("return (", "{file}:4: no valid Python: '(' was never closed"),
+        (
+            "config.unlock(); del config.optimizer, config.train.batch_size; return config",
+            "{file}: get_config() returned a config that lacks 'optimizer', 'train.batch_size'; begin with "
+            "configs.defaults.get_config(), which has every field, and change what differs",
+        ),
         ("return 3", "{file}: get_config() returned int; return the config"),
         ("pass", "{file}: get_config() returned None; return the config"),
     ],
