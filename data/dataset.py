@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 
 from data import image_splits, language, preprocessing, row_lists, selection, splitting, tables, text_splits
-from data.features import Features
+from data.features import Column, Features
 from data.row_lists import RowLists
 from data.selection import Assignment
 from data.sources import LanguageText, Part, Source, open_source
@@ -18,6 +18,8 @@ __all__ = ["Dataset", "RunAssets", "Split", "load"]
 
 # Number of images on which mean and deviation are fitted when a data set is streamed.
 _SAMPLED_IMAGES = 10_000
+# Attributes of the features that give the outputs and inputs of a model their meaning.
+_DEFINING = ("class_names", "group_names", "columns")
 
 
 @dataclasses.dataclass(eq=False)
@@ -32,6 +34,7 @@ class Dataset:
       class_weights: (C,) float32 with mean 1 over the training rows, or None.
       parts: for each split, the fingerprint of the part of the source that its rows come from.
       row_lists: rows that were dropped or have a lower weight.
+      assignment: digest of the rows, labels and groups of each split.
     """
 
     features: Features
@@ -41,19 +44,54 @@ class Dataset:
     class_weights: np.ndarray | None
     parts: dict[str, str]
     row_lists: RowLists
+    assignment: str
+
+    @property
+    def identity(self) -> str:
+        """What a checkpoint stores of the data: the fingerprint, and the digest of the assignment to splits."""
+        return f"{self.fingerprint}+{self.assignment}"
+
+    def check_same(self, identity: str, features: Features, *, source: str) -> None:
+        """Checks that these are the data that a run began with.
+
+        Args:
+          identity: `identity` of the run's data. In runs of earlier versions it is the fingerprint alone.
+          features: features of the run.
+          source: `config.data.source`, for messages.
+
+        Raises:
+          UserError: the files, their classes, groups or columns, or the rows of a split differ.
+        """
+        fingerprint, _, assignment = identity.partition("+")
+        if fingerprint != self.fingerprint:
+            raise UserError(
+                f"data.source: '{source}' holds other data than when this run began; bring those back, start a new run "
+                "with another --workdir, or predict the new ones with `plumbline predict`"
+            )
+        differing = [name for name in _DEFINING if getattr(features, name) != getattr(self.features, name)]
+        what = differing[0].replace("_", " ") if differing else ""
+        if not differing and assignment not in ("", self.assignment):
+            what = "splits"
+        if what:
+            raise UserError(
+                f"data.source: '{source}' holds the same data as when this run began, but its {what} differ; use the "
+                "version of Plumbline and of its packages that began the run, or start a new run with another --workdir"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class RunAssets:
-    """Files that a run stores in its directory, so that those named in the config are read only once.
+    """What a run stores of its data, so that files named in the config are read only once and columns keep their types.
 
     Attributes:
       tokenizer: content of its tokenizer.json, as in `Features.tokenizer`.
       row_lists: rows that it drops or gives a lower weight.
+      columns: the input columns of a table; () for other data.
     """
 
     tokenizer: str
     row_lists: RowLists
+    columns: tuple[Column, ...] = ()
 
 
 def load(config: ml_collections.ConfigDict, *, seed: int, assets: RunAssets | None = None) -> Dataset:
@@ -86,7 +124,7 @@ def load(config: ml_collections.ConfigDict, *, seed: int, assets: RunAssets | No
         elif assigned["train"][0].texts is not None:
             features, splits = text_splits.make(source, assigned, config, tokenizer)
         else:
-            features, splits = _table_splits(source, assigned, config)
+            features, splits = _table_splits(source, assigned, config, assets.columns if assets else ())
         features = dataclasses.replace(features, class_names=class_names)
         splits["train"].weights *= lists.factors(parts["train"], splits["train"].rows)
     for name, split in splits.items():
@@ -100,6 +138,7 @@ def load(config: ml_collections.ConfigDict, *, seed: int, assets: RunAssets | No
         class_weights=class_weights(features, splits["train"].labels, config),
         parts=parts,
         row_lists=lists,
+        assignment=_digest_assignment(splits),
     )
 
 
@@ -196,10 +235,11 @@ def _image_splits(
 
 
 def _table_splits(
-    source: Source, assigned: Assignment, config: ml_collections.ConfigDict
+    source: Source, assigned: Assignment, config: ml_collections.ConfigDict, columns: tuple[Column, ...]
 ) -> tuple[Features, dict[str, Split]]:
+    """Makes the features and splits of a table. The types of the columns are inferred, unless a run stored them."""
     train, rows = assigned["train"]
-    columns = tables.infer_columns(
+    columns = columns or tables.infer_columns(
         train.table, rows, leave_out=source.leave_out, categorical=frozenset(config.categorical)
     )
     features = Features(
@@ -270,3 +310,16 @@ def _fingerprint(features: Features, fingerprints: list[str]) -> str:
     for fingerprint in dict.fromkeys(fingerprints):
         digest.update(fingerprint.encode())
     return digest.hexdigest()
+
+
+def _digest_assignment(splits: dict[str, Split]) -> str:
+    """Returns a digest of the rows, labels and groups of each split."""
+    digest = hashlib.sha256()
+    for name in sorted(splits):
+        split = splits[name]
+        digest.update(name.encode())
+        for values in (split.rows, split.labels, split.groups):
+            # Tokens of a language model are a function of the text, which has a fingerprint.
+            if values is not None and values.ndim == 1:
+                digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()[:32]

@@ -245,12 +245,21 @@ def labels(table: Table, name: str, *, numeric: bool) -> list[str | None]:
 
 
 def sorted_values(values: Iterable[str]) -> tuple[str, ...]:
-    """Returns the distinct values, sorted as numbers if all are numbers, else alphabetically."""
+    """Returns the distinct values, sorted as numbers if all are numbers (NaN last), else alphabetically."""
     distinct = set(values)
     try:
-        return tuple(sorted(distinct, key=lambda value: (float(value), value)))
+        return tuple(sorted(distinct, key=_number_key))
     except ValueError:
         return tuple(sorted(distinct))
+
+
+def _number_key(text: str) -> tuple[bool, int | float, str]:
+    """Returns a key for a total order of numbers, which NaN alone would not have. Integers are compared exactly."""
+    try:
+        return False, int(text), text
+    except ValueError:
+        value = float(text)
+    return value != value, 0.0 if value != value else value, text
 
 
 def require_values(table: Table, name: str, array) -> None:

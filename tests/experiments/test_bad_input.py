@@ -300,5 +300,5 @@ def test_changed_data_are_an_error_in_evaluation(command, fails, table, tmp_path
     workdir = f"--workdir={tmp_path / 'run'}"
     command("train", table(), workdir, "--config.train.duration=2 steps", "--config.train.batch_size=8")
     table(rows=[f"{40 + n % 50},{'ABC'[n % 3]},{'yes' if n % 2 else 'no'}" for n in range(60)])
-    assert "holds other data than the run was trained on" in fails("evaluate", workdir)
+    assert "holds other data than when this run began" in fails("evaluate", workdir)
     assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "done"

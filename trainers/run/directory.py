@@ -223,7 +223,8 @@ class RunDirectory:
         """What the run keeps of its data, so that it needs no other files beside them."""
         chosen = self.config().data
         lists = RowLists.load(self.path / "rows.npz") if chosen.drop or chosen.weights else RowLists()
-        return RunAssets(tokenizer=self.features().tokenizer, row_lists=lists)
+        features = self.features()
+        return RunAssets(tokenizer=features.tokenizer, row_lists=lists, columns=features.columns)
 
     def fitted_arrays(self) -> dict[str, np.ndarray]:
         """The arrays fitted on the training rows."""

@@ -87,7 +87,7 @@ def save(run: Run, checkpoints: Checkpoints, at: RunState, *, even_while_skippin
                 state=at.state,
                 running=at.running,
                 best=at.best,
-                fingerprint=run.dataset.fingerprint,
+                fingerprint=run.dataset.identity,
                 extra=run.goodput.to_save(),
             )
         )

@@ -216,11 +216,7 @@ class FinishedRun:
 
     def _split(self, name: str) -> data.Split:
         dataset = data.load(self.config.data, seed=self.config.seed, assets=self._assets)
-        if dataset.fingerprint != self._fingerprint:
-            raise UserError(
-                f"data.source: '{self.config.data.source}' holds other data than the run was trained on; "
-                "bring those back, or use `plumbline predict` on the new ones"
-            )
+        dataset.check_same(self._fingerprint, self.features, source=self.config.data.source)
         if name not in dataset.splits:
             raise unknown_name("--split", name, dataset.splits)
         return dataset.splits[name]

@@ -135,6 +135,6 @@ def prepare(
         start=start,
     )
     preflight.check_training(directory.path, training)
-    data_and_code = {"data": dataset.fingerprint, "versions": versions()}
+    data_and_code = {"data": dataset.identity, "versions": versions()}
     coordination.agree({"config": defining_fields(config.to_dict()), **data_and_code})
     return run, origin

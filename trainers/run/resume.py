@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 
-from plumbline import UserError
 from trainers.building import Training
 from trainers.devices.execution_plan import Plan
 from trainers.devices.mesh import replicated
@@ -49,11 +48,8 @@ def restore_or_begin(run: Run, checkpoints: Checkpoints, plan: Plan) -> RunState
     # What process 0 reads counts, in case the files are rewritten meanwhile.
     written, rollback = coordination.broadcast([run.directory.execution(), run.directory.rollback()])
     restored = restore(run, checkpoints)
-    if restored is not None and restored.fingerprint != run.dataset.fingerprint:
-        raise UserError(
-            f"data.source: '{run.training.config.data.source}' holds other data than when this run began; "
-            "bring those back, or start a new run with another --workdir or --overwrite"
-        )
+    if restored is not None:
+        run.dataset.check_same(restored.fingerprint, run.directory.features(), source=run.training.config.data.source)
     if restored is not None and written:
         plan = Plan.from_json(written)
         # Several processes do not continue a trial that one process began: each would measure something else.
