@@ -8,7 +8,6 @@ import itertools
 import os
 import pathlib
 import re
-import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs.defaults import FIELDS
-from experiments.origins import shorten
+from experiments.origins import LOADERS, argument_of, find_argument, shorten
 from plumbline import UserError, nearest
 from plumbline.rooms import CHECKOUT
 
@@ -29,11 +28,6 @@ _FIELDS = "the fields are in configs/defaults.py"
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([\w.]+)")
 _CAST = re.compile(
     r"Could not override field '(.+?)' \(reference\)\. (.*) is of original type <class '(.+?)'> .*<class '(.+?)'>"
-)
-# The modules that run a config file: for the command, and for Python.
-_LOADERS = (
-    sys.modules[config_flags.DEFINE_config_file.__module__].__file__,
-    str(CHECKOUT / "plumbline" / "public" / "training.py"),
 )
 # Code that is not the user's: Python's, the installed packages, wherever they are, and ours.
 _NOT_USERS = (
@@ -66,7 +60,11 @@ def describe(error: Exception, arguments: Sequence[str] = (), *, where: str = "-
     for cause in chain:
         if place := _line_of(cause):
             reason = _reason(cause)
-            return reason if reason.startswith(place.rpartition(":")[0]) else f"{place}: {reason}"
+            file = place.rpartition(":")[0]
+            # "configs/table.py: path missing; ..." is about what the file was called with.
+            is_about_argument = f"/{file}".endswith(f"/{reason.partition(':')[0]}")
+            place = _caller_of(cause, file, where) if is_about_argument else place
+            return f"{place}: {reason}" if place else reason
     if isinstance(error, UserError):
         return str(error)
     if wrong := _wrong_override(arguments):
@@ -169,9 +167,28 @@ def _line_of(error: BaseException) -> str:
         return f"{shorten(error.filename)}:{error.lineno}"
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     # What calls the loader is the command, or the user's program.
-    inner = itertools.dropwhile(lambda frame: frame[0] not in _LOADERS, frames)
+    inner = itertools.dropwhile(lambda frame: frame[0] not in LOADERS, frames)
     places = [(file, line) for file, line in inner if _is_users(file)]
     return f"{shorten(places[-1][0])}:{places[-1][1]}" if places else ""
+
+
+def _caller_of(error: BaseException, file: str, flag: str) -> str:
+    """The place that called the `get_config` of a file with a wrong argument; "" if the flag that names the file did.
+
+    Args:
+      error: raised in that file.
+      file: as `shorten` returns it.
+      flag: that names the config file.
+    """
+    calls = list(traceback.walk_tb(error.__traceback__))[::-1]
+    calls = list(itertools.dropwhile(lambda call: shorten(call[0].f_code.co_filename) != file, calls))
+    argument = next((given for frame, _ in calls if (given := argument_of(frame))), "")
+    places = ((frame.f_code.co_filename, line) for frame, line in calls)
+    outside = ((name, line) for name, line in places if name in LOADERS or (_is_users(name) and shorten(name) != file))
+    caller, line = next(outside)
+    if caller in LOADERS:
+        return ""
+    return (argument and find_argument(calls, {argument}, flag)) or f"{shorten(caller)}:{line}"
 
 
 def _is_users(file: str) -> bool:

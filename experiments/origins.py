@@ -4,19 +4,27 @@ ML Collections does not keep it. While the flags are parsed and the config file 
 to a section of a config the line that makes it.
 """
 
+import itertools
 import os
 import pathlib
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import absl
 import ml_collections
+from ml_collections import config_flags
 
 from plumbline.rooms import CHECKOUT
+
+LOADERS = (
+    sys.modules[config_flags.DEFINE_config_file.__module__].__file__,
+    str(CHECKOUT / "plumbline" / "public" / "training.py"),
+)
+"""The modules that run a config file: for the command, and for Python."""
 
 _LIBRARY = f"{pathlib.Path(ml_collections.__file__).parent}{os.sep}"
 _FLAGS = f"{pathlib.Path(absl.__file__).parent}{os.sep}"
@@ -94,7 +102,9 @@ class Origins:
         file = frame.f_code.co_filename if frame else ""
         if file and file not in _DEFAULTS:
             line = _FROM_FLAGS if file.startswith(_FLAGS) else f"{shorten(file)}:{frame.f_lineno}"
-            self._places[id(section), name] = section, _file_with_argument(frame, value) or line
+            # "csv:data/mine.csv" may be made of a path.
+            parts = {value, value.partition(":")[2]} - {""} if isinstance(value, str) else set()
+            self._places[id(section), name] = section, (parts and find_argument(_calls(frame), parts)) or line
 
     def _place(self, section: Any, name: str) -> str:
         return self._places.get((id(section), name), (None, ""))[1]
@@ -120,22 +130,39 @@ def record(origins: Origins) -> Iterator[None]:
         ml_collections.ConfigDict.__setitem__ = assign
 
 
-def _file_with_argument(frame: types.FrameType, value: Any) -> str:
-    """The flag of a config file that got a value as a part of its argument; "" for other values.
+def find_argument(calls: Iterable[tuple[types.FrameType, int]], parts: Collection[str], flag: str = "--config") -> str:
+    """The place that gave `get_config` a value as a part of its argument; "" for other values.
+
+    A config file that hands its argument to another one is not to blame, so the outermost place counts: the flag if it
+    named the file, else the line of a config file that calls the other one.
 
     Args:
-      frame: of the code that sets the value.
-      value: "outcome" and "csv:data/mine.csv" are parts of "data/mine.csv,target=outcome".
+      calls: frames and the line of each, the innermost first.
+      parts: what may be a part; "outcome" and "data/mine.csv" are parts of "data/mine.csv,target=outcome".
+      flag: that named the outermost file.
     """
-    parts = {value, value.partition(":")[2]} - {""} if isinstance(value, str) else ()
-    while parts and frame.f_back is not None:
-        code = frame.f_code
-        if code.co_name == "get_config" and frame.f_back.f_code.co_filename.startswith(_LIBRARY):
-            argument = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
-            if isinstance(argument, str) and any(re.search(_PART.format(re.escape(part)), argument) for part in parts):
-                return f"--config={shorten(code.co_filename)}:..."
+    place = ""
+    for (frame, _), (caller, line) in itertools.pairwise(calls):
+        if any(re.search(_PART.format(re.escape(part)), argument_of(frame)) for part in parts):
+            file = frame.f_code.co_filename
+            called = caller.f_code.co_filename
+            place = f"{flag}={shorten(file)}:..." if called in LOADERS else f"{shorten(called)}:{line}"
+    return place
+
+
+def argument_of(frame: types.FrameType) -> str:
+    """The argument of a call of `get_config`; "" of calls without one, and of other functions."""
+    code = frame.f_code
+    if code.co_name != "get_config" or not code.co_argcount:
+        return ""
+    argument = frame.f_locals.get(code.co_varnames[0])
+    return argument if isinstance(argument, str) else ""
+
+
+def _calls(frame: types.FrameType | None) -> Iterator[tuple[types.FrameType, int]]:
+    while frame is not None:
+        yield frame, frame.f_lineno
         frame = frame.f_back
-    return ""
 
 
 def shorten(file: str) -> str:

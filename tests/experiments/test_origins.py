@@ -4,8 +4,10 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+import plumbline
 from experiments import config_errors
 from experiments.origins import Origins, record
+from plumbline import UserError
 
 # ML Collections loads the file by a way that Python 3.12 has no more.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -135,6 +137,55 @@ def test_a_value_out_of_the_argument_of_the_file_is_found_in_the_flag(tmp_path, 
     assert origins.locate(config, "data.target: unknown") == "--config=my.py:...: data.target: unknown"
     assert origins.find(config, "model.name") == "my.py:12"
     assert origins.find(config, "data.group") == "my.py:13"
+
+
+TABLE_HEAD = """from configs import table
+
+
+def get_config(argument=""):
+    path = argument.partition(",")[0]
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "argument", "place"),
+    [
+        ("table.get_config('x.csv,target=y')", "", "my.py:6"),
+        ("table.get_config('x.csv,target=y')", ":other.csv", "my.py:6"),
+        ("table.get_config(argument)", ":x.csv,target=y", "--config=my.py:..."),
+        ("table.get_config(f'{path},target=y')", ":x.csv", "--config=my.py:..."),
+        ("(lambda path: table.get_config(path))('x.csv,target=y')", ":other.csv", "my.py:6"),
+    ],
+)
+def test_what_one_config_file_passes_to_another_is_found_where_it_comes_from(
+    tmp_path, monkeypatch, call, argument, place
+):
+    config, origins = load(tmp_path, monkeypatch, f"config = {call}", head=TABLE_HEAD, argument=argument)
+    assert (config.data.source, config.data.target) == ("csv:x.csv", "y")
+    assert origins.find(config, "data.source") == place
+    # Not out of the argument.
+    assert origins.find(config, "train.patience").startswith("configs/table.py:")
+
+
+@pytest.mark.parametrize(
+    ("call", "argument", "place"),
+    [
+        ("table.get_config('x.csv')", "", "my.py:6: "),
+        ("table.get_config()", "", "my.py:6: "),
+        ("table.get_config('x.csv')", ":other.csv,target=y", "my.py:6: "),
+        ("table.get_config(argument)", ":x.csv", "--config=my.py:...: "),
+        ("table.get_config(f'{path}')", ":x.csv,aim=y", "--config=my.py:...: "),
+    ],
+)
+def test_a_wrong_argument_is_an_error_where_it_comes_from(tmp_path, monkeypatch, call, argument, place):
+    with pytest.raises(Exception) as raised:
+        load(tmp_path, monkeypatch, f"config = {call}", head=TABLE_HEAD, argument=argument)
+    message = config_errors.describe(raised.value, ["program", f"--config=my.py{argument}"])
+    expected = "configs/table.py: path or target missing; write configs/table.py:PATH,target=COLUMN"
+    assert message == f"{place}{expected}"
+    with pytest.raises(UserError) as raised:
+        plumbline.load_config(f"my.py{argument}")
+    assert str(raised.value) == f"{place.replace('--config', 'config')}{expected}"
 
 
 def test_a_file_that_a_config_cannot_read_is_named(tmp_path, monkeypatch):
