@@ -8,6 +8,8 @@ import itertools
 import os
 import pathlib
 import re
+import shlex
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator, Sequence
@@ -201,6 +203,8 @@ def _reason(error: BaseException) -> str:
         return f"no valid Python: {error.msg}"
     if isinstance(error, OSError) and error.filename:
         return f"cannot read '{error.filename}': {error.strerror}"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"no module '{error.name}'; {_import_hint(error)}"
     if isinstance(error, AttributeError) and error.args and isinstance(error.args[0], KeyError):
         error = error.args[0]
     message = str(error.args[0] if error.args else type(error).__name__).strip()
@@ -215,6 +219,19 @@ def _reason(error: BaseException) -> str:
         value = f"'{value}'" if given == "str" else value
         return f"{path}: {value} is of type {given}; the field takes {wanted}"
     return message
+
+
+def _import_hint(error: ModuleNotFoundError) -> str:
+    """What to do about a missing module, which may be beside the file that imports it, or in the current folder."""
+    importing = [frame.filename for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+    beside = [pathlib.Path(file).absolute().parent for file in importing[-1:]]
+    name = error.name.partition(".")[0]
+    for folder in (*beside, pathlib.Path.cwd()):
+        found = next((path for path in (folder / f"{name}.py", folder / name) if path.exists()), None)
+        if found and str(folder) not in sys.path:
+            where = shlex.quote(str(folder))
+            return f"there is '{found}', but Python does not look in that folder; run again with PYTHONPATH={where}"
+    return "install it, or correct the name"
 
 
 def _section_and_key(error: BaseException) -> tuple[ml_collections.ConfigDict | None, str]:

@@ -97,6 +97,7 @@ def test_messages_get_the_place_of_the_field_they_begin_with(tmp_path, monkeypat
         ("section = config.train; section.profile = 3", "my.py:6: train.profile: is a section; set one of its fields"),
         ("config.train = 3", "my.py:6: train: is a section; set one of its fields"),
         ("int('x')", "my.py:6: invalid literal for int() with base 10: 'x'"),
+        ("import no_such", "my.py:6: no module 'no_such'; install it, or correct the name"),
         ("raise ValueError('no path given')", "my.py:6: no path given"),
         ("raise ValueError('my.py: no path given')", "my.py: no path given"),
         ("{}['x']", "my.py:6: unknown key 'x'"),
@@ -137,6 +138,29 @@ def test_a_value_out_of_the_argument_of_the_file_is_found_in_the_flag(tmp_path, 
     assert origins.locate(config, "data.target: unknown") == "--config=my.py:...: data.target: unknown"
     assert origins.find(config, "model.name") == "my.py:12"
     assert origins.find(config, "data.group") == "my.py:13"
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [("own_helper.py", "import own_helper"), ("own_package/part.py", "from own_package.part import __name__")],
+)
+def test_a_module_beside_a_config_file_that_python_does_not_find_is_named(tmp_path, monkeypatch, file, line):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+    with pytest.raises(ModuleNotFoundError) as raised:
+        load(tmp_path, monkeypatch, line)
+    message = config_errors.describe(raised.value, ["program", "--config=my.py"])
+    found = tmp_path / file.partition("/")[0]
+    assert message == (
+        f"my.py:6: no module '{found.stem}'; there is '{found}', but Python does not look in that folder; run again "
+        f"with PYTHONPATH={tmp_path}"
+    )
+    with pytest.raises(UserError) as raised:
+        plumbline.load_config("my.py")
+    assert str(raised.value) == message
+    # As with PYTHONPATH.
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load(tmp_path, monkeypatch, line)[0].model.name == "mlp"
 
 
 TABLE_HEAD = """from configs import table
