@@ -73,7 +73,10 @@ def main(words: list[str]) -> int:
         elif status == "done":
             _print_summary(summary)
             if checked:
-                status = _check_transfer()
+                scratch, comparison = transfer_check.check(_CONFIG.value, _WORKDIR.value)
+                status = scratch["status"]
+                if comparison:
+                    print(f"transfer.check: {comparison.describe()}")
         else:
             print(f"{status}: {summary['reason']}", file=sys.stderr)
     return _EXIT_CODES[status]
@@ -95,21 +98,6 @@ def _check_only() -> None:
         "resumes": f"{checked.description}; everything is ready to resume",
     }
     print(f"dry run: {outcome[checked.status]}", file=sys.stderr)
-
-
-def _check_transfer() -> str:
-    """Trains from scratch, or resumes that; prints the difference, and returns the status."""
-    from diagnostics.transfer import transfer_check
-    from trainers.run.directory import RunDirectory
-    from trainers.run.loop import train
-
-    config = transfer_check.scratch_config(_CONFIG.value, _WORKDIR.value)
-    summary = train(config, RunDirectory(_WORKDIR.value).scratch)
-    if summary["status"] == "done":
-        print(f"transfer.check: {transfer_check.compare(_WORKDIR.value).describe()}")
-    else:
-        print(f"{summary['status']} while training from scratch: {summary['reason']}", file=sys.stderr)
-    return summary["status"]
 
 
 def _print_summary(summary: Mapping[str, Any]) -> None:

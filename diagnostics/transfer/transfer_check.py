@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 from typing import Any
 
 import ml_collections
@@ -13,6 +14,7 @@ from trainers.processes import coordination
 from trainers.run import transfer
 from trainers.run.directory import RunDirectory
 from trainers.run.inference import FinishedRun
+from trainers.run.loop import train
 from trainers.settings import FIELDS, override
 from trainers.step.objectives import bounds
 
@@ -92,6 +94,30 @@ def check_possible() -> None:
             "transfer.check: needs a single process; train from scratch in a run of its own, with transfer.source='', "
             "and compare the two"
         )
+
+
+def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> tuple[dict[str, Any], Comparison | None]:
+    """Trains from scratch in `scratch` of a finished run, or resumes that, and compares the two.
+
+    Call `check_possible` before the run begins. If the training from scratch ends early, the reason is printed on
+    stderr.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+
+    Returns:
+      The summary of the training from scratch; and the comparison, which `compare` writes, or None if that training was
+      preempted or diverged.
+
+    Raises:
+      UserError: as `compare`.
+    """
+    summary = train(scratch_config(config, workdir), RunDirectory(workdir).scratch)
+    if summary["status"] == "done":
+        return summary, compare(workdir)
+    print(f"{summary['status']} while training from scratch: {summary['reason']}", file=sys.stderr)
+    return summary, None
 
 
 def scratch_config(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> ml_collections.ConfigDict:

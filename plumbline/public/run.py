@@ -86,6 +86,16 @@ class Run:
 
     @property
     @names_arguments
+    def transfer_check(self) -> dict[str, Any] | None:
+        """The content of `transfer_check.json`: the run with `transfer.check`, compared with a training from scratch.
+
+        `{"metric", "transfer", "scratch", "difference": {"mean", "low", "high", "confidence", "over"}, "verdict"}`,
+        where `verdict` is "better", "worse" or "unclear". None if nothing was compared, or not yet.
+        """
+        return self._directory.transfer_check()
+
+    @property
+    @names_arguments
     def metrics(self) -> dict[str, dict[str, float]]:
         """The metrics of each split: the final ones of a finished run, else the latest ones."""
         if self.status.get("status") == "done":

@@ -12,6 +12,7 @@ import pandas
 import data.pool
 from data.pool import Pool
 from diagnostics import ablation
+from diagnostics.transfer import transfer_check
 from experiments import config_errors
 from experiments.origins import shorten
 from plumbline import UserError
@@ -67,12 +68,19 @@ def train(
       overwrite: delete what another run left in `workdir`.
 
     Returns:
-      The run. Its `status` says whether it is done, was preempted (Ctrl-C, after a save) or diverged.
+      The run. Its `status` says whether it is done, was preempted (Ctrl-C, after a save) or diverged. With
+      `transfer.check`, a finished run is followed by the same training from scratch, and `transfer_check` has the
+      difference.
 
     Raises:
       UserError: config, data or directory are not right.
     """
-    loop.train(load_config(config, overrides), workdir, overwrite=overwrite)
+    config = load_config(config, overrides)
+    if config.transfer.check:
+        transfer_check.check_possible()
+    summary = loop.train(config, workdir, overwrite=overwrite)
+    if config.transfer.check and summary["status"] == "done":
+        transfer_check.check(config, workdir)
     return open_run(workdir)
 
 

@@ -259,6 +259,10 @@ class RunDirectory:
         """Step from which batches are skipped, their number and the reason, after a rollback; else None."""
         return self._read("rollback.json") if (self.path / "rollback.json").exists() else None
 
+    def transfer_check(self) -> dict[str, Any] | None:
+        """The result of the comparison with a training from scratch; None before it or without one."""
+        return self._read("transfer_check.json") if (self.path / "transfer_check.json").exists() else None
+
     def summary(self) -> dict[str, Any]:
         """The summary of a finished run."""
         return self._read("summary.json")

@@ -1,6 +1,7 @@
 """Trainings that begin with a source, compared with the same from scratch."""
 
 import json
+import shutil
 import signal
 import time
 
@@ -8,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+import plumbline
 from configs import defaults
 from diagnostics.transfer import transfer_check
 from diagnostics.transfer.transfer_check import Comparison
@@ -55,6 +57,16 @@ def test_the_difference_is_that_of_two_runs_on_the_same_rows(checked):
     assert difference["over"] == "3 groups"
     assert f"from scratch {accuracies[1]:.4f}, difference {difference['mean']:+.4f} (95 % interval" in printed
     assert len({summary["step"] for summary in summaries}) == 1
+
+
+def test_from_python_a_run_is_compared_as_by_the_command(checked, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(checked[0], workdir)
+    (workdir / "transfer_check.json").unlink()
+    assert plumbline.open_run(workdir).transfer_check is None
+    run = plumbline.train(RunDirectory(workdir).config(), workdir)
+    assert run.transfer_check == figures(workdir) == figures(checked[0])
+    assert plumbline.train(run.config, workdir, overrides={"transfer.check": False}).transfer_check is not None
 
 
 def test_what_each_example_came_to_makes_up_the_metric_of_the_split(checked):
