@@ -13,7 +13,7 @@ from plumbline import UserError
 from plumbline.files import replace_atomically
 
 # Version of the layout of a cache folder. Increase it when the stored content or its decoding changes.
-VERSION = 1
+VERSION = 2
 # The check of an array reads evenly spaced blocks. It is fast at any size and finds truncated and zeroed files.
 _BLOCKS, _BLOCK_BYTES = 64, 4096
 

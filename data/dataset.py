@@ -197,6 +197,11 @@ def _validation(
 def _named_part(source: Source, name: str, field: str) -> Part:
     if name == "train":
         raise UserError(f"{field}: 'split:train' is the training split; choose another split, or 'N percent'")
+    if name in getattr(source, "unlabelled", ()):
+        raise UserError(
+            f"{field}: '{name}' has no class folders, so its files have no labels; choose another split or "
+            "'N percent', and run plumbline predict on the folder"
+        )
     if name not in source.part_names:
         raise unknown_name(field, name, set(source.part_names) - {"train"})
     return source.part(name)

@@ -1,15 +1,44 @@
 """Decoding of image files to arrays of one shape. Training and prediction share this code."""
 
 import dataclasses
+import functools
 import io
-import struct
-import zlib
 
 import numpy as np
 
 from plumbline import UserError
 
-EXTENSIONS = (".png", ".jpg", ".jpeg")
+# The formats that Pillow decodes itself, the usual ones first, because they are tried in this order. Left out are
+# formats for which it starts another program (EPS) or needs a handler (WMF, GRIB, HDF5), and videos.
+_FORMATS = (
+    ("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif")),
+    ("PNG", (".png", ".apng")),
+    ("GIF", (".gif",)),
+    ("BMP", (".bmp",)),
+    ("DIB", (".dib",)),
+    ("PPM", (".pbm", ".pgm", ".ppm", ".pnm", ".pfm")),
+    ("WEBP", (".webp",)),
+    ("TIFF", (".tif", ".tiff")),
+    ("AVIF", (".avif", ".avifs")),
+    ("JPEG2000", (".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c")),
+    ("MPO", (".mpo",)),
+    ("TGA", (".tga", ".icb", ".vda", ".vst")),
+    ("ICO", (".ico",)),
+    ("ICNS", (".icns",)),
+    ("PSD", (".psd",)),
+    ("QOI", (".qoi",)),
+    ("PCX", (".pcx",)),
+    ("DCX", (".dcx",)),
+    ("DDS", (".dds",)),
+    ("SGI", (".sgi", ".rgb", ".rgba", ".bw")),
+    ("SUN", (".ras",)),
+    ("XBM", (".xbm",)),
+    ("XPM", (".xpm",)),
+)
+EXTENSIONS = tuple(extension for _, extensions in _FORMATS for extension in extensions)
+"""Endings of image files, in lower case. The content of a file, not its ending, says which of the formats it has."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class CorruptImageError(Exception):
@@ -68,22 +97,23 @@ def read_shape(encoded: bytes) -> tuple[int, int, int]:
     """Height, width and channels (1 or 3) of an image as it would be decoded.
 
     Args:
-      encoded: a PNG or JPEG file, which is wholly read.
+      encoded: an image file, which is wholly read.
 
     Raises:
       CorruptImageError: the bytes are not a readable image.
     """
-    return _as_array(_open(encoded)).shape
+    return _read(encoded).shape
 
 
 def decode(encoded: bytes, name: str, image_format: ImageFormat) -> np.ndarray:
     """Decodes one image to (H, W, C) uint8.
 
-    Transparent images are drawn on black, palettes are resolved, of 16 bits the upper eight are kept, and the EXIF
-    orientation is applied.
+    Of several frames or pages the first is read. Transparent images are drawn on black, palettes are resolved, of 16
+    bits the upper eight are kept, floating-point values from 0 to 1 are scaled to 0 to 255, and the EXIF orientation is
+    applied.
 
     Args:
-      encoded: content of a PNG or JPEG file.
+      encoded: content of an image file.
       name: name of the image, for messages.
       image_format: format that the image is converted to.
 
@@ -92,8 +122,7 @@ def decode(encoded: bytes, name: str, image_format: ImageFormat) -> np.ndarray:
       UserError: the image has another shape than the first one, and the config sets none.
     """
     height, width, channels = image_format.shape
-    image = _open(encoded)
-    array = _as_array(image)
+    array = _read(encoded)
     if image_format.fixed_size and array.shape[:2] != (height, width):
         found = f"{array.shape[1]}x{array.shape[0]} pixels, the first image {width}x{height}"
         raise UserError(f"data.image_size: {name} has {found}; set data.image_size to resize all images")
@@ -105,33 +134,85 @@ def decode(encoded: bytes, name: str, image_format: ImageFormat) -> np.ndarray:
     return _convert(array, image_format)
 
 
+def _read(encoded: bytes) -> np.ndarray:
+    """Decodes an image to (H, W, C) uint8, with 1 or 3 channels."""
+    image = _open(encoded)
+    key = _transparent_value(image, encoded)
+    if image.mode.startswith(("I", "F")):
+        array = _eight_bits(image, key)
+    elif key is not None:
+        array = np.array(image.convert("L") if image.mode == "1" else image)
+        array[(array == key) if array.ndim == 2 else (array == key).all(axis=2)] = 0
+    else:
+        array = np.asarray(_on_black(image))
+    return array[:, :, None] if array.ndim == 2 else array
+
+
 def _open(encoded: bytes):
-    """Opens and loads an image, in mode L or RGB."""
+    """Opens and loads the first frame of an image, upright."""
     import PIL.Image
     import PIL.ImageOps
 
     try:
-        image = PIL.Image.open(io.BytesIO(encoded))
+        image = PIL.Image.open(io.BytesIO(encoded), formats=_formats())
         image.load()
         if "exif" in image.info:
             image = PIL.ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+    # Damaged bytes make the decoders raise almost anything.
+    except Exception as error:
         raise CorruptImageError(str(error).split("<_io")[0].strip() or type(error).__name__) from None
-    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
-        raise CorruptImageError(str(error)) from None
-    if image.mode in ("L", "RGB"):
-        return image
-    if image.mode.startswith(("I", "F")):
-        eight_bits = np.clip(np.asarray(image), 0, 65535).astype(np.uint16) >> 8
-        return PIL.Image.fromarray(eight_bits.astype(np.uint8))
-    if image.mode == "1":
-        return image.convert("L")
+    return image
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """The formats that this Pillow decodes."""
+    import PIL.Image
+
+    PIL.Image.init()
+    return tuple(name for name, _ in _FORMATS if name in PIL.Image.OPEN)
+
+
+def _transparent_value(image, encoded: bytes) -> int | tuple[int, ...] | None:
+    """Returns the value of pixels that are transparent, as decoded; None unless the image names one.
+
+    A PNG without a palette names it in a tRNS chunk, in the bits that the file has for a sample. Pillow decodes 1, 2
+    and 4 bits to 0 to 255, and of colours with 16 bits keeps the upper eight.
+    """
+    key = image.info.get("transparency")
+    if (image.mode not in ("1", "L", "RGB") and not image.mode.startswith("I")) or isinstance(key, bytes):
+        return None
+    if key is None or image.mode == "1" or encoded[:8] != _PNG:
+        return key
+    bits = encoded[24]
+    if isinstance(key, tuple):
+        return tuple(sample >> 8 for sample in key) if bits == 16 else key
+    return key * 255 // (2**bits - 1) if bits < 8 else key
+
+
+def _eight_bits(image, key: int | tuple[int, ...] | None) -> np.ndarray:
+    """Converts an image of more than eight bits a sample to (H, W) uint8; pixels of the value `key` become black."""
+    array = np.asarray(image)
+    if image.mode.startswith("F"):
+        if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
+            raise CorruptImageError("floating-point values outside 0 to 1; convert it to 8 bits")
+        return np.round(array * 255).astype(np.uint8)
+    eight_bits = (np.clip(array, 0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
+    return eight_bits if key is None else np.where(array == key, np.uint8(0), eight_bits)
+
+
+def _on_black(image):
+    """Converts an image of any other mode to L or RGB, and draws it on black where it is transparent."""
+    import PIL.Image
+
     if image.has_transparency_data:
         grey = image.mode in ("LA", "La")
         image = image.convert("RGBA")
         black = PIL.Image.new("RGBA", image.size, (0, 0, 0, 255))
         return PIL.Image.alpha_composite(black, image).convert("L" if grey else "RGB")
-    return image.convert("RGB")
+    if image.mode in ("L", "RGB"):
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
 
 
 def _as_array(image) -> np.ndarray:

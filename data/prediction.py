@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import ml_collections
 import numpy as np
 
-from data import images, tables, text_splits
+from data import images, input_files, tables, text_splits
 from data.features import Features
+from data.input_files import IMAGES, TEXTS, Kind, LeftOut
 from data.sources import folder
 from data.sources.table_source import TableTexts
 from data.tokenizer import Tokenizer
@@ -38,8 +39,35 @@ class Chunk:
     labels: list[str | float | None] | None
 
 
+@dataclasses.dataclass
+class Notes:
+    """What was not read of the inputs. Reading adds to it.
+
+    Attributes:
+      unreadable: errors of files that cannot be read.
+      left_out: files that are not inputs, of folders.
+    """
+
+    unreadable: list[UserError] = dataclasses.field(default_factory=list)
+    left_out: list[LeftOut] = dataclasses.field(default_factory=list)
+
+    def add_unreadable(self, error: UserError) -> None:
+        """Adds a file that cannot be read."""
+        self.unreadable.append(error)
+
+
+class _NoNotes(Notes):
+    """Raises the error of the first file that cannot be read."""
+
+    def add_unreadable(self, error: UserError) -> None:
+        raise error
+
+
 def read_inputs(
-    features: Features, config: ml_collections.ConfigDict, paths: Sequence[str | os.PathLike]
+    features: Features,
+    config: ml_collections.ConfigDict,
+    paths: Sequence[str | os.PathLike],
+    notes: Notes | None = None,
 ) -> Iterator[Chunk]:
     """Reads inputs for prediction with the code that read the training data.
 
@@ -47,21 +75,24 @@ def read_inputs(
       features: description of the training examples.
       config: `config.data` of the training.
       paths: image or text files, folders of them (searched recursively), or CSV or Parquet files, which need not have
-        the target column.
+        the target column. What counts as an input in a folder is what counts in training.
+      notes: gets the errors of image and text files that cannot be read, which are passed over; None raises the first.
 
     Yields:
-      The inputs in the order of the paths; files of a folder sorted by name.
+      The inputs in the order of the paths; files of a folder sorted by path.
 
     Raises:
-      UserError: a path does not exist or has no inputs of the right kind, an input column is missing, an image is
-        corrupt, or a text is empty.
+      UserError: a path does not exist or has no inputs of the right kind, an input column is missing or, without
+        `notes`, an image is corrupt, or a text is empty.
     """
-    paths = [os.fspath(path) for path in paths]
+    paths = [os.path.expanduser(path) for path in paths]  # noqa: PTH111 (keeps "./" at the start of names)
     for path in paths:
-        if not pathlib.Path(path).exists():
+        if not os.path.lexists(path):
             raise UserError(f"inputs: no such file or folder '{path}'; check the path")
-    read = {"image": _read_images, "table": _read_tables, "text": _read_texts}[features.kind]
-    return read(features, config, paths)
+    if features.kind == "table":
+        return _read_tables(features, config, paths)
+    read = {"image": _read_images, "text": _read_texts}[features.kind]
+    return read(features, config, paths, _NoNotes() if notes is None else notes)
 
 
 def read_frame(features: Features, config: ml_collections.ConfigDict, frame: "pandas.DataFrame") -> Chunk:
@@ -102,52 +133,78 @@ def read_frame(features: Features, config: ml_collections.ConfigDict, frame: "pa
     return _chunk(features, config, table, names)
 
 
-def _read_images(features: Features, config: ml_collections.ConfigDict, paths: list[str]) -> Iterator[Chunk]:
-    files = [file for path in paths for file in _files(pathlib.Path(path), images.EXTENSIONS, "image")]
+def _read_images(
+    features: Features, config: ml_collections.ConfigDict, paths: list[str], notes: "Notes"
+) -> Iterator[Chunk]:
+    files = [file for path in paths for file in _files(path, IMAGES, notes)]
     # Images of another shape are converted, also if all training images had one shape.
     image_format = images.ImageFormat(shape=features.shape, resize=config.resize)
     for start in range(0, len(files), _CHUNK):
         names, decoded = [], []
         for file in files[start : start + _CHUNK]:
+            name = input_files.printable(file)
             try:
-                decoded.append(images.decode(file.read_bytes(), f"'{file}'", image_format))
+                decoded.append(images.decode(input_files.read_bytes(file, "inputs"), f"'{name}'", image_format))
             except images.CorruptImageError as error:
-                raise UserError(f"inputs: '{file}' is corrupt ({error}); replace it, or exclude it") from None
+                notes.add_unreadable(UserError(f"inputs: '{name}' is corrupt ({error}); replace it, or exclude it"))
+            except UserError as error:
+                notes.add_unreadable(error)
             else:
-                names.append(str(file))
+                names.append(name)
         if names:
             yield Chunk(names=names, inputs=np.stack(decoded), labels=None)
 
 
-def _files(path: pathlib.Path, extensions: tuple[str, ...], noun: str) -> list[pathlib.Path]:
-    wanted = ".txt" if noun == "text" else ".png or .jpg"
-    if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in extensions and file.is_file())
-        if not found:
-            raise UserError(f"inputs: folder '{path}' has no {noun}s; expected {wanted} files in it or below it")
-        return found
-    if path.suffix.lower() not in extensions:
-        raise UserError(f"inputs: '{path}' has the wrong type; the model was trained on {noun}s, give {wanted} files")
-    return [path]
+def _files(path: str, kind: Kind, notes: "Notes") -> list[str]:
+    """Lists the inputs in a folder and below it, by the rule of a training, or the one file."""
+    if not pathlib.Path(path).is_dir():
+        if not kind.includes(path):
+            raise UserError(
+                f"inputs: '{path}' has the wrong type; the model was trained on {kind.noun}, give {kind.wanted} files"
+            )
+        return [path]
+    listing = input_files.list_files(path, kind)
+    for name, reason in listing.unreadable:
+        notes.add_unreadable(input_files.unreadable(f"{path}/{name}" if name else path, reason, "inputs"))
+    notes.left_out.extend(listing.left_out)
+    if not listing.files and not listing.unreadable:
+        raise UserError(f"inputs: folder '{path}' has no {kind.noun}; expected {kind.wanted} files in it or below it")
+    return [os.path.join(path, file.name) for file in listing.files]  # noqa: PTH118 (keeps "./" and bytes of names)
 
 
-def _read_texts(features: Features, config: ml_collections.ConfigDict, paths: list[str]) -> Iterator[Chunk]:
+def _read_texts(
+    features: Features, config: ml_collections.ConfigDict, paths: list[str], notes: "Notes"
+) -> Iterator[Chunk]:
     """Reads texts from files and, if the model was trained on a column of a table, from that column of other tables."""
-    for path in map(pathlib.Path, paths):
-        if config.text and path.is_file() and path.suffix.lower() not in folder.TEXT_EXTENSIONS:
-            table = tables.read(str(path), config.missing_values, "inputs")
+    for path in paths:
+        if config.text and pathlib.Path(path).is_file() and not TEXTS.includes(path):
+            table = tables.read(path, config.missing_values, "inputs")
             yield _chunk(features, config, table, [f"{path}:{table.line(row)}" for row in range(table.num_rows)])
             continue
-        files = _files(path, folder.TEXT_EXTENSIONS, "text")
+        files = _files(path, TEXTS, notes)
         for start in range(0, len(files), _CHUNK):
-            names = [str(file) for file in files[start : start + _CHUNK]]
-            texts = [folder.decode_text(pathlib.Path(name).read_bytes(), f"'{name}'", "inputs") for name in names]
-            yield Chunk(names=names, inputs=_tokens(features, texts, names), labels=None)
+            names, texts = [], []
+            for file in files[start : start + _CHUNK]:
+                try:
+                    texts.append(_text(file, features))
+                    names.append(input_files.printable(file))
+                except UserError as error:
+                    notes.add_unreadable(error)
+            if names:
+                yield Chunk(names=names, inputs=_tokens(features, texts, names), labels=None)
+
+
+def _text(file: str, features: Features) -> str:
+    """Reads a text file, and checks that the tokenizer gives tokens for it."""
+    name = input_files.printable(file)
+    text = folder.decode_text(input_files.read_bytes(file, "inputs"), f"'{name}'", "inputs")
+    _tokens(features, [text], [name])
+    return text
 
 
 def _read_tables(features: Features, config: ml_collections.ConfigDict, paths: list[str]) -> Iterator[Chunk]:
     for path in paths:
-        if pathlib.Path(path).suffix.lower() in images.EXTENSIONS or pathlib.Path(path).is_dir():
+        if IMAGES.includes(path) or pathlib.Path(path).is_dir():
             raise UserError(
                 f"inputs: '{path}' is not a table; the model was trained on a table, give CSV or Parquet files"
             )

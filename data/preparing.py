@@ -23,6 +23,7 @@ import numpy as np
 
 from data import images
 from data.images import CorruptImageError
+from data.input_files import UnreadableFileError
 from data.sources import prepared
 from data.sources.folder import FileRecords, FolderSource
 from data.sources.source import Part
@@ -162,9 +163,9 @@ class WriteShard:
             try:
                 encoded = records.read_encoded(row)
                 images.read_shape(encoded)
-            except (OSError, CorruptImageError) as error:
+            except (UnreadableFileError, CorruptImageError) as error:
                 # Write a note instead of raising: some runners retry a failed task, and all of them hide its message.
-                reason = error.strerror if isinstance(error, OSError) else str(error)
+                reason = error.reason if isinstance(error, UnreadableFileError) else str(error)
                 note = pathlib.Path(self.unreadable, f"{task.split}-{row:012}")
                 note.write_text(f"{records.name(row)} cannot be prepared ({reason})", encoding="utf-8")
                 continue
@@ -218,11 +219,9 @@ def _part(folder: FolderSource, name: str) -> Part:
 
 @contextlib.contextmanager
 def _flag_in_errors() -> Iterator[None]:
-    """Rewrites errors of the source to name the flag instead of the config field, and reports unreadable files."""
+    """Rewrites errors of the source to name the flag instead of the config field."""
     try:
         yield
-    except OSError as error:
-        raise UserError(f"--source: '{error.filename}' cannot be read ({error.strerror}); fix or remove it") from None
     except UserError as error:
         raise UserError(str(error).replace("data.source:", "--source:", 1)) from None
 

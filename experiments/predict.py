@@ -5,7 +5,9 @@
     plumbline predict --workdir=runs/digits --split=test --limit=3
 
 Inputs are image or text files, folders of them, or tables (CSV or Parquet) with or without the target column. A run on
-texts in a column of a table takes such tables or text files.
+texts in a column of a table takes such tables or text files. Of a folder, the files count that count in training, with
+those in folders below it. Images and texts that cannot be read are named on standard error, and all others are
+predicted; the exit code is 2 only if there are none.
 
 Flags:
     --workdir=DIR                the run directory
@@ -18,13 +20,19 @@ Flags:
 import csv
 import itertools
 import json
+import sys
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from experiments import command
-from plumbline import UserError
+from plumbline import UserError, pluralize
 from plumbline.files import replace_atomically
+
+if TYPE_CHECKING:
+    from data.prediction import Notes
+    from trainers.run.inference import FinishedRun
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
 _SPLIT = flags.DEFINE_string("split", None, "Split of the run's own data.")
@@ -41,13 +49,42 @@ def main(inputs: list[str]) -> None:
     from trainers.run.inference import FinishedRun
 
     run = FinishedRun(_WORKDIR.value, checkpoint=_CHECKPOINT.value)
-    predictions = run.predict_split(_SPLIT.value) if _SPLIT.value else run.predict(inputs)
+    predictions = run.predict_split(_SPLIT.value) if _SPLIT.value else _predict_inputs(run, inputs)
     predictions = itertools.islice(predictions, _LIMIT.value)
     if _OUTPUT.value:
         _write_csv(_OUTPUT.value, predictions)
     else:
         for prediction in predictions:
             print(json.dumps(prediction), flush=True)
+
+
+def _predict_inputs(run: "FinishedRun", inputs: list[str]) -> Iterator[dict[str, Any]]:
+    """Predicts the inputs that can be read, and names the others on standard error.
+
+    Raises:
+      UserError: none can be read.
+    """
+    from data.prediction import Notes
+
+    notes, shown, answered = Notes(), 0, False
+    for prediction in run.predict(inputs, notes):
+        if not answered:
+            for entry in notes.left_out:
+                print(f"left out: {entry.describe()}", file=sys.stderr)
+        shown, answered = _print_unreadable(notes, shown), True
+        yield prediction
+    if not answered and notes.unreadable:
+        others = len(notes.unreadable) - 1
+        more = f" (and {pluralize(others, 'other input')} cannot be read either)" if others else ""
+        raise UserError(f"{notes.unreadable[0]}{more}")
+    _print_unreadable(notes, shown)
+
+
+def _print_unreadable(notes: "Notes", shown: int) -> int:
+    """Prints the errors from the one at `shown` on. Returns the number of all."""
+    for error in notes.unreadable[shown:]:
+        print(f"not predicted: {str(error).removeprefix('inputs: ')}", file=sys.stderr)
+    return len(notes.unreadable)
 
 
 def _write_csv(path: str, predictions: Iterator[Mapping]) -> None:

@@ -1,49 +1,41 @@
-"""`folder:PATH`: images or texts in PATH/split/class/ or, without splits, in PATH/class/."""
+"""`folder:PATH`: images or texts in PATH/split/class/ or, without splits, in PATH/class/, and below these folders."""
 
-import dataclasses
 import hashlib
 import os
 import pathlib
+import unicodedata
 
 import ml_collections
 import numpy as np
 
-from data import images
+from data import input_files
+from data.input_files import IMAGES, TEXTS, Kind, LeftOut
 from data.sources.source import Part
 from plumbline import UserError, pluralize
 
 # Number of files whose contents are part of the fingerprint of a folder.
 _SAMPLED_FILES = 1024
-TEXT_EXTENSIONS = (".txt",)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Kind:
-    """A kind of files, with its names in messages."""
-
-    extensions: tuple[str, ...]
-    noun: str
-    wanted: str
-
-
-_IMAGES = _Kind(extensions=images.EXTENSIONS, noun="images", wanted=".png or .jpg")
-_TEXTS = _Kind(extensions=TEXT_EXTENSIONS, noun="texts", wanted=".txt")
+# Names of folders, in lower case, that are taken for splits, not for classes.
+_SPLIT_NAMES = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
 
 
 def open_source(name: str, config: ml_collections.ConfigDict) -> "FolderSource":
     """Opens the images or, without images, the texts in the folder `name`."""
-    return FolderSource(pathlib.Path(name), config)
+    return FolderSource(pathlib.Path(name).expanduser(), config)
 
 
 class FolderSource:
     """Image or text files by class; see `data.sources.source.Source`.
+
+    Attributes:
+      unlabelled: for each split whose files have no class folders, how many there are. They are no part of the source.
 
     Args:
       path: path of the folder.
       config: `config.data`.
 
     Raises:
-      UserError: there is no such folder, or it has no training images or texts.
+      UserError: there is no such folder, it cannot be read, or it has no training images or texts.
     """
 
     task = "classification"
@@ -51,10 +43,10 @@ class FolderSource:
     target = "label"
 
     def __init__(self, path: pathlib.Path, config: ml_collections.ConfigDict):
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112 (a pathlib path raises an error if a folder above is not readable)
             raise UserError(f"data.source: no such folder '{path}'; expected {_describe_layout(path)}")
-        folders = _folders(path)
-        self._kind, has_splits = _layout(folders)
+        folders = input_files.subfolders(path, "data.source")
+        self._kind, has_splits = _layout(path, folders)
         if has_splits and "train" not in {folder.name for folder in folders}:
             found = ", ".join(folder.name for folder in folders)
             wanted = self._kind.extensions[0]
@@ -62,18 +54,23 @@ class FolderSource:
                 f"data.source: '{path}' has {found} but no 'train'; expected {path}/train/<class>/*{wanted}"
             )
         self._paths = {folder.name: folder for folder in folders} if has_splits else {"train": path}
-        self.part_names = tuple(self._paths)
-        self.class_names = tuple(folder.name for folder in _folders(self._paths["train"]))
+        self.class_names = _class_names(self._paths["train"])
         if len(self.class_names) < 2:
             raise UserError(
                 f"data.source: '{self._paths['train']}' has {pluralize(len(self.class_names), 'class folder')}, but "
-                f"needs at least 2; expected {_describe_layout(path)}"
+                f"needs at least 2; expected {_describe_layout(path)}{_hint_inside(folders)}"
             )
+        self.unlabelled: dict[str, LeftOut] = {}
+        for name in [name for name in self._paths if name != "train"]:
+            if found := _find_unlabelled(self._paths[name], self.class_names, self._kind):
+                self.unlabelled[name] = found
+                del self._paths[name]
+        self.part_names = tuple(self._paths)
 
     @property
     def has_texts(self) -> bool:
         """Whether the files are texts."""
-        return self._kind is _TEXTS
+        return self._kind is TEXTS
 
     def part(self, name: str) -> Part:
         """Lists the images or texts of one split."""
@@ -81,9 +78,10 @@ class FolderSource:
 
     def other(self, path: str) -> Part:
         """Lists the images or texts in path/class/."""
-        if not pathlib.Path(path).is_dir():
+        folder = pathlib.Path(path).expanduser()
+        if not os.path.isdir(folder):  # noqa: PTH112
             raise UserError(f"data.test: no such folder '{path}'; expected {path}/<class>/ with {self._kind.noun}")
-        return _read_part(pathlib.Path(path), self.class_names, self._kind, "data.test")
+        return _read_part(folder, self.class_names, self._kind, "data.test")
 
 
 class FileRecords:
@@ -92,19 +90,24 @@ class FileRecords:
     Args:
       root: folder of the files.
       names: (n,) relative paths as bytes; one array pickles as one block.
+      field: config field or flag that named the folder, for messages.
     """
 
-    def __init__(self, root: str, names: np.ndarray):
+    def __init__(self, root: str, names: np.ndarray, field: str = "data.source"):
         self.root = root
         self.names = names
+        self.field = field
 
     def __len__(self) -> int:
         return len(self.names)
 
     def read_encoded(self, row: int) -> bytes:
-        """Returns the content of the file."""
-        with open(self._path(row), "rb") as file:  # noqa: PTH123 (a pathlib path takes longer to make than to open)
-            return file.read()
+        """Returns the content of the file.
+
+        Raises:
+          UnreadableFileError: it cannot be read.
+        """
+        return input_files.read_bytes(self._path(row), self.field)
 
     def num_bytes(self, row: int) -> int:
         """Returns the size of the file."""
@@ -112,7 +115,7 @@ class FileRecords:
 
     def name(self, row: int) -> str:
         """Returns the path of the file, for messages."""
-        return f"'{self._path(row)}'"
+        return f"'{input_files.printable(self._path(row))}'"
 
     def _path(self, row: int) -> str:
         return f"{self.root}/{os.fsdecode(self.names[row])}"
@@ -157,24 +160,44 @@ def _describe_layout(path: pathlib.Path) -> str:
     return f"{path}/train/<class>/*.png, *.jpg or *.txt, or {path}/<class>/*.png without splits"
 
 
-def _read_part(path: pathlib.Path, class_names: tuple[str, ...], kind: _Kind, field: str) -> Part:
-    """Lists files by class, sorted by name, so that rows are the same on every machine."""
+def _class_names(path: pathlib.Path) -> tuple[str, ...]:
+    """Names of the class folders, sorted by the name on the disk."""
+    names = tuple(_normalized(folder.name) for folder in input_files.subfolders(path, "data.source"))
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"data.source: '{path}' has two folders whose names look the same, '{name}'; rename one")
+    return names
+
+
+def _normalized(name: str) -> str:
+    """A name of a class: one spelling of accented letters on all systems, and printable."""
+    return unicodedata.normalize("NFC", input_files.printable(name))
+
+
+def _read_part(path: pathlib.Path, class_names: tuple[str, ...], kind: Kind, field: str) -> Part:
+    """Lists files by class, sorted by path, so that rows are the same on every machine."""
     known = {name: label for label, name in enumerate(class_names)}
     names, labels, sizes, times = [], [], [], []
-    for folder in _folders(path):
-        if folder.name not in known:
-            raise UserError(f"{field}: '{folder}' is a class without training data; known: {', '.join(class_names)}")
-        files = _files(kind, folder)
-        if not files:
+    left_out = _beside_classes(path, kind)
+    for folder in input_files.subfolders(path, field):
+        class_name = _normalized(folder.name)
+        listing = input_files.list_files(folder, kind)
+        input_files.refuse_unreadable(listing, folder, field)
+        if class_name not in known:
+            raise UserError(
+                f"{field}: '{folder}' is a class without training data; known: {', '.join(class_names)} (without "
+                "labels, set data.test='20 percent' and run plumbline predict on the folder)"
+            )
+        if not listing.files:
             raise UserError(f"{field}: '{folder}' has no {kind.noun}; put {kind.wanted} files into it, or remove it")
-        for file_name, size, time in files:
-            names.append(os.fsencode(f"{folder.name}/{file_name}"))
-            sizes.append(size)
-            times.append(time)
-        labels.extend([known[folder.name]] * len(files))
+        names.extend(os.fsencode(f"{folder.name}/{file.name}") for file in listing.files)
+        sizes.extend(file.size for file in listing.files)
+        times.extend(file.time for file in listing.files)
+        labels.extend([known[class_name]] * len(listing.files))
+        left_out.extend(listing.left_out)
     if not names:
         raise UserError(f"{field}: '{path}' has no class folders; expected {path}/<class>/ with {kind.noun}")
-    records = FileRecords(str(path), np.array(names))
+    records = FileRecords(str(path), np.array(names), field)
     fingerprint = _fingerprint(records, names, sizes)
     return Part(
         labels=np.array(labels, np.int32),
@@ -182,9 +205,31 @@ def _read_part(path: pathlib.Path, class_names: tuple[str, ...], kind: _Kind, fi
         weights=np.ones(len(names), np.float32),
         fingerprint=fingerprint,
         cache_key=hashlib.sha256(fingerprint.encode() + np.array(times, np.int64).tobytes()).hexdigest(),
-        records=None if kind is _TEXTS else records,
-        texts=FileTexts(records) if kind is _TEXTS else None,
+        records=None if kind is TEXTS else records,
+        texts=FileTexts(records) if kind is TEXTS else None,
+        left_out=tuple(input_files.merge_left_out(left_out)),
     )
+
+
+def _beside_classes(path: pathlib.Path, kind: Kind) -> list[LeftOut]:
+    """Counts the images or texts that lie in the folder of a split itself, and so have no class."""
+    files = input_files.list_files(path, kind, nested=False).files
+    if not files:
+        return []
+    return [LeftOut(number=len(files), reason="beside the class folders", example=f"{path}/{files[0].name}")]
+
+
+def _find_unlabelled(path: pathlib.Path, class_names: tuple[str, ...], kind: Kind) -> LeftOut | None:
+    """Counts the files of a split that has files, but none in a folder of one of the classes; None of other splits."""
+    known = {name.casefold() for name in class_names}
+    folders = input_files.subfolders(path, "data.source")
+    if any(_normalized(folder.name).casefold() in known for folder in folders):
+        return None
+    files = input_files.list_files(path, kind).files
+    if not files:
+        return None
+    reason = f"in '{path.name}' without class folders (plumbline predict takes them)"
+    return LeftOut(number=len(files), reason=reason, example=input_files.printable(f"{path}/{files[0].name}"))
 
 
 def _fingerprint(records: FileRecords, names: list[bytes], sizes: list[int]) -> str:
@@ -195,38 +240,55 @@ def _fingerprint(records: FileRecords, names: list[bytes], sizes: list[int]) -> 
     return digest.hexdigest()
 
 
-def _folders(path: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def _layout(path: pathlib.Path, folders: list[pathlib.Path]) -> tuple[Kind, bool]:
+    """Finds the kind of files, and whether the folders are splits with class folders.
+
+    Raises:
+      UserError: the folders may be splits or classes.
+    """
+    names = {folder.name for folder in folders}
+    if "train" in names:
+        classes = input_files.subfolders(path / "train", "data.source")
+        kind = _find_kind(classes)
+        if any(input_files.contains(folder, kind) for folder in classes):
+            return kind, True
+        if len(names & _SPLIT_NAMES) > 1:
+            return _find_kind(folders), True
+    kind = _find_kind(folders)
+    without_files = [folder for folder in folders if not input_files.contains(folder, kind, nested=False)]
+    if any(folder.name.lower() in _SPLIT_NAMES and input_files.contains(folder, kind) for folder in without_files):
+        return kind, True
+    if len(without_files) == len(folders):
+        _refuse_ambiguous(path, folders, kind)
+    return kind, False
 
 
-def _layout(folders: list[pathlib.Path]) -> tuple[_Kind, bool]:
-    """Finds the kind of files, and whether the folders are splits with class folders. Images take precedence."""
-    if _contains(_IMAGES, folders):
-        return _IMAGES, False
-    inner = [inner for folder in folders for inner in _folders(folder)]
-    if _contains(_IMAGES, inner):
-        return _IMAGES, True
-    # A text file beside the class folders of a split does not make the split a class.
-    if _contains(_TEXTS, inner):
-        return _TEXTS, True
-    return (_TEXTS if _contains(_TEXTS, folders) else _IMAGES), False
+def _find_kind(folders: list[pathlib.Path]) -> Kind:
+    """Finds the kind of files in class folders. Images take precedence, unless only the texts are in all folders."""
+    if all(input_files.contains(folder, IMAGES) for folder in folders):
+        return IMAGES
+    return TEXTS if all(input_files.contains(folder, TEXTS) for folder in folders) else IMAGES
 
 
-def _contains(kind: _Kind, folders: list[pathlib.Path]) -> bool:
-    """Returns whether any of the folders has a file of this kind."""
+def _refuse_ambiguous(path: pathlib.Path, folders: list[pathlib.Path], kind: Kind) -> None:
+    """Raises an error if folders without files of their own have the same folders, as splits would."""
+    inner: dict[str, list[str]] = {}
     for folder in folders:
-        with os.scandir(folder) as entries:
-            if any(_is_of_kind(kind, entry.name) for entry in entries):
-                return True
-    return False
+        for below in input_files.subfolders(folder, "data.source"):
+            if input_files.contains(below, kind):
+                inner.setdefault(below.name, []).append(folder.name)
+    shared = [name for name, owners in inner.items() if len(owners) > 1]
+    if len(shared) > 1:
+        first, second = inner[shared[0]][:2]
+        raise UserError(
+            f"data.source: '{path}' has '{first}' and '{second}' with the same folders, '{shared[0]}' and "
+            f"'{shared[1]}' among them; name the folder of the training split 'train' if they are splits, or put the "
+            f"{kind.noun} directly into them if they are classes"
+        )
 
 
-def _files(kind: _Kind, folder: pathlib.Path) -> list[tuple[str, int, int]]:
-    """Lists name, size in bytes and modification time in nanoseconds of each file of this kind, sorted by name."""
-    with os.scandir(folder) as entries:
-        found = [(entry.name, entry.stat()) for entry in entries if _is_of_kind(kind, entry.name)]
-    return sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)
-
-
-def _is_of_kind(kind: _Kind, name: str) -> bool:
-    return name.lower().endswith(kind.extensions) and not name.startswith(".")
+def _hint_inside(folders: list[pathlib.Path]) -> str:
+    """A hint for a folder in which the data set lies one folder deeper; "" if it does not."""
+    if len(folders) == 1 and len(input_files.subfolders(folders[0], "data.source")) > 1:
+        return f"; is it '{folders[0]}'?"
+    return ""

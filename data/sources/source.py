@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from data.input_files import LeftOut
 from data.tables import Table
 
 
@@ -15,7 +16,7 @@ class Records(Protocol):
     def __len__(self) -> int: ...
 
     def read_encoded(self, row: int) -> bytes:
-        """Returns the content of the image file of `row`, PNG or JPEG."""
+        """Returns the content of the image file of `row`."""
         ...
 
     def name(self, row: int) -> str:
@@ -56,6 +57,7 @@ class Part:
       records: encoded images, or None.
       table: the table of the rows, or None.
       texts: the texts, or None.
+      left_out: files of the source that are not used.
     """
 
     labels: np.ndarray
@@ -67,6 +69,7 @@ class Part:
     records: Records | None = None
     table: Table | None = None
     texts: Texts | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)

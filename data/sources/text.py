@@ -3,15 +3,16 @@
 import dataclasses
 import gzip
 import hashlib
+import os
 import pathlib
 import zlib
 
 import ml_collections
 
+from data import input_files
+from data.input_files import LONG_TEXTS
 from data.sources.folder import decode_text
 from plumbline import UserError
-
-EXTENSIONS = (".txt", ".txt.gz")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +46,16 @@ def read(path: str, field: str) -> LanguageText:
     Raises:
       UserError: it does not exist, is empty or is not a text.
     """
-    root = pathlib.Path(path)
-    if not root.exists():
+    root = pathlib.Path(path).expanduser()
+    if not os.path.exists(root):  # noqa: PTH110 (a pathlib path raises an error if a folder above is not readable)
         raise UserError(f"{field}: no such file or folder '{path}'; give a .txt or .txt.gz file, or a folder of them")
     if root.is_dir():
-        files = sorted(file for file in root.rglob("*") if file.name.endswith(EXTENSIONS) and file.is_file())
+        listing = input_files.list_files(root, LONG_TEXTS)
+        input_files.refuse_unreadable(listing, root, field)
+        files = [root / file.name for file in listing.files]
         if not files:
             raise UserError(f"{field}: folder '{path}' has no texts; expected .txt or .txt.gz files in it or below it")
-    elif not root.name.endswith(EXTENSIONS):
+    elif not LONG_TEXTS.includes(root.name):
         raise UserError(f"{field}: '{path}' is not a text file; give a .txt or .txt.gz file, or a folder of them")
     else:
         files = [root]
@@ -69,10 +72,10 @@ def digest(text: str) -> str:
 
 
 def _text(file: pathlib.Path, field: str) -> str:
-    content = file.read_bytes()
-    if file.suffix == ".gz":
+    content = input_files.read_bytes(file, field)
+    if file.suffix.lower() == ".gz":
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"{field}: '{file}' cannot be unpacked ({error}); fix or replace it") from None
-    return decode_text(content, f"'{file}'", field)
+    return decode_text(content, f"'{input_files.printable(str(file))}'", field)

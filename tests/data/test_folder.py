@@ -1,3 +1,4 @@
+import os
 import re
 import shutil
 
@@ -6,6 +7,7 @@ import PIL.Image
 import pytest
 
 import data
+from data.sources import open_source
 from plumbline import UserError
 from tests.data.conftest import write_images
 
@@ -84,3 +86,153 @@ def test_a_size_and_channels_in_the_config_take_images_of_any_form(case, image_f
     _break(image_folder, case)
     config = make_config(source=f"folder:{image_folder}", image_size=4, channels=1)
     assert data.load(config, seed=0).features.shape == (4, 4, 1)
+
+
+def _classes_and_rows(folder, make_config, **fields):
+    dataset = data.load(make_config(source=f"folder:{folder}", image_size=6, channels=3, **fields), seed=0)
+    return dataset.features.class_names, {name: len(split) for name, split in dataset.splits.items()}
+
+
+def test_every_type_of_image_counts_in_any_letter_case_and_below_a_class(image_folder, make_config):
+    bee = image_folder / "train" / "bee"
+    for ending in ("webp", "BMP", "tiff", "Gif", "JFIF", "avif"):
+        PIL.Image.new("RGB", (6, 5), (200, 10, 30)).save(bee / f"z.{ending}")
+    (bee / "album.png" / "deeper").mkdir(parents=True)
+    PIL.Image.new("RGB", (6, 5)).save(bee / "album.png" / "deeper" / "1.jpeg")
+    (image_folder / "elsewhere").mkdir()
+    PIL.Image.new("RGB", (6, 5)).save(image_folder / "elsewhere" / "2.png")
+    (bee / "link").symlink_to(image_folder / "elsewhere")
+    (image_folder / "elsewhere").rename(image_folder / ".elsewhere")
+    (bee / "link").unlink()
+    (bee / "link").symlink_to(image_folder / ".elsewhere")
+    assert _classes_and_rows(image_folder, make_config, validation="none")[1] == {"train": 38, "test": 12}
+    part = open_source(make_config(source=f"folder:{image_folder}")).part("train")
+    names = [part.records.name(row).removeprefix(f"'{image_folder}/train/") for row in range(10, 28)]
+    assert names == sorted(names)
+    assert {"bee/album.png/deeper/1.jpeg'", "bee/link/2.png'"} < set(names)
+
+
+def test_what_is_left_out_is_counted_with_the_reason(image_folder, make_config):
+    train = image_folder / "train"
+    for name in ("ape/notes.txt", "ape/list.csv", "bee/more.TXT", "bee/._001.png", "cat/.DS_Store", "cat/Thumbs.db"):
+        (train / name).write_bytes(b"x")
+    shutil.copy(train / "ape" / "000.png", train / "stray.png")
+    (train / "cat" / "loop").symlink_to(train / "cat")
+    found = open_source(make_config(source=f"folder:{image_folder}")).part("train").left_out
+    assert {entry.reason: entry.number for entry in found} == {
+        "beside the class folders": 1,
+        "of another type": 3,
+        "hidden": 1,
+        "links to a folder above them": 1,
+    }
+    assert "3 of another type (.csv, .txt), such as" in found[1].describe()
+    assert found[0].describe() == f"1 beside the class folders, such as '{train}/stray.png'"
+
+
+def test_a_test_folder_without_classes_is_no_split_and_is_counted(image_folder, make_config):
+    """As in many competitions: the images to predict have no labels."""
+    for name in ("ape", "bee", "cat"):
+        for file in (image_folder / "test" / name).iterdir():
+            file.rename(image_folder / "test" / f"{name}-{file.name}")
+        (image_folder / "test" / name).rmdir()
+    shutil.copy(image_folder / "train" / "ape" / "000.png", image_folder / "train" / "stray.png")
+    shutil.copytree(image_folder / "test", image_folder / "images")
+    for image in (image_folder / "images").iterdir():
+        image.unlink()
+    classes, rows = _classes_and_rows(image_folder, make_config, validation="none")
+    assert (classes, rows) == (("ape", "bee", "cat"), {"train": 24, "test": 6})
+    source = open_source(make_config(source=f"folder:{image_folder}"))
+    assert source.unlabelled["test"].number == 12
+    with pytest.raises(UserError, match=r"data.test: 'test' has no class folders, .*plumbline predict"):
+        data.load(make_config(source=f"folder:{image_folder}", test="split:test"), seed=0)
+
+
+def test_flat_train_and_test_folders_are_never_classes(tmp_path, make_config):
+    for name in ("train", "test", "examples"):
+        (tmp_path / name).mkdir()
+        PIL.Image.new("RGB", (6, 5)).save(tmp_path / name / "1.png")
+    with pytest.raises(UserError, match=r"train' has 0 class folders, but needs at least 2; expected"):
+        data.load(make_config(source=f"folder:{tmp_path}"), seed=0)
+
+
+def test_a_class_may_be_called_train(tmp_path, make_config):
+    write_images(tmp_path, per_class=10, classes=("bus", "train"))
+    assert _classes_and_rows(tmp_path, make_config, validation="none") == (("bus", "train"), {"train": 16, "test": 4})
+
+
+def test_images_may_lie_below_the_class_folders_alone(tmp_path, make_config):
+    for name in ("bus", "car"):
+        write_images(tmp_path / name, per_class=10, classes=("images",))
+    assert _classes_and_rows(tmp_path, make_config, validation="none")[0] == ("bus", "car")
+    for name in ("bus", "car"):
+        write_images(tmp_path / name, per_class=10, classes=("more",))
+    with pytest.raises(UserError, match=r"has 'bus' and 'car' with the same folders, 'images' and 'more' among them"):
+        data.load(make_config(source=f"folder:{tmp_path}"), seed=0)
+
+
+def test_a_folder_around_the_data_set_is_named(image_folder, make_config):
+    outer = image_folder.parent / "outer"
+    outer.mkdir()
+    image_folder.rename(outer / "inner")
+    with pytest.raises(UserError, match=r"has 1 class folder, .*; is it '.*outer/inner'\?"):
+        data.load(make_config(source=f"folder:{outer}"), seed=0)
+
+
+def test_names_of_classes_agree_in_both_spellings_of_accented_letters(tmp_path, make_config):
+    write_images(tmp_path / "train", per_class=4, classes=("caf\u00e9", "tea"))
+    write_images(tmp_path / "test", per_class=4, classes=("cafe\u0301", "tea"))
+    classes, rows = _classes_and_rows(tmp_path, make_config, validation="none")
+    assert (classes, rows["test"]) == (("caf\u00e9", "tea"), 8)
+
+
+def test_file_names_that_are_not_utf8_are_read_and_can_be_printed(image_folder, make_config):
+    odd = os.fsdecode(b"\xff\xfe.png")
+    shutil.copy(image_folder / "train" / "ape" / "000.png", image_folder / "train" / "ape" / odd)
+    part = open_source(make_config(source=f"folder:{image_folder}")).part("train")
+    names = [part.records.name(row) for row in range(len(part))]
+    (row,) = [row for row, name in enumerate(names) if "\\xff\\xfe.png" in name]
+    assert part.records.read_encoded(row) == part.records.read_encoded(0)
+    "".join(names).encode()
+    dataset = data.load(make_config(source=f"folder:{image_folder}", validation="none"), seed=0)
+    np.testing.assert_array_equal(*dataset.splits["train"].read(np.array([0, row])))
+
+
+@pytest.mark.parametrize("in_cache", [True, False])
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("gone.png", "no such file, or a link to a file that is gone"),
+        ("004.png", "Too many levels of symbolic links"),
+        ("/proc/self/mem", "Input/output error"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_in_one_line(target, reason, in_cache, image_folder, make_config):
+    image = image_folder / "train" / "bee" / "004.png"
+    image.unlink()
+    image.symlink_to(target)
+    config = make_config(source=f"folder:{image_folder}", cache_limit_gib=8.0 if in_cache else 0.0)
+    with pytest.raises(UserError) as raised:
+        data.load(config, seed=0)
+    assert str(raised.value) == f"data.source: '{image}' cannot be read ({reason}); make it readable, or remove it"
+
+
+def test_a_file_that_becomes_unreadable_is_not_blamed_on_the_cache(image_folder, make_config, monkeypatch):
+    monkeypatch.setattr("data.sources.folder._fingerprint", lambda records, names, sizes: str(len(names)))
+    image = image_folder / "train" / "bee" / "004.png"
+    image.unlink()
+    image.symlink_to("/proc/self/mem")
+    with pytest.raises(UserError, match=r"^data.source: '.*004.png' cannot be read \(Input/output error\)"):
+        data.load(make_config(source=f"folder:{image_folder}"), seed=0)
+
+
+def test_an_unreadable_folder_is_named_in_one_line(image_folder, make_config, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("bee"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=r"^data.source: '.*train/bee' cannot be read \(Permission denied\); make"):
+        data.load(make_config(source=f"folder:{image_folder}"), seed=0)

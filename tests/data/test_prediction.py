@@ -85,6 +85,40 @@ def test_what_cannot_be_predicted_is_an_error(image_folder, make_config):
             _read(dataset, config, image_folder / name)
 
 
+def test_all_images_of_a_folder_are_read_but_the_damaged_ones_which_are_noted(image_folder, make_config):
+    config = make_config(source=f"folder:{image_folder}", validation="none")
+    dataset = data.load(config, seed=0)
+    test = image_folder / "test"
+    (test / "ape" / "000.png").write_bytes(b"broken")
+    (test / "ape" / "001.png").unlink()
+    (test / "ape" / "001.png").symlink_to("gone")
+    for name in ("._00.png", ".DS_Store", "notes.txt"):
+        (test / "ape" / name).write_bytes(b"x")
+    (test / "bee" / "album.png").mkdir()
+    notes = prediction.Notes()
+    (chunk,) = prediction.read_inputs(dataset.features, config, [test], notes)
+    np.testing.assert_array_equal(chunk.inputs, dataset.splits["test"].read(np.arange(2, 12)))
+    assert [str(error).split(" (")[0] for error in notes.unreadable] == [
+        f"inputs: '{test}/ape/001.png' cannot be read",
+        f"inputs: '{test}/ape/000.png' is corrupt",
+    ]
+    assert {entry.reason for entry in notes.left_out} == {"hidden", "of another type"}
+    with pytest.raises(UserError, match="cannot be read"):
+        _read(dataset, config, test)
+
+
+def test_what_counts_in_a_folder_is_what_counts_in_training(image_folder, make_config):
+    for name in ("a.webp", "b.TIF", "sub/c.bmp", ".hidden.png", "d.svg"):
+        (image_folder / "train" / "ape" / name).parent.mkdir(exist_ok=True)
+        PIL.Image.new("RGB", (6, 5)).save(image_folder / "train" / "ape" / name, format="PNG")
+    config = make_config(source=f"folder:{image_folder}", validation="none")
+    dataset = data.load(config, seed=0)
+    train = dataset.splits["train"]
+    (chunk,) = _read(dataset, config, image_folder / "train")
+    assert [f"'{name}'" for name in chunk.names] == [train.reader.name(row) for row in range(len(train))]
+    np.testing.assert_array_equal(chunk.inputs, train.read(np.arange(len(train))))
+
+
 @pytest.fixture
 def texts(tmp_path, make_config):
     """A set of texts in a column, and its config."""
@@ -109,6 +143,19 @@ def test_texts_are_read_as_in_training_from_a_column_or_files(texts, tmp_path):
     assert files.names == [str(tmp_path / "some" / name) for name in ("b.txt", "more/a.txt")]
     np.testing.assert_array_equal(files.inputs, chunk.inputs[[1, 0]])
     assert files.labels is None
+
+
+def test_texts_that_cannot_be_read_are_noted(texts, tmp_path):
+    for name, content in {"a.TXT": b"tiger number 1", "b.txt": b"\xfc", "c.txt": b" ", "._a.txt": b"x"}.items():
+        (tmp_path / "some").mkdir(exist_ok=True)
+        (tmp_path / "some" / name).write_bytes(content)
+    notes = prediction.Notes()
+    (chunk,) = prediction.read_inputs(texts[0].features, texts[1], [tmp_path / "some"], notes)
+    assert chunk.names == [str(tmp_path / "some" / "a.TXT")]
+    assert [str(error).split(" (")[0].split(";")[0] for error in notes.unreadable] == [
+        f"inputs: '{tmp_path}/some/b.txt' is not encoded as UTF-8",
+        f"inputs: '{tmp_path}/some/c.txt' is empty",
+    ]
 
 
 def _spoil_texts(folder, case):

@@ -118,17 +118,12 @@ def _empty(image):
     image.write_bytes(b"")
 
 
-def _folder(image):
-    image.unlink()
-    image.mkdir()
-
-
 def _dangling(image):
     image.unlink()
     image.symlink_to(image.parent / "gone.png")
 
 
-@pytest.mark.parametrize("damage", [_cut, _empty, _folder, _dangling])
+@pytest.mark.parametrize("damage", [_cut, _empty, _dangling])
 def test_an_unreadable_image_is_named_and_nothing_is_left(damage, image_folder, prepare, tmp_path):
     damage(image_folder / "train" / "bee" / "004.png")
     with pytest.raises(UserError, match=r"--source: .*train/bee/004\.png' cannot be (prepared|read) \(.+\)"):

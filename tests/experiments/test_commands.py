@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -54,6 +55,24 @@ def test_image_files_and_folders_are_predicted_as_the_split_they_come_from(comma
     for line in files:
         row = int(line["input"].rsplit("/", 1)[1].removesuffix(".png"))
         assert line["probabilities"] == pytest.approx(by_row[row]["probabilities"], abs=1e-5)
+
+
+def test_a_damaged_image_is_named_and_all_others_are_predicted(command, fails, quick_run, samples, tmp_path):
+    image = next((samples / "digits" / "test" / "3").iterdir())
+    (tmp_path / "a.png").write_bytes(image.read_bytes())
+    odd = os.fsdecode(b"\xff.png")
+    (tmp_path / odd).write_bytes(image.read_bytes())
+    for name in ("broken.png", "._a.png", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    finished = command("predict", f"--workdir={quick_run}", tmp_path)
+    assert [line["input"] for line in lines_of(finished)] == [f"{tmp_path}/a.png", f"{tmp_path}/\\xff.png"]
+    hidden, other, broken = sorted(finished.stderr.splitlines())
+    assert hidden.startswith("left out: 1 hidden, such as")
+    assert other.startswith("left out: 1 of another type (.txt), such as")
+    assert broken.startswith(f"not predicted: '{tmp_path}/broken.png' is corrupt (cannot identify image file)")
+    command("predict", f"--workdir={quick_run}", tmp_path, f"--output={tmp_path / 'predicted.csv'}")
+    assert len((tmp_path / "predicted.csv").read_text().splitlines()) == 3
+    assert "broken.png' is corrupt" in fails("predict", f"--workdir={quick_run}", tmp_path / "broken.png")
 
 
 def test_limit_and_csv_output(command, quick_run, tmp_path):

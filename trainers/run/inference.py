@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 import data
 from data.batches import PADDING, evaluation_batches
-from data.prediction import Chunk, read_inputs
+from data.prediction import Chunk, Notes, read_inputs
 from plumbline import UserError, unknown_name
 from trainers.building import build_training
 from trainers.devices import compilation
@@ -151,8 +151,12 @@ class FinishedRun:
         compute = make_compute(self.program, self._mesh, self._shardings, batch_size=self._batch_size)
         return compute(self.state, split)
 
-    def predict(self, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def predict(self, paths: Sequence[str], notes: Notes | None = None) -> Iterator[dict[str, Any]]:
         """Predicts files: images or texts, folders of them, or tables with or without the target column.
+
+        Args:
+          paths: paths of the files.
+          notes: gets the errors of files that cannot be read, which are passed over; None raises the first.
 
         Yields:
           For each example `input` (its file, or file and line) and `label` with the `probabilities` of all classes,
@@ -162,7 +166,7 @@ class FinishedRun:
           UserError: an input is missing, or is of another kind than the training data.
         """
         self._refuse_language()
-        for chunk in read_inputs(self.features, self.config.data, paths):
+        for chunk in read_inputs(self.features, self.config.data, paths, notes):
             yield from self._predict_chunk(chunk)
 
     def predict_split(self, split: str = "test") -> Iterator[dict[str, Any]]:
