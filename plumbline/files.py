@@ -1,4 +1,4 @@
-"""Atomic writes: a file is either written completely or not at all."""
+"""Files that a kill or a full disk leaves whole: written completely or not at all, or extended by whole lines."""
 
 import contextlib
 import glob
@@ -43,6 +43,28 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def write_json(path: str | os.PathLike, value: Mapping[str, Any]) -> None:
     """Writes figures; those that are not finite become null."""
     write_text(path, json.dumps(replace_non_finite(value), indent=2) + "\n")
+
+
+def append_line(path: str | os.PathLike, line: str) -> None:
+    """Adds a line (UTF-8) at the end of a file, which is created if it is missing. One process writes at a time.
+
+    A half line at the end, which a power cut or a full disk has left, is removed first.
+    """
+    remove_half_line(path)
+    with pathlib.Path(path).open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+
+
+def remove_half_line(path: str | os.PathLike) -> None:
+    """Removes what stands after the last line break of a file, which may be missing."""
+    path = pathlib.Path(path)
+    if not path.exists() or not (size := path.stat().st_size):
+        return
+    with path.open("rb") as file:
+        file.seek(size - 1)
+        if file.read() == b"\n":
+            return
+    os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 def replace_non_finite(value: Any) -> Any:

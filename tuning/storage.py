@@ -17,10 +17,13 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from plumbline import UserError
+from plumbline.files import remove_half_line
 
 # Time within which a database must answer.
 REACH_SECONDS = 10.0
 _SECONDS_BETWEEN_TRIES = 0.5
+# Of a journal.
+_BEGINNING = b'{"op_code":'
 # The driver for a URL of PostgreSQL that names none.
 _DRIVERS = {"postgresql": "postgresql+pg8000", "postgres": "postgresql+pg8000"}
 _SCHEMES = "journal:PATH, sqlite:///PATH, postgresql+pg8000://USER:PASSWORD@HOST/DATABASE or mysql+pymysql://..."
@@ -71,10 +74,7 @@ def open_journal(path: pathlib.Path) -> BaseStorage:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = _Lock(path)
         lock.acquire()
-        try:
-            _cut_half_line(path)
-        finally:
-            lock.release()
+        lock.release()
         return JournalStorage(JournalFileBackend(os.fspath(path), lock_obj=lock))
     except OSError as error:
         raise UserError(f"--storage: cannot write to '{path}': {error.strerror}; choose another path") from None
@@ -137,33 +137,42 @@ def _parsed(url: str) -> sqlalchemy.URL:
 
 
 class _Lock(JournalFileSymlinkLock):
-    """A lock that the kernel releases when its process dies, so that no lock file blocks later processes."""
+    """A lock on a journal that the kernel releases when its process dies, so that no lock file blocks later processes.
+
+    Whoever takes it first removes the half line that a process has left that died while it was writing.
+    """
 
     def __init__(self, path: pathlib.Path):
         super().__init__(os.fspath(path))
-        self._path = path.with_name(f"{path.name}.lock")
+        self._journal, self._path = path, path.with_name(f"{path.name}.lock")
         self._held: IO[str] | None = None
 
     def acquire(self) -> bool:
         self._held = self._path.open("a")
         fcntl.flock(self._held, fcntl.LOCK_EX)
+        try:
+            _check_journal(self._journal)
+            remove_half_line(self._journal)
+        except BaseException:
+            self.release()
+            raise
         return True
 
     def release(self) -> None:
         self._held.close()
 
 
-def _cut_half_line(path: pathlib.Path) -> None:
-    """Removes an incomplete last line, which the next line would otherwise be appended to.
+def _check_journal(path: pathlib.Path) -> None:
+    """Checks that a file, if it is there, is a journal.
 
     Raises:
-      ValueError: the file is not a journal, and must not be changed.
+      ValueError: it is not, and must not be changed.
     """
-    content = path.read_bytes() if path.exists() else b""
-    if content and not content.startswith(b'{"op_code":'):
-        raise ValueError("it holds something else")
-    if content and not content.endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        if not _BEGINNING.startswith(file.read(len(_BEGINNING))):
+            raise ValueError("it holds something else")
 
 
 def _close(database: RDBStorage) -> None:

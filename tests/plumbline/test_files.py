@@ -1,7 +1,9 @@
 import subprocess
 import sys
 
-from plumbline.files import remove_unfinished, write_text
+import pytest
+
+from plumbline.files import append_line, remove_unfinished, write_text
 
 
 def test_what_a_kill_left_of_a_file_is_removed_and_nothing_else(tmp_path):
@@ -20,3 +22,13 @@ with replace_atomically({str(path)!r}) as temporary:
     remove_unfinished(path)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [".population.json.abcdefgh", "population.npz"]
     assert path.read_text() == "whole"
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, ""), ("", ""), ("a\nb\n", "a\nb\n"), ("a\nb", "a\n"), ("a", "")])
+def test_a_line_is_appended_in_place_of_a_half_one(tmp_path, before, after):
+    path = tmp_path / "lines"
+    if before is not None:
+        path.write_text(before)
+    append_line(path, "é")
+    append_line(path, "c")
+    assert path.read_text(encoding="utf-8") == f"{after}é\nc\n"

@@ -30,7 +30,7 @@ import numpy as np
 from data import Dataset, Features, RunAssets
 from data.row_lists import RowLists
 from plumbline import UserError, provenance
-from plumbline.files import replace_atomically, replace_non_finite, write_text
+from plumbline.files import append_line, replace_atomically, replace_non_finite, write_text
 from trainers import settings
 
 _LOCK = ".lock"
@@ -364,8 +364,8 @@ class RunDirectory:
 
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
         if self._writes:
-            with self._report_full_disk(), (self.path / name).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(replace_non_finite(line)) + "\n")
+            with self._report_full_disk():
+                append_line(self.path / name, json.dumps(replace_non_finite(line)))
 
     @contextmanager
     def _report_full_disk(self) -> Iterator[None]:

@@ -1,8 +1,10 @@
+import json
 import math
 
 import pytest
 
 from trainers.run import goodput as module
+from trainers.run.directory import RunDirectory
 from trainers.run.goodput import Goodput
 
 
@@ -95,3 +97,17 @@ def test_a_run_that_goes_back_counts_its_steps_from_there(at):
     clock.go_back(50)
     at(20.0)
     assert clock.figures(150, flops_per_step=1, peak_flops=None)["model_flops_per_second"] == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("name", ["goodput", "metrics"])
+def test_a_half_line_does_not_break_the_next_one(tmp_path, name):
+    directory, path = RunDirectory(tmp_path), tmp_path / f"{name}.jsonl"
+    append = {
+        "goodput": lambda step: directory.append_goodput(step, {"goodput": 0.5}),
+        "metrics": lambda step: directory.append_metrics(step, "train", {"loss": 0.5}),
+    }[name]
+    append(1)
+    with path.open("a") as file:
+        file.write('{"step": 2, "ti')
+    append(3)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 3]
