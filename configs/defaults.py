@@ -362,9 +362,9 @@ def _describe() -> ml_collections.ConfigDict:
     train.evaluate_every = traced("1 epochs")
     # How often a checkpoint is saved, in wall time or in steps; another one is saved at the end. Members of a
     # population are at different steps, so a population saves every minute where this is in steps.
-    train.checkpoint_every = traced("1 minutes")
+    train.checkpoint_every = traced("1 minutes", may_change=True)
     # Number of newest checkpoints to keep; the best parameters on the validation split are kept in each of them.
-    train.keep_checkpoints = constant(2, AT_LEAST_ONE)
+    train.keep_checkpoints = constant(2, AT_LEAST_ONE, may_change=True)
     # Monitored metric, which chooses the best checkpoint; "auto" means accuracy, mse for regression, or loss for
     # language modelling. Without a validation split the last checkpoint is the best.
     train.best_metric = traced("auto")
@@ -372,10 +372,10 @@ def _describe() -> ml_collections.ConfigDict:
     train.patience = traced("")
     # Number of consecutive updates, skipped because loss or gradient is not finite, after which a run counts as
     # diverged.
-    train.max_skipped = constant(20, AT_LEAST_ONE)
+    train.max_skipped = constant(20, AT_LEAST_ONE, may_change=True)
     # After divergence: "stop" (exit code 3; the last good checkpoint is kept) or "rollback" (restore that checkpoint
     # and continue with the batches after the failure; stop if the run or member diverges again).
-    train.on_divergence = constant("stop", one_of("stop", "rollback"))
+    train.on_divergence = constant("stop", one_of("stop", "rollback"), may_change=True)
     # Profile for TensorBoard and Perfetto: first step, and number of steps (0: no profile).
     train.profile = profile = ml_collections.ConfigDict()
     profile.start = operational(10, NOT_NEGATIVE)
@@ -424,7 +424,7 @@ def _describe() -> ml_collections.ConfigDict:
     # ---- Evaluation -----------------------------------------------------------------------------------------------
     config.evaluation = evaluation = ml_collections.ConfigDict()
     # Examples per batch of evaluation or prediction, over all devices; 0 means the batch size of training.
-    evaluation.batch_size = constant(0, NOT_NEGATIVE)
+    evaluation.batch_size = constant(0, NOT_NEGATIVE, may_change=True)
     # Number of equal-width bins of the calibration error (Guo et al. 2017).
     evaluation.calibration_bins = constant(15, AT_LEAST_ONE)
 

@@ -98,6 +98,7 @@ class OutputDirectory:
             return None
         except (json.JSONDecodeError, KeyError, TypeError):
             raise UserError(f"--workdir: '{self.path / _ABOUT}' is damaged; choose an empty or a new folder") from None
+        provenance.check_version(about, self.path)
         if owner != self._request.command:
             raise UserError(f"--workdir: '{self.path}' belongs to `plumbline {owner}`; choose an empty or a new folder")
         if recorded and not self._overwrite:

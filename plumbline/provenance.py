@@ -1,8 +1,9 @@
-"""Where a result comes from: the command, the folder it ran in, and the git commit of the checkout."""
+"""Where a result comes from: the version, the command, the folder it ran in, and the git commit of the checkout."""
 
 import json
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from plumbline import UserError, __version__
 from plumbline.rooms import CHECKOUT, ROOMS
 
 INTERACTIVE = "interactive Python"
@@ -35,20 +37,55 @@ def parse(text: str) -> dict[str, Any]:
     return record
 
 
-def add_start(recorded: Mapping[str, Any]) -> dict[str, Any]:
+def add_start(recorded: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """Adds this process to what a run directory records of its starts.
 
     Args:
       recorded: the content of its file so far, which may be empty.
+      **more: other facts about this start, as JSON values.
 
     Returns:
-      `{"starts": [{"time" (Unix, s), "command", "folder", "commit", "dirty", "git"}, ...]}`. `dirty` says whether code
-      differs from the commit or is not in it. Without a commit, `commit` and `dirty` are None, and `git` gives the
-      reason.
+      `{"starts": [{"time" (Unix, s), "version", "command", "folder", "commit", "dirty", "git"}, ...]}`. `version` is
+      Plumbline's. `dirty` says whether code differs from the commit or is not in it. Without a commit, `commit` and
+      `dirty` are None, and `git` gives the reason.
     """
     now, folder = round(time.time(), 3), str(pathlib.Path.cwd())
-    start = {"time": now, "command": command_line(), "folder": folder, **_git_state()}
+    start = {"time": now, "version": __version__, "command": command_line(), "folder": folder, **_git_state(), **more}
     return {"starts": [*recorded.get("starts", ()), start]}
+
+
+def describe_writer(recorded: Mapping[str, Any]) -> str:
+    """The version that a directory was last written with: "Plumbline 0.2.0 (commit 1f3a...)".
+
+    Args:
+      recorded: the content of its file, which may be empty: the first versions recorded nothing.
+    """
+    last = _last_start(recorded)
+    commit = last.get("commit")
+    return f"Plumbline {last.get('version') or '0.1.0'}{f' (commit {commit})' if commit else ''}"
+
+
+def is_newer(recorded: Mapping[str, Any]) -> bool:
+    """Whether a directory was last written with a newer version; `recorded` is the content of its file."""
+    version = _last_start(recorded).get("version")
+    return isinstance(version, str) and _numbers(version) > _numbers(__version__)
+
+
+def check_version(recorded: Mapping[str, Any], path: str | os.PathLike) -> None:
+    """Checks that a directory was not last written with a newer version, whose files may have another meaning.
+
+    Args:
+      recorded: the content of its file.
+      path: of the directory.
+
+    Raises:
+      UserError: it was; the message names the version.
+    """
+    if is_newer(recorded):
+        raise UserError(
+            f"--workdir: '{path}' was written with {describe_writer(recorded)}, which is newer than {__version__} "
+            "here; use that version for it"
+        )
 
 
 def command_line(arguments: Sequence[str] | None = None) -> str:
@@ -68,6 +105,16 @@ def command_line(arguments: Sequence[str] | None = None) -> str:
 
 def _is_start(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() >= _READ and isinstance(value["time"], int | float)
+
+
+def _last_start(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
+    starts = recorded.get("starts") if isinstance(recorded, Mapping) else None
+    last = starts[-1] if isinstance(starts, list) and starts else None
+    return last if isinstance(last, Mapping) else {}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
 
 
 def _git_state() -> dict[str, Any]:

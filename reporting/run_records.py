@@ -10,7 +10,7 @@ from typing import Any
 import pandas
 
 from diagnostics.statistics import mean_interval, within
-from plumbline import UserError, unknown_name
+from plumbline import UserError, provenance, unknown_name
 from trainers.run.directory import RunDirectory, defining_fields
 from trainers.run.evaluation import overall
 from trainers.step.objectives import bounds
@@ -121,7 +121,7 @@ def _run_directories(root: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _record(path: pathlib.Path, root: pathlib.Path, split: str) -> dict[str, Any]:
-    """What the files of a run say; a run whose files are damaged has the status "damaged"."""
+    """What the files of a run say; one that cannot be read has the status "damaged" or "newer version"."""
     directory = RunDirectory(path, writes=False)
     record = {"run": str(path.relative_to(root)), "status": "", "step": 0, "config": {}, "metrics": {}}
     record["origin"] = {"started": pandas.NaT, "seconds": None, "commit": None, "dirty": None}
@@ -136,8 +136,15 @@ def _record(path: pathlib.Path, root: pathlib.Path, split: str) -> dict[str, Any
         record["origin"] |= {"seconds": summary.get("total_seconds"), **_origin(directory)}
         record["status"] = status.get("status", "not begun")
     except (UserError, KeyError, TypeError, AttributeError):
-        record["status"] = "damaged"
+        record["status"] = "newer version" if _is_newer(directory) else "damaged"
     return record
+
+
+def _is_newer(directory: RunDirectory) -> bool:
+    try:
+        return provenance.is_newer(directory.provenance())
+    except UserError:
+        return False
 
 
 def _origin(directory: RunDirectory) -> dict[str, Any]:

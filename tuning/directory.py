@@ -100,7 +100,7 @@ def check_same(there: Mapping[str, Any], here: Mapping[str, Any], where: str, re
     Raises:
       UserError: the settings differ; the message names the differences.
     """
-    there = {**_added_defaults(there, here), **there}
+    there = {**_added_defaults(there, here), **{name: there[name] for name in there if not _may_change(name)}}
     differing = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
     if not differing:
         return
@@ -109,6 +109,12 @@ def check_same(there: Mapping[str, Any], here: Mapping[str, Any], where: str, re
     shown = ", ".join(f"{name} is {there.get(name)!r} there, {here.get(name)!r} here" for name in differing[:3])
     more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
     raise UserError(f"{where} holds another search ({shown}{more}); give {remedy}")
+
+
+def _may_change(name: str) -> bool:
+    """Whether a setting is a config field that may change; a search of an earlier version has stored it."""
+    path = name.removeprefix("config.")
+    return path in FIELDS and FIELDS[path].may_change
 
 
 def _added_defaults(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:

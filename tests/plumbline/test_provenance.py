@@ -92,4 +92,4 @@ def test_a_run_records_its_start(quick_run):
     assert start["command"].startswith("plumbline train --config=configs/digits_mlp.py ")
     assert start["command"].endswith(f" --workdir={quick_run}")
     assert start["folder"] == str(CHECKOUT)
-    assert set(start) == {"time", "command", "folder", "commit", "dirty", "git"}
+    assert set(start) == {"time", "version", "command", "folder", "commit", "dirty", "git"}

@@ -14,6 +14,9 @@ from trainers import settings
 
 _NO_ROWS = np.zeros(0, np.int64)
 
+# Field of a config.
+_LAST_IN_KEY = "model.remat"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Member:
@@ -103,8 +106,8 @@ def check_possible(config: ml_collections.ConfigDict) -> None:
 def program_key(config: ml_collections.ConfigDict) -> str:
     """A key that is equal for configs which can share a compiled program: all of a config that is not data of it."""
     values, parts = settings.used_fields(config), {}
-    # Files of populations hold a hash of the key, so the order counts: fields that a resumed run may change come last.
-    for path in sorted(values, key=lambda path: path in settings.FIELDS and settings.FIELDS[path].may_change):
+    # Files of populations hold a hash of the key, so the order counts.
+    for path in sorted(values, key=lambda path: path == _LAST_IN_KEY):
         part = settings.FIELDS[path].program if path in settings.FIELDS else lambda value: value
         if part is not None:
             parts[path] = part(values[path])

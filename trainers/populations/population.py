@@ -50,6 +50,14 @@ _MOST_LANES_ON_CPU = 32
 _IN_FLIGHT = 8
 # Seconds between saves if the config counts them in steps, since each member is at a step of its own.
 _SAVE_SECONDS = 60.0
+# Fields that a population can be resumed with another value of, and that are in the fingerprints of earlier versions.
+_COULD_NOT_CHANGE = (
+    "evaluation.batch_size",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.max_skipped",
+    "train.on_divergence",
+)
 
 
 def train_population(
@@ -279,7 +287,8 @@ class Population:
 
     def _open(self) -> PopulationCheckpoint:
         """Reads what is saved, if anything is."""
-        fields, rows = defining_fields(self._config.to_dict()), [self._pool.fingerprint, sorted(self._pool.splits)]
+        config, rows = self._config.to_dict(), [self._pool.fingerprint, sorted(self._pool.splits)]
+        fields = defining_fields(config)
         new = PopulationCheckpoint(fingerprint=_digest([fields, *rows]), fields=tuple(fields))
         if self._path is None:
             return new
@@ -287,9 +296,11 @@ class Population:
         if not self._path.exists():
             return new
         saved = read(self._path)
-        if saved.fields:
-            # Fields that were added since then are not in the fingerprint; they must have their defaults.
-            fields = {n: v for n, v in fields.items() if n in saved.fields or v != settings.FIELDS[n].default}
+        # Fields that were added since then are not in the fingerprint; they must have their defaults. Fields that may
+        # change now, but could not then, are in it.
+        there = saved.fields or (*fields, *_COULD_NOT_CHANGE)
+        fields = {n: v for n, v in fields.items() if n in there or v != settings.FIELDS[n].default}
+        fields |= {n: v for n, v in settings.used_fields(config).items() if n in there}
         if saved.fingerprint != _digest([fields, *rows]):
             raise UserError(
                 f"--workdir: '{self._path.parent}' holds trainings of another config or other data; "

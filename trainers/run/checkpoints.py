@@ -281,7 +281,7 @@ class Checkpoints:
                 return self._newest(read, at_most)
         raise UserError(
             f"--workdir: all checkpoints in '{self._folder}' are damaged (steps {steps[::-1]}); "
-            "put one back from a copy, or start again with --overwrite"
+            "put one back from a copy, or start a new run with another --workdir"
         )
 
     def _is_valid(self, step: int) -> bool:

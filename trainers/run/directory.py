@@ -1,12 +1,12 @@
 """The run directory: the files of a run, which training writes and every later command reads.
 
-`config.json` (resolved), `provenance.json` (command and commit of each start; `provenance.damaged.json` is one that
-could not be read), `features.json` (of an example), `tokenizer.json` (of texts, for other tools), `fitted.npz` (arrays
-fitted on the training rows), `rows.npz` (rows that are left out or weigh less, if any), `execution.json` (how steps are
-dispatched), `rollback.json` (after a rollback), `status.json`, `metrics.jsonl`, `goodput.jsonl` (where wall time went),
-`summary.json`, `tensorboard/` and `checkpoints/` (train states, with the parameters that were best on the validation
-split). A run with a transfer source has `transfer.txt` (the source of each parameter) and, if it was checked,
-`scratch/` (the same training without the source) and `transfer_check.json`.
+`config.json` (resolved), `provenance.json` (version, command and commit of each start; `provenance.damaged.json` is one
+that could not be read), `features.json` (of an example), `tokenizer.json` (of texts, for other tools), `fitted.npz`
+(arrays fitted on the training rows), `rows.npz` (rows that are left out or weigh less, if any), `execution.json` (how
+steps are dispatched), `rollback.json` (after a rollback), `status.json`, `metrics.jsonl`, `goodput.jsonl` (where wall
+time went), `summary.json`, `tensorboard/` and `checkpoints/` (train states, with the parameters that were best on the
+validation split). A run with a transfer source has `transfer.txt` (the source of each parameter) and, if it was
+checked, `scratch/` (the same training without the source) and `transfer_check.json`.
 """
 
 import errno
@@ -173,7 +173,7 @@ class RunDirectory:
     def begin(
         self, config: ml_collections.ConfigDict, dataset: Dataset, fitted: Mapping[str, np.ndarray], origin: str = ""
     ) -> None:
-        """Writes the description of a run that begins or resumes.
+        """Writes the description of a run that begins or resumes. Prints fields of the config that have changed.
 
         Args:
           config: the resolved config.
@@ -185,7 +185,7 @@ class RunDirectory:
             return
         if origin:
             write_text(self.path / "transfer.txt", origin)
-        self._record_start()
+        self._record_start(self._changed_fields(config))
         self._write("config.json", config.to_dict())
         self._write("features.json", dataset.features.to_json())
         if dataset.features.tokenizer:
@@ -211,13 +211,19 @@ class RunDirectory:
         """The config of the run. Fields that were added after it was written have their defaults.
 
         Raises:
-          UserError: there is no run here.
+          UserError: there is no run here, or it was written with a newer version.
         """
         return ml_collections.ConfigDict(_to_tuples(self._read_config())).lock()
 
     def features(self) -> Features:
         """Kind, shape and labels of an example."""
-        return Features.from_json(self._read("features.json"))
+        try:
+            return Features.from_json(self._read("features.json"))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"--workdir: {self.path / 'features.json'} cannot be read ({error}); it was written with "
+                f"{self._writer()}: use that version for it"
+            ) from None
 
     def assets(self) -> RunAssets:
         """What the run keeps of its data, so that it needs no other files beside them."""
@@ -313,8 +319,15 @@ class RunDirectory:
         kept = [line for line in self.metrics() if line["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
 
-    def _record_start(self) -> None:
-        """Adds this start to the record. A damaged record does not stop the run: it is kept beside the new one."""
+    def _record_start(self, changed: Mapping[str, Any]) -> None:
+        """Adds this start to the record. A damaged record does not stop the run: it is kept beside the new one.
+
+        Args:
+          changed: the values, before and now, of fields that differ from those of the start before; printed.
+        """
+        if changed:
+            phrases = (f"{path} is {new!r}, and was {old!r}" for path, (old, new) in changed.items())
+            print(f"resuming with other settings: {'; '.join(phrases)}", file=sys.stderr, flush=True)
         recorded = self.provenance()
         if not recorded and (self.path / _PROVENANCE).exists():
             os.replace(self.path / _PROVENANCE, self.path / _DAMAGED_PROVENANCE)
@@ -323,7 +336,7 @@ class RunDirectory:
                 f"kept as {_DAMAGED_PROVENANCE}, and the run continues with a new record",
                 file=sys.stderr,
             )
-        self._write(_PROVENANCE, provenance.add_start(recorded))
+        self._write(_PROVENANCE, provenance.add_start(recorded, **({"changed": changed} if changed else {})))
 
     def _holds_other_files(self) -> bool:
         entries = self.path.iterdir() if self.path.exists() else ()
@@ -387,15 +400,32 @@ class RunDirectory:
         except json.JSONDecodeError as error:
             raise UserError(f"--workdir: {self.path / name} is damaged ({error})") from None
 
+    def _writer(self) -> str:
+        return provenance.describe_writer(self.provenance())
+
     def _read_config(self) -> dict[str, Any]:
+        provenance.check_version(self.provenance(), self.path)
         stored = self._read("config.json")
         if not isinstance(stored, dict):
             raise UserError(f"--workdir: {self.path / 'config.json'} is damaged (no config)")
         return settings.with_defaults(stored)
 
+    def _changed_fields(self, config: ml_collections.ConfigDict) -> dict[str, list[Any]]:
+        """The values, there and in `config`, of fields that differ from those of the run that is here, by path."""
+        if not (self.path / "config.json").exists():
+            return {}
+        written = json.loads(_json(config.to_dict()))
+        there, here = (settings.used_fields(each) for each in (self._read_config(), written))
+        return {path: [there.get(path), value] for path, value in here.items() if there.get(path) != value}
+
     def _check_same(self, config: ml_collections.ConfigDict) -> None:
         there, here = self._read_config(), settings.with_defaults(config.to_dict())
         old, new = (defining_fields(json.loads(_json(each))) for each in (there, here))
+        if unknown := sorted(name for name in old if name not in new and name not in settings.FIELDS):
+            raise UserError(
+                f"--workdir: '{self.path}' holds a run with fields that are unknown here ({', '.join(unknown[:5])}); "
+                f"resume it with {self._writer()}, which wrote it, or give another --workdir"
+            )
         differing = sorted(name for name in old | new if old.get(name) != new.get(name))
         if differing:
             shown = ", ".join(f"{n} is {_quote(old, n)} there, {_quote(new, n)} here" for n in differing[:5])

@@ -10,11 +10,11 @@ from configs import defaults
 from data.pool import load_pool
 from plumbline import UserError
 from trainers.populations import population_file
-from trainers.populations.population import Member, Population, train_population
+from trainers.populations.population import _COULD_NOT_CHANGE, Member, Population, train_population
 from trainers.run import progress
 from trainers.run.directory import RunDirectory, defining_fields
 from trainers.run.loop import train
-from trainers.settings import override
+from trainers.settings import fields, override
 
 MODES = ("loop", "map", "vmap")
 FAMILIES = {
@@ -383,6 +383,27 @@ def test_a_field_that_was_added_since_then_counts_as_its_default(pool, tmp_path,
     assert resumed.summary["programs"] == 0
     with pytest.raises(UserError, match="holds trainings of another config or other data"):
         population(override(config, {added: 0.1}), pool, directory=tmp_path)
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with fields", "without fields"])
+def test_a_field_that_may_change_by_now_counts_in_an_earlier_file(pool, tmp_path, monkeypatch, named):
+    config = make_config(train__duration="20 steps")
+    path = tmp_path / "population.npz"
+
+    def earlier_fields(values):
+        return defining_fields(values) | {path: fields(values)[path] for path in _COULD_NOT_CHANGE}
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trainers.populations.population.defining_fields", earlier_fields)
+        earlier = population(config, pool, directory=tmp_path)
+    saved = earlier._saved if named else dataclasses.replace(earlier._saved, fields=())
+    population_file.write(path, saved)
+    assert population(config, pool, directory=tmp_path)._saved.fingerprint == saved.fingerprint
+    with pytest.raises(UserError, match="holds trainings of another config or other data"):
+        population(make_config(train__duration="30 steps"), pool, directory=tmp_path)
+    path.unlink()
+    population(config, pool, directory=tmp_path)._save()
+    population(override(config, {"evaluation.batch_size": 4}), pool, directory=tmp_path)
 
 
 def test_a_damaged_file_is_told(pool, tmp_path):

@@ -13,6 +13,7 @@ from plumbline import UserError
 from trainers.run import loop, steps
 from trainers.run.directory import RunDirectory
 from trainers.run.loop import train as train_on
+from trainers.settings import override
 
 
 def train(*arguments, **options):
@@ -226,7 +227,7 @@ def test_a_step_is_taken_in_the_mode_the_plan_has_for_it_after_a_resume_too(tmp_
 
 
 def test_what_is_saved_after_a_damaged_checkpoint_is_saved_and_frees_the_best_parameters_before_it(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, capsys
 ):
     restored, alive = [], []
     restore_or_begin, save = loop.restore_or_begin, steps.save
@@ -256,7 +257,17 @@ def test_what_is_saved_after_a_damaged_checkpoint_is_saved_and_frees_the_best_pa
     kept = {path.name.partition("-")[0] for path in (tmp_path / "checkpoints").iterdir()}
     assert kept == {"20", "30", "damaged"}
     (tmp_path / "status.json").unlink()
+    # What changes no result may change; the change is recorded.
+    config = override(config, {"train.max_skipped": 7, "evaluation.batch_size": 32})
     assert train(config, tmp_path)["step"] == 30
+    changed = "evaluation.batch_size is 32, and was 0; train.max_skipped is 7, and was 20"
+    assert f"resuming with other settings: {changed}\n" in capsys.readouterr().err
+    starts = RunDirectory(tmp_path).provenance()["starts"]
+    assert [start.get("changed") for start in starts] == [
+        None,
+        None,
+        {"evaluation.batch_size": [0, 32], "train.max_skipped": [20, 7]},
+    ]
 
 
 def test_a_refused_resume_leaves_every_file_as_it_was(tmp_path):
