@@ -1,9 +1,7 @@
 """SkyPilot: a task on Google Cloud (TPU pods, GPUs), AWS, Azure or Kubernetes; a managed job where preemptible."""
 
-import shlex
-
 from launching.buckets import Bucket, parse_bucket
-from launching.job import WRITTEN_BY, Job, Launcher, check_checkout, refuse_flags
+from launching.job import Job, Launcher, check_checkout, refuse_flags
 from launching.templating import render
 from plumbline import UserError, unknown_name
 
@@ -36,10 +34,8 @@ def _make_job_file(job: Job) -> str:
     cloud = job.cloud or ("gcp" if accelerator.kind == "tpu" else None)
     return render(
         "sky.yaml",
-        job=job,
-        title=job.title(),
-        written_by=WRITTEN_BY,
-        submission=shlex.join(_submission(job)),
+        job,
+        _submission(job),
         cloud=cloud,
         runtime=_RUNTIMES[accelerator.generation] if accelerator.kind == "tpu" and cloud == "gcp" else None,
         bucket=bucket,

@@ -4,7 +4,7 @@ import pathlib
 import shlex
 
 from launching.buckets import parse_bucket
-from launching.job import WRITTEN_BY, Job, Launcher, check_checkout, refuse_flags
+from launching.job import Job, Launcher, check_checkout, refuse_flags
 from launching.templating import render
 from plumbline import UserError
 
@@ -23,10 +23,8 @@ def _make_job_file(job: Job) -> str:
     check_checkout(job)
     return render(
         "slurm.sbatch",
-        job=job,
-        title=job.title(),
-        written_by=WRITTEN_BY,
-        submission=shlex.join(_submission(job)),
+        job,
+        _submission(job),
         checkout=str(pathlib.Path.cwd()),
         log=f"{job.path.parent.absolute()}/{job.name}-%j.log",
         options=_join_options(job.options),

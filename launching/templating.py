@@ -3,22 +3,28 @@
 import functools
 import pathlib
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
 
+from launching.job import WRITTEN_BY, Job
 
-def render(template: str, **values: Any) -> str:
+
+def render(template: str, job: Job, submission: Sequence[str], **values: Any) -> str:
     """Renders a job file.
 
     Args:
       template: name of a file in `templates/`.
-      values: of its variables; a missing one is an error. Values that a shell reads are quoted in the template.
+      job: the job.
+      submission: words of the command that submits the file, for its header.
+      values: of the other variables; a missing one is an error. Values that a shell reads are quoted in the template.
 
     Returns:
       The text of the file.
     """
-    return _environment().get_template(template).render(values)
+    header = {"title": job.title(), "written_by": WRITTEN_BY, "submission": shlex.join(submission)}
+    return _environment().get_template(template).render(job=job, **header, **values)
 
 
 @functools.cache

@@ -1,10 +1,9 @@
 """xpk: a TPU on Google Kubernetes Engine."""
 
 import re
-import shlex
 
 from launching.buckets import parse_bucket
-from launching.job import WRITTEN_BY, Job, Launcher, check_checkout, refuse_flags
+from launching.job import Job, Launcher, check_checkout, refuse_flags
 from launching.templating import render
 from plumbline import UserError
 
@@ -34,10 +33,8 @@ def _make_job_file(job: Job) -> str:
     attach = [f"--cluster={job.cluster}", "--type=gcsfuse", f"--bucket={bucket.name}", *job.options] if bucket else []
     return render(
         "xpk.sh",
-        job=job,
-        title=job.title(),
-        written_by=WRITTEN_BY,
-        submission=shlex.join(_submission(job)),
+        job,
+        _submission(job),
         bucket=bucket,
         storage=storage,
         attach_words=attach,

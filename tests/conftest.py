@@ -50,6 +50,22 @@ QUICK = (
     "--config.train.tensorboard=False",
 )
 
+# A training of a second: a small multilayer perceptron on three classes of iris flowers.
+IRIS = {
+    "data.source": "sklearn:iris",
+    "data.validation": "20 percent",
+    "model.name": "mlp",
+    "model.mlp.hidden_sizes": (8, 8),
+    "train.duration": "30 steps",
+    "train.batch_size": 16,
+    "train.log_every": "10 steps",
+    "train.evaluate_every": "10 steps",
+    "train.checkpoint_every": "10 steps",
+    "train.best_metric": "loss",
+    "train.tensorboard": False,
+    "execution.mode": "loop",
+}
+
 # Blake 1794, for tests on texts.
 POEM = """Tyger Tyger, burning bright,
 In the forests of the night;

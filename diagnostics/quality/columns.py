@@ -1,4 +1,4 @@
-"""What the diagnostics of columns share: the range of each column, and which of them vary in training."""
+"""What the diagnostics of columns share: the range of each column, which of them vary, and data without any."""
 
 import numpy as np
 
@@ -7,6 +7,12 @@ from diagnostics.quality.missing_values import is_missing
 
 BLOCK = 8192
 """Rows of a table that are read at once."""
+
+NO_COLUMNS = {
+    "image": "An image has no columns, so there is nothing to check.",
+    "text": "A text has no columns, so there is nothing to check.",
+}
+"""The result for data of a kind that has no columns."""
 
 
 def ranges(examples: Examples, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from diagnostics.examples import Examples
 from diagnostics.finding import Finding, Measure, Question, Remedy, Table
 from diagnostics.material import Material
 from diagnostics.phrases import choose, quote
-from diagnostics.quality.columns import BLOCK, ranges
+from diagnostics.quality.columns import BLOCK, NO_COLUMNS, ranges
 from diagnostics.quality.missing_values import is_missing
 from diagnostics.thresholds import THRESHOLDS
 from plumbline import pluralize
@@ -23,7 +23,7 @@ def find(material: Material) -> list[Finding]:
         return [_judge_columns(material.examples)]
     if kind == "image":
         return [_judge_pixels(material.examples)]
-    return [QUESTION.none("A text has no columns, so there is nothing to check.")]
+    return [QUESTION.none(NO_COLUMNS[kind])]
 
 
 def _judge_columns(examples: Examples) -> Finding:

@@ -9,7 +9,7 @@ from diagnostics.examples import Examples
 from diagnostics.finding import Finding, Measure, Question, Remedy, Table
 from diagnostics.material import Material
 from diagnostics.phrases import choose
-from diagnostics.quality.columns import BLOCK, varying
+from diagnostics.quality.columns import BLOCK, NO_COLUMNS, varying
 from diagnostics.thresholds import THRESHOLDS
 from plumbline import pluralize
 
@@ -28,12 +28,7 @@ def find(material: Material) -> list[Finding]:
     """Looks for pairs of columns that are equal, equal up to scale and offset, or in one-to-one correspondence."""
     examples = material.examples
     if examples.features.kind != "table":
-        return [
-            QUESTION.none(
-                f"{'An image' if examples.features.kind == 'image' else 'A text'} has no columns, so there is nothing "
-                "to check."
-            )
-        ]
+        return [QUESTION.none(NO_COLUMNS[examples.features.kind])]
     columns, chosen = examples.features.columns, varying(examples)
     if len(chosen) > _MOST_COLUMNS:
         return [QUESTION.cannot_tell(f"more than {_MOST_COLUMNS} columns are too many to compare with each other")]

@@ -12,7 +12,7 @@ from diagnostics.examples import Examples
 from diagnostics.finding import Finding, Measure, Question, Remedy, Table
 from diagnostics.material import Material
 from diagnostics.phrases import choose, quote
-from diagnostics.quality.columns import varying
+from diagnostics.quality.columns import NO_COLUMNS, varying
 from diagnostics.statistics import Interval, mean_interval, wilson_interval, within
 from diagnostics.thresholds import THRESHOLDS
 from plumbline import pluralize
@@ -30,12 +30,7 @@ def find(material: Material) -> list[Finding]:
     """Fits a small tree to each column alone, and judges it on held-out rows; test rows are not read."""
     examples = material.examples
     if examples.features.kind != "table":
-        return [
-            QUESTION.none(
-                f"{'An image' if examples.features.kind == 'image' else 'A text'} has no columns, so there is nothing "
-                "to check."
-            )
-        ]
+        return [QUESTION.none(NO_COLUMNS[examples.features.kind])]
     columns = varying(examples)
     positions = np.flatnonzero(examples.split != "test")
     limit = max(_FEWEST_ROWS, min(_ROWS, _WORK // max(len(columns) * _FOLDS, 1)))

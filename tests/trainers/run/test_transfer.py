@@ -15,6 +15,7 @@ from configs import defaults
 from data.pool import load_pool
 from models import pretrained
 from plumbline import UserError
+from tests.conftest import IRIS
 from trainers.populations.population import Member, train_population
 from trainers.run.directory import RunDirectory
 from trainers.run.inference import FinishedRun
@@ -22,22 +23,7 @@ from trainers.run.loop import train
 from trainers.settings import override
 
 FIXTURES = pathlib.Path(__file__).parents[2] / "references" / "fixtures"
-FIELDS = {
-    "data.source": "sklearn:iris",
-    "data.validation": "20 percent",
-    "model.name": "mlp",
-    "model.mlp.hidden_sizes": (8, 8),
-    "train.duration": "30 steps",
-    "train.batch_size": 16,
-    "train.log_every": "10 steps",
-    "train.evaluate_every": "10 steps",
-    "train.checkpoint_every": "10 steps",
-    "train.best_metric": "loss",
-    "train.tensorboard": False,
-    "execution.mode": "loop",
-    "population.mode": "loop",
-    "population.lanes": 1,
-}
+FIELDS = IRIS | {"population.mode": "loop", "population.lanes": 1}
 
 
 def config_of(**changes):

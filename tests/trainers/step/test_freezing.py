@@ -11,7 +11,7 @@ import pytest
 from configs import defaults
 from data.pool import load_pool
 from plumbline import UserError
-from tests.conftest import jit_quickly
+from tests.conftest import IRIS, jit_quickly
 from trainers.devices import flops
 from trainers.populations.population import Member, train_population
 from trainers.run.directory import RunDirectory
@@ -192,23 +192,7 @@ def test_a_pattern_of_nothing_or_of_everything_is_an_error(make_training, patter
         make_training(transfer__freeze=patterns)
 
 
-RUN = {
-    "data.source": "sklearn:iris",
-    "data.validation": "20 percent",
-    "model.name": "mlp",
-    "model.mlp.hidden_sizes": (8, 8),
-    "transfer.freeze": ("^hidden/0/",),
-    "train.ema_decay": 0.9,
-    "train.duration": "30 steps",
-    "train.batch_size": 16,
-    "train.log_every": "10 steps",
-    "train.evaluate_every": "10 steps",
-    "train.checkpoint_every": "10 steps",
-    "train.best_metric": "loss",
-    "train.tensorboard": False,
-    "execution.mode": "loop",
-    "population.lanes": 2,
-}
+RUN = IRIS | {"transfer.freeze": ("^hidden/0/",), "train.ema_decay": 0.9, "population.lanes": 2}
 
 
 def test_a_run_with_frozen_parameters_goes_on_as_if_it_had_not_stopped(tmp_path, runs, capsys):
