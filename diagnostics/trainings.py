@@ -56,6 +56,7 @@ class Trainings:
       histories: for each of those, overall metrics on the validation split and `step` at each evaluation; empty without
         a validation split.
       training_history: the same of one training, on its training rows.
+      skipped: updates that this training skipped, as loss or gradient was not finite.
       control: trainings on random labels.
       diverged: names of the trainings that diverged.
     """
@@ -69,6 +70,7 @@ class Trainings:
     predictions: np.ndarray
     histories: list[list[dict[str, float]]]
     training_history: list[dict[str, float]]
+    skipped: int
     control: Control
     diverged: list[str]
 
@@ -130,6 +132,7 @@ class Plan:
             predictions=np.stack([self._predictions(member, outcomes) for member in whole]),
             histories=[outcomes[member.name].history for member in whole if len(member.validation)],
             training_history=outcomes[self.monitored.name].history,
+            skipped=int(sum(line["skipped"] for line in outcomes[self.monitored.name].training)),
             control=self._control(outcomes),
             diverged=[member.name for member in self.members if outcomes[member.name].status == "diverged"],
         )

@@ -14,6 +14,7 @@ _PUBLIC = {
     "load_config": "plumbline.public.training",
     "load_pool": "plumbline.public.training",
     "open_run": "plumbline.public.run",
+    "population_history": "plumbline.public.training",
     "runs": "plumbline.public.table",
     "train": "plumbline.public.training",
     "train_population": "plumbline.public.training",

@@ -8,10 +8,10 @@ import jax
 import ml_collections
 import numpy as np
 
-from data import preprocessing
 from data.pool import Pool
 from trainers.building import make_clock
 from trainers.step import schedules
+from trainers.step.dead_units import dead_shares, make_activity
 from trainers.step.state import InferenceState, Program
 
 LEAST_POINTS = 5
@@ -80,9 +80,12 @@ def from_histories(
     *,
     num_rows: int,
     chance: float,
+    skipped: int,
     diverged: bool,
 ) -> Course:
-    """Reads the course of trainings of a population, which record no gradients.
+    """Reads the course of trainings of a population.
+
+    It has neither gradient norms nor dead units: the rates of false alarms of an audit do not cover what they show.
 
     Args:
       history: of a training that was evaluated on its training rows.
@@ -90,6 +93,7 @@ def from_histories(
       config: of all of them.
       num_rows: training rows.
       chance: loss of a model that ignores the inputs.
+      skipped: updates that the first training skipped.
       diverged: whether one of them was stopped.
     """
     train = _curve(history, "loss")
@@ -106,6 +110,7 @@ def from_histories(
         rates=np.cumsum(rates)[np.minimum(train[:, 0].astype(int), clock.total_steps) - 1],
         total_steps=clock.total_steps,
         chance=chance,
+        skipped=skipped,
         diverged=diverged,
     )
 
@@ -113,28 +118,13 @@ def from_histories(
 def count_dead_units(program: Program, state: InferenceState, inputs: np.ndarray) -> dict[str, float]:
     """Computes for each layer of rectified units the share that is zero for all examples.
 
-    A layer is taken for rectified if none of its values is below zero. Values at the positions of an image are
-    averaged, which gives zero only if all of them are zero.
-
     Args:
       program: of a run.
       state: of the run.
       inputs: (n, ...) raw.
     """
-
-    @jax.jit
-    def extract(state: InferenceState, inputs: jax.Array) -> dict[str, jax.Array]:
-        model = program.model(state.params, state.model_state)
-        return model.representations(preprocessing.apply(state.preprocessing, program.features, inputs))
-
-    shares = {}
-    for name, values in extract(state, inputs).items():
-        values = np.asarray(values)
-        # Inputs may be zero, and so may the features of a linear model.
-        if name == "embeddings" or program.config.model.name == "linear" or values.min() < 0:
-            continue
-        shares["the last hidden layer" if name == "features" else name] = float((values == 0).all(axis=0).mean())
-    return shares
+    activity = jax.jit(make_activity(program))(state, inputs, np.ones(len(inputs), np.float32))
+    return dead_shares(program, jax.device_get(activity))
 
 
 def measure_rise(validation: np.ndarray) -> float | None:

@@ -104,6 +104,7 @@ def _read_course(config: ml_collections.ConfigDict, pool: Pool, trainings: Train
         config,
         num_rows=len(pool.splits["train"]),
         chance=course.chance_loss(config, pool),
+        skipped=trainings.skipped,
         diverged=len(trainings.finished) < len(trainings.seeds),
     )
 

@@ -17,7 +17,7 @@ def judge(config: ml_collections.ConfigDict, course: Course, *, of_run: bool) ->
     Args:
       config: of the training.
       course: of the training.
-      of_run: whether it is a run, which records gradients and units, or a population, which does not.
+      of_run: whether it is a run, of which gradients and units are judged as well, or a population.
     """
     found = find_problems(course, config)
     if not found and len(course.train) < LEAST_POINTS:

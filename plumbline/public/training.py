@@ -19,7 +19,7 @@ from plumbline import UserError
 from plumbline.public.run import Run, open_run
 from plumbline.public.wording import names_arguments
 from plumbline.rooms import find_in_checkout
-from trainers.populations import population
+from trainers.populations import population, population_file
 from trainers.populations.members import Member, Outcome, check_shared
 from trainers.run import loop, transfer
 from trainers.settings import override
@@ -131,6 +131,36 @@ def train_population(
     outcomes = population.train_population(config, pool, members, directory=workdir)
     rows = [_row(outcomes[member.name], name, member) for name, member in zip(names, members, strict=True)]
     return pandas.DataFrame(rows, index=pandas.Index([member.name for member in members], name="member"))
+
+
+@names_arguments
+def population_history(workdir: str | os.PathLike) -> pandas.DataFrame:
+    """The metrics of each finished member of a population at each of its evaluations.
+
+    Args:
+      workdir: the folder that `train_population`, or a command that trains a population, saved in.
+
+    Returns:
+      Two rows for each evaluation, with `member`, `split` and `step`. "train" has the means over the steps since the
+      last evaluation (`loss`, `gradient_norm`, `learning_rate`) and the number of updates `skipped` in them.
+      "validation" has the metrics on the validation rows, or else on the rows that are held out.
+
+    Raises:
+      UserError: the folder holds no population, or its file is damaged.
+    """
+    path = pathlib.Path(workdir) / population_file.NAME
+    if not path.is_file():
+        raise UserError(f"workdir: '{workdir}' holds no population; give the folder that `train_population` saved in")
+    outcomes = [outcome for outcome in population_file.read(path).outcomes.values() if outcome.status != "paused"]
+    # The last of several that differ in what was requested of them.
+    finished = {outcome.name: outcome for outcome in outcomes}
+    lines = [
+        {"member": name, "split": split, **line, "step": int(line["step"])}
+        for name, outcome in finished.items()
+        for split, history in (("train", outcome.training), ("validation", outcome.history))
+        for line in history
+    ]
+    return pandas.DataFrame(lines)
 
 
 @names_arguments

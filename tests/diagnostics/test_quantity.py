@@ -62,6 +62,7 @@ def make(law, *, counts=(400, 400, 400, 400), right=(0.9, 0.9, 0.9, 0.9), groups
         predictions=predictions,
         histories=[],
         training_history=[],
+        skipped=0,
         control=Control(labels=nothing, own=nothing, rows=nothing, predictions=nothing),
         diverged=[],
     )

@@ -98,6 +98,7 @@ def train(material, *, out_of_fold, grouped, on_test, law, control, losses, sure
         predictions=probabilities(pool.labels, right, sure),
         histories=[],
         training_history=[{"step": 10 * (n + 1), "loss": loss} for n, loss in enumerate(losses)],
+        skipped=0,
         control=Control(
             labels=permuted,
             own=np.stack([probabilities(labels, random.random(len(rows)) < 0.6, 0.9)[0] for labels in permuted]),

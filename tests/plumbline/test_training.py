@@ -132,9 +132,17 @@ def test_members_choose_their_own_rows():
 
 def test_a_population_of_any_thread_continues_in_its_folder(tmp_path):
     arguments = ("configs/digits_mlp.py", {"plain": {}})
+    with pytest.raises(UserError, match="holds no population"):
+        plumbline.population_history(tmp_path)
     first = in_another_thread(plumbline.train_population, *arguments, workdir=tmp_path, overrides=SHORT)
     again = plumbline.train_population(*arguments, workdir=tmp_path, overrides=SHORT)
     assert first.equals(again)
+    history = plumbline.population_history(tmp_path)
+    assert set(history["member"]) == set(first.index)
+    assert set(history["split"]) == {"train", "validation"}
+    last = history[history["split"] == "train"].iloc[-1]
+    assert (last["step"], last["skipped"]) == (12, 0)
+    assert last["gradient_norm"] > 0
     with pytest.raises(UserError, match="another config or other data"):
         plumbline.train_population(*arguments, workdir=tmp_path, overrides={**SHORT, "train.batch_size": 32})
 

@@ -18,7 +18,7 @@ def words(text):
 
 def test_the_code_of_the_page_runs_and_prints_what_it_shows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert len(BLOCKS) == 10
+    assert len(BLOCKS) == 11
     names = {"__name__": "tutorial"}
     for number, (code, shown) in enumerate(BLOCKS, 1):
         printed = io.StringIO()

@@ -5,7 +5,7 @@ that of lanes, split over the devices. The lanes of a device are stacked ("vmap"
 program ("map"), or there is a single lane, whose steps are dispatched from Python ("loop").
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,11 +16,24 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from data.pool import Pool
 from trainers.building import Training
 from trainers.run import rules
+from trainers.step.dead_units import dead_shares, make_activity
 from trainers.step.objective import Sums, Totals
-from trainers.step.state import InferenceState, Program, Start, TrainState, num_parameters
-from trainers.step.train_step import Batch, make_evaluation_step, make_outputs, make_train_step
+from trainers.step.state import InferenceState, Program, Start, TrainState, Tree, num_parameters
+from trainers.step.train_step import (
+    Batch,
+    Metrics,
+    make_evaluation_step,
+    make_outputs,
+    make_train_step,
+    zero_metrics,
+)
 
 MODES = ("loop", "map", "vmap")
+
+Carry = tuple[TrainState, jax.Array]
+"""What steps change: the train state, and the sums of the training metrics in one array, which costs less than many."""
+LaneState = tuple[TrainState, InferenceState, Tree]
+"""All that a lane holds: train state, best state, and running sums of the training metrics; or the shapes of these."""
 
 # Most batches of an evaluation in one dispatch.
 _MOST_BATCHES = 64
@@ -35,6 +48,7 @@ class Lanes:
       count: lanes, a multiple of the devices.
       steps: most steps in a dispatch.
       states: train states, leaves (count, ...).
+      running: (count, ...) float32, sums of the training metrics of each lane since `take_running` last read them.
       best: the best inference state of each lane, as set by `keep_best`.
     """
 
@@ -64,6 +78,7 @@ class Lanes:
         """
         self.mode, self.count, self.steps = mode, len(arguments), steps
         program, init = training.program, training.init
+        self._program = program
         batch_size = program.config.train.batch_size
         self._batch_size = program.config.evaluation.batch_size or batch_size
         self._batches = 1 if mode == "loop" else min(_MOST_BATCHES, max(1, -(-evaluated // self._batch_size)))
@@ -84,6 +99,10 @@ class Lanes:
         )
         self._totals = jax.jit(_over_lanes(_over_batches(_totals(program), loop=loop), mesh, mode))
         self._predictions = jax.jit(_over_lanes(_over_batches(_predictions(program), loop=loop), mesh, mode))
+        sums, self._metrics = jax.tree.flatten(_summed(program, zero_metrics(program)))
+        zeros = np.zeros((self.count, len(sums)), np.float32)
+        self.running, self._no_sums = jax.device_put(zeros, split), jax.device_put(zeros, split)
+        self._activity = jax.jit(_over_lanes(_over_batches(_activity(program), loop=loop), mesh, mode))
         self._keep = jax.jit(_over_lanes(lambda _, *own: _choose(*own), mesh, "vmap"), donate_argnums=3)
         self._take = jax.jit(lambda tree, lane: jax.tree.map(lambda leaf: leaf[lane], tree))
         self._put = jax.jit(
@@ -97,7 +116,8 @@ class Lanes:
 
         self.states: TrainState = self._begin_all(arguments)
         self.best: InferenceState = self._begin_all(arguments).inference()
-        self._advance = advance.lower(self._rows, self.states, along(steps, batch_size), along()).compile()
+        carry = self.states, self.running
+        self._advance = advance.lower(self._rows, carry, along(steps, batch_size), along()).compile()
 
     @property
     def memory(self) -> int:
@@ -117,6 +137,7 @@ class Lanes:
         fresh = self._begin_all([arguments.get(lane, some) for lane in range(self.count)])
         mask = np.array([lane in arguments for lane in range(self.count)])
         self.states = fresh if mask.all() else self._keep((), mask, fresh, self.states)
+        self.running = self._keep((), mask, self._no_sums, self.running)
 
     def advance(self, positions: np.ndarray, until: np.ndarray) -> None:
         """Dispatches steps. A lane that has reached its goal, or has diverged, takes none.
@@ -125,11 +146,18 @@ class Lanes:
           positions: (count, steps, B) int32, of the examples in the pool.
           until: (count,) int32, step at which each lane stops.
         """
-        self.states = self._advance(self._rows, self.states, positions, until)
+        self.states, self.running = self._advance(self._rows, (self.states, self.running), positions, until)
 
     def progress(self) -> tuple[np.ndarray, np.ndarray]:
         """Steps taken, and updates skipped in a row, of each lane: (count,) each. Waits for all dispatches."""
         return jax.device_get((self.states.step, self.states.skipped))
+
+    def take_running(self, lanes: Collection[int]) -> dict[int, Sums]:
+        """Reads the sums of the training metrics of these lanes, and sets them to zero."""
+        sums = jax.device_get(self.running)
+        mask = np.isin(np.arange(self.count), list(lanes))
+        self.running = self._keep((), mask, self._no_sums, self.running)
+        return {lane: jax.tree.unflatten(self._metrics, list(sums[lane])) for lane in lanes}
 
     def keep_best(self, better: np.ndarray) -> None:
         """Keeps the states of these lanes, (count,) bool, as their best."""
@@ -156,18 +184,32 @@ class Lanes:
         whole = np.concatenate([part.reshape(self.count, -1, part.shape[-1]) for part in parts], axis=1)
         return {lane: whole[lane, : len(rows)] for lane, rows in positions.items()}
 
+    def count_dead_units(self, positions: Mapping[int, np.ndarray]) -> dict[int, dict[str, float]]:
+        """The share of units that are zero for all these rows, by lane and rectified layer; with the last states."""
+        parts = list(self._over(self._activity, positions, False))
+        shares = {}
+        for lane in positions:
+            whole = jax.tree.map(lambda *leaves, lane=lane: np.concatenate([leaf[lane] for leaf in leaves]), *parts)
+            activity = {name: (least.min(), active.any(axis=0)) for name, (least, active) in whole.items()}
+            shares[lane] = dead_shares(self._program, activity)
+        return shares
+
     @property
-    def form(self) -> tuple[TrainState, InferenceState]:
+    def form(self) -> LaneState:
         """The shapes of what `take` returns."""
-        return jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), (self.states, self.best))
+        return jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), self._all)
 
-    def take(self, lane: int) -> tuple[TrainState, InferenceState]:
-        """Copies the train state and the best state of a lane."""
-        return self._take((self.states, self.best), lane)
+    def take(self, lane: int) -> LaneState:
+        """Copies the train state, the best state and the running sums of a lane."""
+        return self._take(self._all, lane)
 
-    def put(self, lane: int, state: TrainState, best: InferenceState) -> None:
-        """Puts the states that `take` returned into a lane."""
-        self.states, self.best = self._put((self.states, self.best), lane, (state, best))
+    def put(self, lane: int, state: LaneState) -> None:
+        """Puts what `take` returned into a lane."""
+        self.states, self.best, self.running = self._put(self._all, lane, state)
+
+    @property
+    def _all(self) -> LaneState:
+        return self.states, self.best, self.running
 
     def _begin_all(self, arguments: Sequence[tuple]) -> TrainState:
         return self._init(self._start, *jax.tree.map(lambda *leaves: np.stack(leaves), *arguments))
@@ -223,23 +265,29 @@ def _over_lanes(function: Callable, mesh: Mesh, mode: str) -> Callable:
 def _advance(program: Program, *, loop: bool) -> Callable:
     train_step, most = make_train_step(program), program.config.train.max_skipped
 
-    def step(rows: Batch, state: TrainState, index: jax.Array, until: jax.Array) -> TrainState:
-        under_way = (state.step < until) & ~rules.has_diverged(state.skipped, most)
+    def step(rows: Batch, carry: Carry, index: jax.Array, until: jax.Array) -> Carry:
+        under_way = (carry[0].step < until) & ~rules.has_diverged(carry[0].skipped, most)
 
-        def take_step(state: TrainState) -> TrainState:
-            return train_step(state, _gather(rows, index))[0]
+        def take_step(carry: Carry) -> Carry:
+            state, metrics = train_step(carry[0], _gather(rows, index))
+            return state, carry[1] + jnp.stack(jax.tree.leaves(_summed(program, metrics)))
 
         # A branch saves the work of stopped lanes. But on a CPU, XLA runs convolutions in a branch much more slowly.
         if loop:
-            return _choose(under_way, take_step(state), state)
-        return jax.lax.cond(under_way, take_step, lambda state: state, state)
+            return _choose(under_way, take_step(carry), carry)
+        return jax.lax.cond(under_way, take_step, lambda carry: carry, carry)
 
-    def advance(rows: Batch, state: TrainState, index: jax.Array, until: jax.Array) -> TrainState:
+    def advance(rows: Batch, carry: Carry, index: jax.Array, until: jax.Array) -> Carry:
         if loop:
-            return step(rows, state, index[0], until)
-        return jax.lax.scan(lambda state, index: (step(rows, state, index, until), None), state, index)[0]
+            return step(rows, carry, index[0], until)
+        return jax.lax.scan(lambda carry, index: (step(rows, carry, index, until), None), carry, index)[0]
 
     return advance
+
+
+def _summed(program: Program, metrics: Metrics) -> Metrics:
+    """The metrics that lanes add up: all but the objective's scores, which would slow short steps on a CPU by 5 %."""
+    return {name: pair for name, pair in metrics.items() if name not in program.objective.scores}
 
 
 def _totals(program: Program) -> Callable:
@@ -259,6 +307,11 @@ def _predictions(program: Program) -> Callable:
         return program.objective.predictions(outputs(state, rows["inputs"][index]), state.preprocessing)
 
     return predictions
+
+
+def _activity(program: Program) -> Callable:
+    activity = make_activity(program)
+    return lambda rows, state, index, weight: activity(state, rows["inputs"][index], weight)
 
 
 def _over_batches(function: Callable, *, loop: bool) -> Callable:

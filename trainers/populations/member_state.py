@@ -1,7 +1,6 @@
 """The state of a member: how it begins, where it stands, and what is due next."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import ml_collections
@@ -12,6 +11,7 @@ from data.pool import Pool
 from plumbline import UserError
 from trainers import settings
 from trainers.building import make_clock, make_init_arguments
+from trainers.populations.lanes import LaneState
 from trainers.populations.members import Member, check_possible, check_shared
 from trainers.populations.population_file import MemberCheckpoint
 from trainers.run import rules
@@ -29,6 +29,7 @@ class MemberState:
       member: its description.
       name: of the member.
       predict: whether predictions are wanted at its end.
+      dead_units: whether dead units are counted at its end.
       config: of the member.
       rules: of its training.
       total: steps of its training.
@@ -37,6 +38,7 @@ class MemberState:
       arguments: that make its first state, as arrays.
       step: steps taken or dispatched.
       history: metrics of its evaluations, with their step.
+      training: its training metrics at these steps.
       best: step and value of its best evaluation; None before the first.
       goal: step at which something is due next.
       fallback: the checkpoint that it goes back to if it diverges; None: it begins again.
@@ -44,7 +46,16 @@ class MemberState:
         not diverged.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict, pool: Pool, member: Member, until: float, predict: bool):
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        pool: Pool,
+        member: Member,
+        until: float,
+        *,
+        predict: bool,
+        dead_units: bool,
+    ):
         """The member at its first step.
 
         Args:
@@ -53,6 +64,7 @@ class MemberState:
           member: its description.
           until: share of its training after which it pauses.
           predict: whether predictions are wanted at its end.
+          dead_units: whether dead units are counted at its end.
 
         Raises:
           UserError: its overrides do not fit, or it has no training rows.
@@ -60,7 +72,8 @@ class MemberState:
         check_shared(member.overrides)
         if not len(member.train):
             raise UserError(f"population: '{member.name}' has no rows to train on")
-        self.member, self.name, self.predict = member, member.name, predict
+        self.member, self.name = member, member.name
+        self.predict, self.dead_units = predict, dead_units
         self.config = config = override(config, {**member.overrides, "seed": member.seed})
         settings.check(config)
         settings.check_task(config, pool.features)
@@ -77,11 +90,12 @@ class MemberState:
         self.rules = rules.make_rules(config, clock, objective)
         self.total = clock.total_steps
         self.stop = self.total if until >= 1 else max(1, round(until * self.total))
-        self.key = f"{member.name}/{member.digest()}/{self.stop}/{predict}"
+        self.key = f"{member.name}/{member.digest()}/{self.stop}/{predict}" + "/dead units" * dead_units
         fitted = pool.fit(member.train, config.data)
         self.arguments = jax.tree.map(np.asarray, make_init_arguments(config, clock, fitted))
         self.step = 0
         self.history: list[dict[str, float]] = []
+        self.training: list[dict[str, float]] = []
         self.best: tuple[int, float] | None = None
         self.fallback: MemberCheckpoint | None = None
         self.rollback: dict[str, int] | None = None
@@ -119,23 +133,24 @@ class MemberState:
         start = len(self._window) - (self.goal - self.step)
         return self._window[start : start + steps]
 
-    def checkpoint(self, state: Any) -> MemberCheckpoint:
+    def checkpoint(self, state: LaneState) -> MemberCheckpoint:
         """The member at its present step.
 
         Args:
-          state: its train state and best inference state, which are copied to the host.
+          state: of its lane, which is copied to the host.
         """
         return MemberCheckpoint.from_state(
             state,
             digest=self.member.digest(),
             step=self.step,
             history=list(self.history),
+            training=list(self.training),
             best=self.best,
             rollback=self.rollback,
             fallback=self.fallback,
         )
 
-    def set_fallback(self, state: Any) -> None:
+    def set_fallback(self, state: LaneState) -> None:
         """Makes the present step the one to fall back to; the argument is that of `checkpoint`."""
         self.fallback = dataclasses.replace(self.checkpoint(state), fallback=None)
 
@@ -145,14 +160,15 @@ class MemberState:
 
     def resume(self, checkpoint: MemberCheckpoint) -> None:
         """Goes on from a checkpoint."""
-        self.step, self.history, self.best = checkpoint.step, list(checkpoint.history), checkpoint.best
+        self.step, self.best = checkpoint.step, checkpoint.best
+        self.history, self.training = list(checkpoint.history), list(checkpoint.training)
         self.rollback, self.fallback = checkpoint.rollback, checkpoint.fallback
 
     def roll_back(self) -> None:
         """Goes back to the fallback, and skips the batches up to the step at which the member diverged."""
         diverged_at = self.step
         if self.fallback is None:
-            self.step, self.history, self.best = 0, [], None
+            self.step, self.history, self.training, self.best = 0, [], [], None
         else:
             self.resume(self.fallback)
         self.rollback, self.fallback = {"step": self.step, "batches": diverged_at - self.step}, None

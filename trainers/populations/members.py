@@ -63,6 +63,11 @@ class Outcome:
       history: the overall metrics and the `step` of each evaluation, on the validation rows or else the held-out rows.
       parameters: how many numbers the model's parameters hold.
       predictions: (m, outputs) probabilities or values for the held-out rows, if they were requested.
+      training: at each evaluation `step`, the means of `loss`, `gradient_norm` and `learning_rate` over the steps since
+        the last one, and how many updates were `skipped` in them; as a run logs them if `train.log_every` equals
+        `train.evaluate_every`.
+      dead_units: share of the units of each rectified layer that are zero for all of (at most 2,000 of) its training
+        rows at its last step, if they were requested; see `trainers.step.dead_units`.
       rollback: `step` it went back to after diverging, and number of `batches` it skipped from there; None if it did
         not diverge, or ended when it did.
     """
@@ -76,6 +81,8 @@ class Outcome:
     history: list[dict[str, float]]
     parameters: int
     predictions: np.ndarray | None = None
+    training: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    dead_units: dict[str, float] | None = None
     rollback: dict[str, int] | None = None
 
 

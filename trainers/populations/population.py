@@ -31,7 +31,7 @@ from trainers.populations import lanes
 from trainers.populations.engine import Engine, EngineMaker
 from trainers.populations.member_state import MemberState
 from trainers.populations.members import Member, Outcome, program_key
-from trainers.populations.population_file import PopulationCheckpoint, read, write
+from trainers.populations.population_file import NAME, PopulationCheckpoint, read, write
 from trainers.populations.scheduler import Scheduler
 from trainers.processes.signals import Signals
 from trainers.run import transfer
@@ -69,10 +69,11 @@ def train_population(
     devices: Sequence[jax.Device] | None = None,
     progress: bool = True,
     predict: bool = False,
+    dead_units: bool = False,
 ) -> dict[str, Outcome]:
     """Trains members once; arguments, outcomes and errors as in `Population` and `Population.train`."""
     population = Population(config, pool, directory=directory, devices=devices, progress=progress)
-    return population.train(members, predict=predict)
+    return population.train(members, predict=predict, dead_units=dead_units)
 
 
 class Population:
@@ -117,7 +118,7 @@ class Population:
         self._config, self._pool = config.copy_and_resolve_references(), pool
         self._devices = list(devices or jax.local_devices())
         self._show, self._shown_metric = progress, shown_metric
-        self._path = None if directory is None else pathlib.Path(directory) / "population.npz"
+        self._path = None if directory is None else pathlib.Path(directory) / NAME
         self._used: dict[str, frozenset[str]] = collections.defaultdict(lambda: used)
         self._trainings: dict[tuple[str, frozenset[str]], tuple[Training, Start]] = {}
         self._starts: dict[str, Start] = {}
@@ -144,7 +145,7 @@ class Population:
         Raises:
           UserError: the overrides of the member do not fit, or do not fit together.
         """
-        state = MemberState(self._config, self._pool, member, 1.0, False)
+        state = MemberState(self._config, self._pool, member, 1.0, predict=False, dead_units=False)
         self._build(program_key(state.config), state)
 
     def train(
@@ -153,6 +154,7 @@ class Population:
         *,
         until: float = 1.0,
         predict: bool = False,
+        dead_units: bool = False,
         gone: Mapping[str, int] | None = None,
     ) -> dict[str, Outcome]:
         """Trains members, or resumes those that paused.
@@ -163,6 +165,7 @@ class Population:
           members: with unique names.
           until: the share of its training after which each member pauses; 1 trains to the end.
           predict: whether to return predictions for the held-out rows.
+          dead_units: whether to count the dead units of each member.
           gone: numbers of members of earlier calls, by their status, which the progress shows as well.
 
         Returns:
@@ -179,7 +182,8 @@ class Population:
         states = []
         for member in members:
             with _name_member(member):
-                states.append(MemberState(self._config, self._pool, member, until, predict))
+                state = MemberState(self._config, self._pool, member, until, predict=predict, dead_units=dead_units)
+            states.append(state)
         outcomes = {state.name: known for state in states if (known := self._saved.outcomes.get(state.key))}
         groups: dict[str, list[MemberState]] = collections.defaultdict(list)
         for state in states:

@@ -15,9 +15,11 @@ import numpy as np
 
 from plumbline import UserError
 from plumbline.files import replace_atomically
+from trainers.populations.lanes import LaneState
 from trainers.populations.members import Outcome
 
-Tree = Any
+NAME = "population.npz"
+"""Of the file, in the directory of its population."""
 
 
 @dataclasses.dataclass
@@ -30,6 +32,8 @@ class MemberCheckpoint:
       history: of its evaluations.
       best: step and value of its best evaluation.
       leaves: the arrays of its train state and of its best inference state, random keys as their data.
+      running: (s,) float32, its running sums; None in files of earlier versions, which did not have them.
+      training: its training metrics at the evaluations.
       rollback: as in `MemberState`.
       fallback: the earlier checkpoint that it goes back to if it diverges.
     """
@@ -39,19 +43,24 @@ class MemberCheckpoint:
     history: list[dict[str, float]]
     best: tuple[int, float] | None
     leaves: list[np.ndarray]
+    running: np.ndarray | None = None
+    training: list[dict[str, float]] = dataclasses.field(default_factory=list)
     rollback: dict[str, int] | None = None
     fallback: Optional["MemberCheckpoint"] = None
 
     @classmethod
-    def from_state(cls, state: Tree, **fields: Any) -> "MemberCheckpoint":
+    def from_state(cls, state: LaneState, **fields: Any) -> "MemberCheckpoint":
         """A checkpoint with the arrays of this state, which are copied to the host, and these other fields."""
-        plain = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(state)]
-        return cls(leaves=jax.device_get(plain), **fields)
+        *states, running = state
+        plain = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(states)]
+        leaves, sums = jax.device_get((plain, running))
+        return cls(leaves=leaves, running=sums, **fields)
 
-    def to_state(self, like: Tree) -> Tree:
+    def to_state(self, like: LaneState) -> LaneState:
         """The state as a tree like `like`, which holds shapes."""
         forms, structure = jax.tree.flatten(like)
-        pairs = zip(self.leaves, forms, strict=True)
+        running = np.zeros(forms[-1].shape, np.float32) if self.running is None else self.running
+        pairs = zip([*self.leaves, running], forms, strict=True)
         return jax.tree.unflatten(
             structure, [jax.random.wrap_key_data(leaf) if _is_key(form) else leaf for leaf, form in pairs]
         )
@@ -125,12 +134,15 @@ def read(path: pathlib.Path) -> PopulationCheckpoint:
 def _describe(member: MemberCheckpoint, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """The fields of a checkpoint as JSON; its arrays go into `arrays`, under names with this prefix."""
     arrays |= {f"{prefix}/{number}": leaf for number, leaf in enumerate(member.leaves)}
+    if member.running is not None:
+        arrays[f"running/{prefix}"] = member.running
     fields = {
         "digest": member.digest,
         "step": member.step,
         "history": member.history,
         "best": member.best,
         "leaves": len(member.leaves),
+        "training": member.training,
     }
     if member.rollback is not None:
         fields["rollback"] = member.rollback
@@ -147,6 +159,8 @@ def _read_member(fields: Mapping[str, Any], prefix: str, arrays: Any) -> MemberC
         history=fields["history"],
         best=fields["best"] and (fields["best"][0], fields["best"][1]),
         leaves=[arrays[f"{prefix}/{number}"] for number in range(fields["leaves"])],
+        running=arrays[f"running/{prefix}"] if f"running/{prefix}" in arrays.files else None,
+        training=fields.get("training", []),
         rollback=fields.get("rollback"),
         fallback=fallback and _read_member(fallback, f"fallback/{prefix}", arrays),
     )

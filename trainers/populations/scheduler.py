@@ -12,6 +12,10 @@ from trainers.populations.population_file import PopulationCheckpoint
 from trainers.run import rules
 from trainers.run.evaluation import overall
 from trainers.run.progress import PopulationProgress
+from trainers.step.train_step import mean_metrics
+
+# Training rows by which dead units are counted.
+_EXAMPLES = 2_000
 
 
 class Scheduler:
@@ -57,7 +61,7 @@ class Scheduler:
             self._occupants[lane] = member
             checkpoint = self._saved.paused.pop(member.name, None)
             if checkpoint is not None and member.can_resume(checkpoint):
-                self._lanes.put(lane, *checkpoint.to_state(self._lanes.form))
+                self._lanes.put(lane, checkpoint.to_state(self._lanes.form))
                 member.resume(checkpoint)
                 self._progress.advance(member.step, 0)
             else:
@@ -98,6 +102,7 @@ class Scheduler:
             self._handle_divergence(lane, int(steps[lane]))
         due = {lane: member for lane, member in due.items() if lane not in diverged}
         evaluated = {lane: m for lane, m in due.items() if rules.is_evaluated(m.rules, m.step)}
+        self._log(evaluated)
         metrics = self._evaluate(evaluated)
         for lane, member in due.items():
             if member.is_fallback_due and not skipped[lane]:
@@ -135,15 +140,22 @@ class Scheduler:
         self._progress.advance(step - member.step, 0)
         member.step = step
         if not rules.can_roll_back(member.rules, has_rolled_back=member.rollback is not None):
-            self._finish(lane, "diverged", {}, None)
+            self._finish(lane, "diverged", {})
             return
         if member.fallback is None:
             self._lanes.begin({lane: member.arguments})
         else:
-            self._lanes.put(lane, *member.fallback.to_state(self._lanes.form))
+            self._lanes.put(lane, member.fallback.to_state(self._lanes.form))
         member.roll_back()
         self._progress.advance(member.step - step, 0)
         member.open_window()
+
+    def _log(self, due: Mapping[int, MemberState]) -> None:
+        """Adds the training metrics since the last evaluation to the histories."""
+        # A member that paused at this very step has its line already, and took no step since.
+        for lane, sums in self._lanes.take_running(due).items() if due else ():
+            if sums["skipped"][1] > 0:
+                due[lane].training.append({"step": float(due[lane].step), **mean_metrics(sums)})
 
     def _evaluate(self, due: Mapping[int, MemberState]) -> dict[int, dict[str, float]]:
         """Adds to the histories and keeps the best states; returns the metrics by lane."""
@@ -184,11 +196,14 @@ class Scheduler:
             asked = {lane: positions for lane, positions in rows.items() if ended[lane].predict}
             if asked:
                 predictions |= self._lanes.predict(asked, best=best)
+        asked = {lane: m.member.train[:_EXAMPLES] for lane, m in ended.items() if m.dead_units}
+        dead = self._lanes.count_dead_units(asked) if asked else {}
         for lane, member in ended.items():
             is_paused = member.step < member.total and not member.is_out_of_patience
             if is_paused:
                 self._saved.paused[member.name] = member.checkpoint(self._lanes.take(lane))
-            self._finish(lane, "paused" if is_paused else "done", metrics.get(lane, {}), predictions.get(lane))
+            status = "paused" if is_paused else "done"
+            self._finish(lane, status, metrics.get(lane, {}), predictions.get(lane), dead.get(lane))
 
     def _metrics(self, rows: dict[int, np.ndarray], *, best: bool) -> dict[int, dict[str, float]]:
         if not rows:
@@ -196,7 +211,14 @@ class Scheduler:
         totals = self._lanes.evaluate(rows, best=best)
         return {lane: self._objective.metrics(totals[lane], self._occupants[lane].arguments[2]) for lane in rows}
 
-    def _finish(self, lane: int, status: str, metrics: dict[str, float], predictions: np.ndarray | None) -> None:
+    def _finish(
+        self,
+        lane: int,
+        status: str,
+        metrics: dict[str, float],
+        predictions: np.ndarray | None = None,
+        dead_units: dict[str, float] | None = None,
+    ) -> None:
         member, self._occupants[lane] = self._occupants[lane], None
         self._progress.advance(member.stop - member.step, 1)
         if status != "paused":
@@ -211,6 +233,8 @@ class Scheduler:
             history=list(member.history),
             parameters=self._lanes.num_parameters,
             predictions=predictions,
+            training=list(member.training),
+            dead_units=dead_units,
             rollback=member.rollback,
         )
         self.outcomes[member.name] = self._saved.outcomes[member.key] = outcome

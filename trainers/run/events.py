@@ -13,6 +13,7 @@ from trainers.run.goodput import training_figures
 from trainers.run.progress import Progress
 from trainers.run.run_state import Run, RunState
 from trainers.run.tensorboard import WriteScalars
+from trainers.step.train_step import mean_metrics
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,11 +39,7 @@ def handle_events(run: Run, outputs: Outputs, at: RunState) -> RunState:
 
 def log(run: Run, outputs: Outputs, at: RunState) -> RunState:
     """Writes the training metrics since the last log line, and how well the hardware was used."""
-    sums = jax.device_get(at.running)
-    # A metric that was never measured, because all updates were skipped, has no mean.
-    metrics = {name: float(total / weight) for name, (total, weight) in sums.items() if weight > 0}
-    metrics["skipped"] = float(sums["skipped"][0])  # A count, not a mean.
-    _write(run, outputs, at.step, "train", metrics, shown=("loss",))
+    _write(run, outputs, at.step, "train", mean_metrics(jax.device_get(at.running)), shown=("loss",))
     figures = training_figures(run.goodput, run.training, at.step)
     run.directory.append_goodput(at.step, figures)
     shown = {name: figures[name] for name in ("goodput", "mfu") if figures.get(name) is not None}

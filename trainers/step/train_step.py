@@ -15,7 +15,7 @@ from flax import nnx
 from data import augmentations, preprocessing
 from data.random_streams import EVALUATION_SEED, KeyPurpose
 from plumbline import axes
-from trainers.step.objective import Totals
+from trainers.step.objective import Sums, Totals
 from trainers.step.state import InferenceState, Program, TrainState, Tree
 
 Batch = dict[str, jax.Array]
@@ -71,6 +71,17 @@ def make_train_step(program: Program) -> TrainStep:
 def zero_metrics(program: Program) -> Metrics:
     """Metrics of zero steps, to which those of steps are added."""
     return _zeros(("loss", *program.objective.scores, "gradient_norm", "learning_rate", "skipped"))
+
+
+def mean_metrics(sums: Sums) -> dict[str, float]:
+    """The metrics of the steps whose metrics were added up; `skipped` is the number of skipped updates.
+
+    Args:
+      sums: on the host.
+    """
+    # A metric that was never measured, because all updates were skipped, has no mean.
+    metrics = {name: float(total / weight) for name, (total, weight) in sums.items() if weight > 0}
+    return metrics | {"skipped": float(sums["skipped"][0])}
 
 
 def make_evaluation_step(program: Program) -> Callable[[InferenceState, Batch], Totals]:

@@ -1,27 +1,39 @@
 import csv
 import dataclasses
 import itertools
+import json
 
 import jax
 import numpy as np
 import pytest
 
 from configs import defaults
+from data import preprocessing
 from data.pool import load_pool
 from plumbline import UserError
 from trainers.populations import population_file
 from trainers.populations.population import _COULD_NOT_CHANGE, Member, Population, train_population
 from trainers.run import progress
 from trainers.run.directory import RunDirectory, defining_fields
+from trainers.run.inference import FinishedRun
 from trainers.run.loop import train
 from trainers.settings import fields, override
 
 MODES = ("loop", "map", "vmap")
+# Steps of the slower models.
+FEW_STEPS = {"train.duration": "60 steps", "train.evaluate_every": "20 steps", "train.log_every": "20 steps"}
 FAMILIES = {
     "mlp": {"model.name": "mlp", "model.mlp.hidden_sizes": (32, 32), "model.dropout": 0.1, "train.ema_decay": 0.9},
     # Small steps: large ones make much of rounding.
-    "resnet": {"model.name": "resnet", "model.resnet.width": 4, "augment.shift": 1, "optimizer.name": "sgd"},
+    "resnet": {
+        "model.name": "resnet",
+        "model.resnet.width": 4,
+        "augment.shift": 1,
+        "optimizer.name": "sgd",
+        **FEW_STEPS,
+    },
     "vit": {
+        **FEW_STEPS,
         "model.name": "vit",
         "model.vit.patch_size": 2,
         "model.vit.width": 16,
@@ -91,7 +103,9 @@ def assert_same(one, other, **tolerance):
     compare = np.testing.assert_allclose if tolerance else np.testing.assert_array_equal
     assert (one.status, one.step, one.best_step) == (other.status, other.step, other.best_step)
     assert one.metrics.keys() == other.metrics.keys()
-    for a, b in zip([one.metrics, *one.history], [other.metrics, *other.history], strict=True):
+    ones, others = ([each.metrics, *each.history, *each.training] for each in (one, other))
+    for a, b in zip(ones, others, strict=True):
+        assert a.keys() == b.keys()
         for name, value in a.items():
             compare(value, b[name], **tolerance, err_msg=name)
     if one.predictions is not None:
@@ -99,7 +113,11 @@ def assert_same(one, other, **tolerance):
 
 
 def assert_equals_run(outcome, summary, lines, rtol):
-    """The member's evaluations and final figures are those of a run by itself."""
+    """The member's evaluations, training metrics and final figures are those of a run by itself."""
+    for of_member, of_run in zip(outcome.training, [line for line in lines if line["split"] == "train"], strict=True):
+        assert of_member.keys() == of_run.keys() - {"time", "split", "accuracy"}
+        for name, value in of_member.items():
+            np.testing.assert_allclose(value, of_run[name], rtol=rtol, err_msg=name)
     assert outcome.best_step == summary["best_step"]
     validation = [line for line in lines if line["split"] == "validation"]
     for of_member, of_run in zip(outcome.history, validation, strict=True):
@@ -472,6 +490,73 @@ def test_a_member_that_diverges_rolls_back_as_its_run_alone_does(poisoned, tmp_p
     assert 4 <= outcome.rollback["step"] < 24
     for name, value in summary["metrics"]["test"].items():
         np.testing.assert_allclose(outcome.metrics[name], value, rtol=1e-6, err_msg=name)
+    # The run logs every step, and the member the means between evaluations.
+    lines = [line for line in RunDirectory(tmp_path / "run").metrics() if line["split"] == "train"]
+    assert [line["step"] for line in outcome.training] == [10, 20, 30]
+    for line in outcome.training:
+        own = [each for each in lines if line["step"] - 10 < each["step"] <= line["step"]]
+        for name in ("loss", "gradient_norm", "learning_rate"):
+            np.testing.assert_allclose(line[name], np.mean([each[name] for each in own]), rtol=1e-5, err_msg=name)
+        assert line["skipped"] == sum(each["skipped"] for each in own)
+
+
+def test_updates_that_were_skipped_are_counted_and_do_not_enter_the_means(poisoned):
+    config, pool, member = poisoned
+    tolerant = override(config, {"train.max_skipped": 5, "train.on_divergence": "stop"})
+    for mode in MODES:
+        outcome = population(override(tolerant, {"population.mode": mode}), pool, devices=1).train([member])["poisoned"]
+        assert (outcome.status, sum(line["skipped"] for line in outcome.training)) == ("done", 1)
+        assert np.isfinite([value for line in outcome.training for value in line.values()]).all()
+
+
+def test_a_file_without_training_metrics_opens_and_its_members_end_in_the_same_way(pool, tmp_path):
+    config, members = make_config(train__evaluate_every="30 steps"), folds(pool)
+    expected = population(config, pool).train(members)
+    population(config, pool, directory=tmp_path).train(members[:1])
+    population(config, pool, directory=tmp_path).train(members[1:], until=0.5)
+    path = tmp_path / "population.npz"
+    with np.load(path) as arrays:
+        kept = {name: arrays[name] for name in arrays.files if not name.startswith("running/")}
+    about = json.loads(str(kept["about"]))
+    for saved in (*about["outcomes"].values(), *about["paused"].values()):
+        del saved["training"]
+        saved.pop("dead_units", None)
+    np.savez(path, **kept | {"about": np.array(json.dumps(about))})
+    outcomes = population(config, pool, directory=tmp_path).train(members)
+    assert outcomes["fold 0"].training == []
+    for name, outcome in outcomes.items():
+        late = [line for line in expected[name].training if line["step"] > 120] if name != "fold 0" else []
+        assert outcome.training[1:] == late
+        assert_same(outcome, dataclasses.replace(expected[name], training=outcome.training))
+
+
+def test_dead_units_are_counted_as_in_a_run(tmp_path):
+    changes = {"optimizer__learning_rate": 0.3, "train__duration": "40 steps", "data__validation": "none"}
+    config = make_config(train__evaluate_every="", model__dropout=0.0, **changes)
+    pool = load_pool(config.data, seed=0)
+    rows, test = pool.splits["train"], pool.splits["test"]
+    # The lanes of a dispatch read as many batches as the member with the most rows.
+    members = [
+        Member(name=name, overrides={}, seed=0, train=own, held_out=test)
+        for name, own in (("whole", rows), ("few", rows[:50]))
+    ]
+    train(config, tmp_path, devices=jax.devices()[:1])
+    last = FinishedRun(tmp_path, checkpoint="last")
+    model = last.program.model(last.state.params, last.state.model_state)
+    inputs = preprocessing.apply(last.state.preprocessing, last.features, pool.inputs[rows])
+    expected = {name: np.mean((np.asarray(v) == 0).all(axis=0)) for name, v in model.representations(inputs).items()}
+    assert max(expected.values()) > 0
+    for mode in MODES:
+        lanes = 1 if mode == "loop" else 2
+        changed = override(config, {"population.mode": mode, "population.lanes": lanes})
+        asked = population(changed, pool, devices=1)
+        outcomes = asked.train(members, dead_units=True)
+        found = outcomes["whole"].dead_units
+        assert found == {"hidden/0": expected["hidden/0"], "the last hidden layer": expected["features"]}
+        assert asked.train(members[:1])["whole"].dead_units is None
+        if mode == "map":
+            alone = population(changed, pool, devices=1).train(members[1:], dead_units=True)["few"]
+            assert outcomes["few"].dead_units == alone.dead_units
 
 
 def test_a_rollback_depends_neither_on_pauses_nor_on_other_members(poisoned, tmp_path):
