@@ -54,7 +54,8 @@ def _describe() -> ml_collections.ConfigDict:
     # rows, "split:NAME" (of a TFDS set or a folder), or the path of another file or folder of the same kind.
     data.test = shared("auto", defines_test=True)
     # Validation examples, used to choose the best checkpoint and to stop early: "none", "N percent" of the training
-    # rows (whole groups if the source has groups, else stratified by class), or "split:NAME".
+    # rows (whole groups if the source has groups, else stratified by class), "split:NAME", or "auto" (the source's own
+    # split "validation", "val", "valid" or "dev"; "10 percent" if it has none).
     data.validation = shared("10 percent")
     # Names of the classes to keep, in the order of the source. Rows of other classes are left out of all splits. ()
     # keeps all.

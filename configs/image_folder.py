@@ -1,4 +1,4 @@
-"""Your own images: a folder PATH/<split>/<class>/*.png or *.jpg, or PATH/<class>/*.png without splits.
+"""Your own images: a folder PATH/<split>/<class>/ with files of any image type, or PATH/<class>/ without splits.
 
     plumbline train --config=configs/image_folder.py:PATH --workdir=runs/images
 
@@ -17,7 +17,7 @@ def get_config(argument=""):
     config.data.source = f"folder:{argument}"
     config.data.image_size = 32
     config.data.channels = 3
-    config.data.validation = "5 percent"
+    config.data.validation = "auto"
 
     config.model.name = "resnet"
     config.model.resnet.depth = 18

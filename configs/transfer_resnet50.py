@@ -31,6 +31,7 @@ def get_config(argument=""):
     config.data.source = f"folder:{path}"
     config.data.image_size = 224
     config.data.channels = 3
+    config.data.validation = "auto"
     # Normalisation of torchvision and timm, used if the source does not give one.
     config.data.normalize = "imagenet"
 

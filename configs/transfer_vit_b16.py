@@ -33,6 +33,7 @@ def get_config(argument=""):
     config.data.source = f"folder:{path}"
     config.data.image_size = 224
     config.data.channels = 3
+    config.data.validation = "auto"
     config.evaluation.batch_size = 128
 
     config.model.name = "pretrained"

@@ -8,6 +8,7 @@ import numpy as np
 
 from data import image_splits, language, preprocessing, row_lists, selection, splitting, tables, text_splits
 from data.features import Column, Features
+from data.input_files import LeftOut, merge_left_out
 from data.row_lists import RowLists
 from data.selection import Assignment
 from data.sources import LanguageText, Part, Source, open_source
@@ -35,6 +36,8 @@ class Dataset:
       parts: for each split, the fingerprint of the part of the source that its rows come from.
       row_lists: rows that were dropped or have a lower weight.
       assignment: digest of the rows, labels and groups of each split.
+      left_out: files of the source that are not used.
+      unused_splits: splits of the source that are not used.
     """
 
     features: Features
@@ -45,6 +48,8 @@ class Dataset:
     parts: dict[str, str]
     row_lists: RowLists
     assignment: str
+    left_out: tuple[LeftOut, ...] = ()
+    unused_splits: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -113,9 +118,10 @@ def load(config: ml_collections.ConfigDict, *, seed: int, assets: RunAssets | No
         if config.drop or config.weights:
             raise UserError("data.drop, data.weights: not supported for one long text; leave them empty")
         features, splits, fingerprints = language.make(source, config, tokenizer)
-        parts = {}
+        parts, left_out, unused = {}, (), ()
     else:
         assigned = row_lists.drop_rows(_assign(source, config, seed), lists, config)
+        left_out, unused = _left_out(source, assigned), _unused_splits(source, config)
         assigned, class_names = selection.select(assigned, source.class_names, config, seed=seed)
         parts = {name: part.fingerprint for name, (part, _) in assigned.items()}
         fingerprints = [*parts.values(), *filter(None, [lists.digest()])]
@@ -139,6 +145,8 @@ def load(config: ml_collections.ConfigDict, *, seed: int, assets: RunAssets | No
         parts=parts,
         row_lists=lists,
         assignment=_digest_assignment(splits),
+        left_out=left_out,
+        unused_splits=unused,
     )
 
 
@@ -181,17 +189,43 @@ def _validation(
 ) -> tuple[Part, np.ndarray] | None:
     if config.validation == "none":
         return None
-    name = splitting.split_name(config.validation)
+    name = _validation_name(source, config)
     if name is not None:
         if name == "test" and config.test == "auto":
             raise UserError("data.validation: 'split:test' is the test split as well; choose another, or 'N percent'")
         return _whole(_named_part(source, name, "data.validation"))
-    share = splitting.parse_share(config.validation, "data.validation")
+    share = splitting.parse_validation_share(config.validation)
     if share is None:
         raise UserError(
-            f"data.validation: '{config.validation}' is not valid; write 'none', 'N percent' or 'split:NAME'"
+            f"data.validation: '{config.validation}' is not valid; write 'auto', 'none', 'N percent' or 'split:NAME'"
         )
     return train, _hold_out(train, rows, share, seed, "data.validation")[1]
+
+
+def _validation_name(source: Source, config: ml_collections.ConfigDict) -> str | None:
+    """Returns the split of the source that is the validation split; None if there is none."""
+    if config.validation != "auto":
+        return splitting.split_name(config.validation)
+    own = [name for name in source.part_names if name.lower() in splitting.VALIDATION_NAMES]
+    own = [name for name in own if name != splitting.split_name(config.test)]
+    if len(own) > 1:
+        listed = " and ".join(f"'{name}'" for name in own)
+        raise UserError(f"data.validation: the source has {listed}; choose one with 'split:NAME', or 'N percent'")
+    return own[0] if own else None
+
+
+def _unused_splits(source: Source, config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """Returns the splits of the source that no split is made of."""
+    test = "test" if config.test == "auto" else splitting.split_name(config.test)
+    used = {"train", test, _validation_name(source, config)}
+    return tuple(name for name in source.part_names if name not in used)
+
+
+def _left_out(source: Source, assigned: Assignment) -> tuple[LeftOut, ...]:
+    """Adds up the files that are left out of the parts in use, and of splits without labels."""
+    parts = {id(part): part for part, _ in assigned.values()}.values()
+    unlabelled = getattr(source, "unlabelled", {}).values()
+    return tuple(merge_left_out([*unlabelled, *(entry for part in parts for entry in part.left_out)]))
 
 
 def _named_part(source: Source, name: str, field: str) -> Part:

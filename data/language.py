@@ -145,9 +145,9 @@ def _split_text(source: LanguageText, config: ml_collections.ConfigDict) -> tupl
         text, test = _cut_tail(text, share)
     parts = {"train": text, "test": test}
     if config.validation != "none":
-        share = splitting.parse_share(config.validation, "data.validation")
+        share = splitting.parse_validation_share(config.validation)
         if share is None:
-            raise UserError(f"data.validation: '{config.validation}' is not valid; write 'none' or 'N percent'")
+            raise UserError(f"data.validation: '{config.validation}' is not valid; write 'auto', 'none' or 'N percent'")
         text, validation = _cut_tail(text, share)
         parts = {"train": text, "validation": validation, "test": test}
     return parts, fingerprints

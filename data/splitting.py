@@ -9,6 +9,9 @@ from plumbline import UserError
 
 DEFAULT_TEST_SHARE = 0.2
 """Share of the rows that is held out if a source has no test split."""
+VALIDATION_NAMES = ("validation", "val", "valid", "dev")
+"""Names, in lower case, of a source's own validation split."""
+_DEFAULT_VALIDATION_SHARE = 0.1
 _STREAMS = {"data.test": Stream.TEST_SPLIT, "data.validation": Stream.VALIDATION_SPLIT}
 
 
@@ -28,6 +31,15 @@ def parse_share(text: str, field: str) -> float | None:
     if not 0 < percent < 100:
         raise UserError(f"{field}: '{text}' is not valid; give more than 0 and less than 100 percent")
     return percent / 100
+
+
+def parse_validation_share(text: str) -> float | None:
+    """Parses `data.validation` as `parse_share` does; "auto" is 10 percent, for a source without a validation split.
+
+    Raises:
+      UserError: N is not between 0 and 100.
+    """
+    return _DEFAULT_VALIDATION_SHARE if text == "auto" else parse_share(text, "data.validation")
 
 
 def split_name(text: str) -> str | None:

@@ -234,7 +234,7 @@ def _hold_out_validation(
     pool: Pool, config: ml_collections.ConfigDict, train: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Splits the training rows of a fold into training and validation rows, as a single run would."""
-    share = splitting.parse_share(config.data.validation, "data.validation")
+    share = splitting.parse_validation_share(config.data.validation)
     if share is None:
         return train, np.zeros(0, np.int64)
     strata = pool.labels[train] if pool.features.task == "classification" else None

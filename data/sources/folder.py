@@ -162,21 +162,22 @@ def _describe_layout(path: pathlib.Path) -> str:
 
 def _class_names(path: pathlib.Path) -> tuple[str, ...]:
     """Names of the class folders, sorted by the name on the disk."""
-    names = tuple(_normalized(folder.name) for folder in input_files.subfolders(path, "data.source"))
-    for name in names:
-        if names.count(name) > 1:
+    names = tuple(input_files.printable(folder.name) for folder in input_files.subfolders(path, "data.source"))
+    spelled = [_normalized(name) for name in names]
+    for name in spelled:
+        if spelled.count(name) > 1:
             raise UserError(f"data.source: '{path}' has two folders whose names look the same, '{name}'; rename one")
     return names
 
 
 def _normalized(name: str) -> str:
-    """A name of a class: one spelling of accented letters on all systems, and printable."""
+    """Gives accented letters of a class name one spelling, because systems differ in it; the result is printable."""
     return unicodedata.normalize("NFC", input_files.printable(name))
 
 
 def _read_part(path: pathlib.Path, class_names: tuple[str, ...], kind: Kind, field: str) -> Part:
     """Lists files by class, sorted by path, so that rows are the same on every machine."""
-    known = {name: label for label, name in enumerate(class_names)}
+    known = {_normalized(name): label for label, name in enumerate(class_names)}
     names, labels, sizes, times = [], [], [], []
     left_out = _beside_classes(path, kind)
     for folder in input_files.subfolders(path, field):
@@ -221,7 +222,7 @@ def _beside_classes(path: pathlib.Path, kind: Kind) -> list[LeftOut]:
 
 def _find_unlabelled(path: pathlib.Path, class_names: tuple[str, ...], kind: Kind) -> LeftOut | None:
     """Counts the files of a split that has files, but none in a folder of one of the classes; None of other splits."""
-    known = {name.casefold() for name in class_names}
+    known = {_normalized(name).casefold() for name in class_names}
     folders = input_files.subfolders(path, "data.source")
     if any(_normalized(folder.name).casefold() in known for folder in folders):
         return None

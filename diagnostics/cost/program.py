@@ -71,7 +71,7 @@ def examples_of(config: ml_collections.ConfigDict) -> Examples:
         class_names=tuple(map(str, range(declared.num_classes))),
     )
     shares = (
-        splitting.parse_share(declared.validation, "data.validation"),
+        splitting.parse_validation_share(declared.validation),
         splitting.parse_share(declared.test, "data.test"),
     )
     training = declared.num_examples

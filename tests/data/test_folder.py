@@ -236,3 +236,35 @@ def test_an_unreadable_folder_is_named_in_one_line(image_folder, make_config, mo
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(UserError, match=r"^data.source: '.*train/bee' cannot be read \(Permission denied\); make"):
         data.load(make_config(source=f"folder:{image_folder}"), seed=0)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "dev"])
+def test_the_own_validation_split_is_taken_under_its_usual_names(name, image_folder, make_config):
+    write_images(image_folder / name, per_class=2)
+    config = make_config(source=f"folder:{image_folder}", validation="auto")
+    dataset = data.load(config, seed=0)
+    assert {split: len(part) for split, part in dataset.splits.items()} == {"train": 30, "validation": 6, "test": 12}
+    first = np.asarray(PIL.Image.open(image_folder / name / "ape" / "000.png"))
+    np.testing.assert_array_equal(dataset.splits["validation"].read(np.array([0]))[0], first)
+    assert dataset.unused_splits == ()
+    config.validation = "10 percent"
+    assert data.load(config, seed=0).unused_splits == (name,)
+
+
+def test_without_an_own_validation_split_auto_is_10_percent(image_folder, make_config):
+    config = make_config(source=f"folder:{image_folder}", validation="auto")
+    auto = data.load(config, seed=0)
+    config.validation = "10 percent"
+    assert auto.identity == data.load(config, seed=0).identity
+    assert len(auto.splits["validation"]) == 3
+
+
+def test_two_own_validation_splits_need_a_choice(image_folder, make_config):
+    for name in ("dev", "val"):
+        write_images(image_folder / name, per_class=2)
+    with pytest.raises(
+        UserError, match=r"data.validation: the source has 'dev' and 'val'; choose one with 'split:NAME'"
+    ):
+        data.load(make_config(source=f"folder:{image_folder}", validation="auto"), seed=0)
+    config = make_config(source=f"folder:{image_folder}", validation="auto", test="split:dev")
+    assert len(data.load(config, seed=0).splits["validation"]) == 6

@@ -168,7 +168,7 @@ def _spoil(text_file, case):
         ("same test", {}, r"data.test: is the same text as the training data; name another file or 'N percent'"),
         ("", {"test": "none"}, r"data.test: 'none' is not valid; write 'auto', 'N percent' or a path"),
         ("", {"test": "split:x"}, r"data.test: 'split:x', but a text has no named splits; write 'N percent'"),
-        ("", {"validation": "tenth"}, r"data.validation: 'tenth' is not valid; write 'none' or 'N percent'"),
+        ("", {"validation": "tenth"}, r"data.validation: 'tenth' is not valid; write 'auto', 'none' or 'N percent'"),
         ("", {"text_length": 200}, r"data.text_length: 200, but the validation split has \d+ tokens, too few for one"),
         ("", {"text_stride": 11}, r"data.text_stride: 11 is more than data.text_length, 10, so tokens between"),
         (
