@@ -14,6 +14,9 @@ Flags:
     --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
     --workdir=DIR              the run directory: new, empty, or that of the same config
     --overwrite                delete what another run left in DIR
+    --extend                   go on with the run in DIR, which is done, for a longer train.duration; learning rate, end
+                               and name of the schedule, and patience may change too. A cosine or linear schedule starts
+                               again at its peak; the others go on
     --dry_run                  check everything and print the config; train nothing
     --distributed=auto|off|explicit   whether to join other processes, auto by default; see experiments/distribution.py
     --coordinator=HOST:PORT --processes=N --process-id=I --initialization-timeout=SECONDS
@@ -31,11 +34,12 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command, config_differences, distribution, origins
-from plumbline import exit_codes
+from plumbline import UserError, exit_codes
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete what another run left in the run directory.")
+_EXTEND = flags.DEFINE_bool("extend", False, "Go on with a run that is done.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Check everything, and train nothing.")
 flags.DEFINE_alias("dry-run", "dry_run")
 distribution.define_flags("auto")
@@ -49,6 +53,11 @@ def main(words: list[str]) -> int:
     command.require(config=_CONFIG.value)
     if not _DRY_RUN.value:
         command.require(workdir=_WORKDIR.value)
+    if _EXTEND.value:
+        command.require(workdir=_WORKDIR.value)
+    if _EXTEND.value and (_OVERWRITE.value or _CONFIG.value.transfer.check):
+        other = "--overwrite" if _OVERWRITE.value else "--config.transfer.check"
+        raise UserError(f"--extend: cannot be given with {other}; leave one of them out")
     # Until the training handles signals there is nothing to save, and the same command can be run again. An exception
     # could get lost in a module that is being imported.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(exit_codes.PREEMPTED))
@@ -66,7 +75,7 @@ def main(words: list[str]) -> int:
         if _DRY_RUN.value:
             _check_only()
             return exit_codes.DONE
-        summary = train(_CONFIG.value, _WORKDIR.value, overwrite=_OVERWRITE.value)
+        summary = train(_CONFIG.value, _WORKDIR.value, overwrite=_OVERWRITE.value, extend=_EXTEND.value)
         status = summary["status"]
         if coordination.process_index() > 0:
             pass
@@ -87,7 +96,7 @@ def _check_only() -> None:
     from trainers.processes import coordination
     from trainers.run import dry_run
 
-    checked = dry_run.check(_CONFIG.value, _WORKDIR.value, overwrite=_OVERWRITE.value)
+    checked = dry_run.check(_CONFIG.value, _WORKDIR.value, overwrite=_OVERWRITE.value, extend=_EXTEND.value)
     if coordination.process_index() > 0:
         return
     differences = config_differences.find(checked.config, _CONFIG.value, origins.OF_FLAGS)

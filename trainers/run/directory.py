@@ -3,10 +3,11 @@
 `config.json` (resolved), `provenance.json` (version, command and commit of each start; `provenance.damaged.json` is one
 that could not be read), `features.json` (of an example), `tokenizer.json` (of texts, for other tools), `fitted.npz`
 (arrays fitted on the training rows), `rows.npz` (rows that are left out or weigh less, if any), `execution.json` (how
-steps are dispatched), `rollback.json` (after a rollback), `status.json`, `metrics.jsonl`, `goodput.jsonl` (where wall
-time went), `summary.json`, `tensorboard/` and `checkpoints/` (train states, with the parameters that were best on the
-validation split). A run with a transfer source has `transfer.txt` (the source of each parameter) and, if it was
-checked, `scratch/` (the same training without the source) and `transfer_check.json`.
+steps are dispatched), `rollback.json` (after a rollback), `extensions.json` (config and summary before each extension),
+`status.json`, `metrics.jsonl`, `goodput.jsonl` (where wall time went), `summary.json`, `tensorboard/` and
+`checkpoints/` (train states, with the parameters that were best on the validation split). A run with a transfer source
+has `transfer.txt` (the source of each parameter) and, if it was checked, `scratch/` (the same training without the
+source) and `transfer_check.json`.
 """
 
 import errno
@@ -32,12 +33,14 @@ from data.row_lists import RowLists
 from plumbline import UserError, provenance
 from plumbline.files import append_line, replace_atomically, replace_non_finite, write_text
 from trainers import settings
+from trainers.run import extension
 
 _LOCK = ".lock"
 _MARK = ".mark-"
 # Seconds that another process may take to see a new file, as on network file systems.
 _SHARED_SECONDS = 10.0
 _PROVENANCE, _DAMAGED_PROVENANCE = "provenance.json", "provenance.damaged.json"
+_EXTENSIONS = "extensions.json"
 _FOLDERS = ("checkpoints", "tensorboard", "scratch")
 # In the order in which they are deleted: a run with the status "done" must have its checkpoints, and checkpoints must
 # always have their config.
@@ -50,6 +53,7 @@ _FILES = (
     "rows.npz",
     "execution.json",
     "rollback.json",
+    _EXTENSIONS,
     "metrics.jsonl",
     "goodput.jsonl",
     "transfer.txt",
@@ -152,21 +156,25 @@ class RunDirectory:
                 "that all processes share"
             )
 
-    def check(self, config: ml_collections.ConfigDict, *, overwrite: bool) -> None:
+    def check(self, config: ml_collections.ConfigDict, *, overwrite: bool, extend: bool = False) -> None:
         """Checks that a run of `config` can begin or resume here; changes nothing.
 
         Args:
           config: the resolved config.
           overwrite: whether the files of another run may be deleted.
+          extend: whether a run that is done may go on with other values of `extension.FIELDS`.
 
         Raises:
-          UserError: the directory holds a run of another config, or files that are not those of a run.
+          UserError: the directory holds a run of another config, or files that are not those of a run; or there is
+            nothing to extend.
         """
         if not self._writes:
             return
         if (self.path / "config.json").exists():
             if not overwrite:
-                self._check_same(config)
+                self._check_same(config, extend=extend)
+        elif extend:
+            raise UserError(f"--extend: no run in '{self.path}'; leave it out to start one")
         elif self._holds_other_files():
             raise UserError(f"--workdir: '{self.path}' holds files but no run; choose an empty or a new folder")
 
@@ -244,6 +252,18 @@ class RunDirectory:
         """Whether a checkpoint was saved, valid or not."""
         return self.checkpoints.is_dir() and any(entry.name.isdigit() for entry in self.checkpoints.iterdir())
 
+    def is_done(self) -> bool:
+        """Whether the run has ended."""
+        return self.status().get("status") == "done"
+
+    def can_extend(self) -> bool:
+        """Whether the run has ended, and no steps have been taken since then."""
+        return self.is_done() or any(each["step"] == self.status().get("step") for each in self.extensions())
+
+    def differs(self, config: ml_collections.ConfigDict) -> bool:
+        """Whether a run of `config` would be another than the one that is here."""
+        return bool(self._compare(config)[2])
+
     def status(self) -> dict[str, Any]:
         """The last status that was written; empty before the first."""
         return self._read("status.json") if (self.path / "status.json").exists() else {}
@@ -268,6 +288,20 @@ class RunDirectory:
     def transfer_check(self) -> dict[str, Any] | None:
         """The result of the comparison with a training from scratch; None before it or without one."""
         return self._read("transfer_check.json") if (self.path / "transfer_check.json").exists() else None
+
+    def extensions(self) -> list[dict[str, Any]]:
+        """What each extension began with, in order: `step`, `time` (Unix, s), `config` and `summary` before it."""
+        return self._read(_EXTENSIONS)["extensions"] if (self.path / _EXTENSIONS).exists() else []
+
+    def record_extension(self) -> None:
+        """Adds step, config and summary of the run that is here to the record of extensions. It is then running."""
+        step = self.status()["step"]
+        if self.is_done():
+            entry = {"step": step, "time": round(time.time(), 3), "config": self._read("config.json")}
+            # A kill may have come after this record, and before the status.
+            earlier = [each for each in self.extensions() if each["step"] < step]
+            self._write(_EXTENSIONS, {"extensions": [*earlier, {**entry, "summary": self.summary()}]})
+        self.write_status("running", step)
 
     def summary(self) -> dict[str, Any]:
         """The summary of a finished run."""
@@ -418,22 +452,48 @@ class RunDirectory:
         there, here = (settings.used_fields(each) for each in (self._read_config(), written))
         return {path: [there.get(path), value] for path, value in here.items() if there.get(path) != value}
 
-    def _check_same(self, config: ml_collections.ConfigDict) -> None:
+    def _compare(self, config: ml_collections.ConfigDict) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+        """The defining fields of the run that is here and of `config`, and the paths of those that differ."""
         there, here = self._read_config(), settings.with_defaults(config.to_dict())
         old, new = (defining_fields(json.loads(_json(each))) for each in (there, here))
+        return old, new, sorted(name for name in old | new if old.get(name) != new.get(name))
+
+    def _check_same(self, config: ml_collections.ConfigDict, *, extend: bool) -> None:
+        old, new, differing = self._compare(config)
         if unknown := sorted(name for name in old if name not in new and name not in settings.FIELDS):
             raise UserError(
                 f"--workdir: '{self.path}' holds a run with fields that are unknown here ({', '.join(unknown[:5])}); "
                 f"resume it with {self._writer()}, which wrote it, or give another --workdir"
             )
-        differing = sorted(name for name in old | new if old.get(name) != new.get(name))
+        if extend and not (fixed := extension.find_fixed(old, new, differing)):
+            self._check_can_extend(differing)
+            return
+        differing = fixed if extend else differing
         if differing:
             shown = ", ".join(f"{n} is {_quote(old, n)} there, {_quote(new, n)} here" for n in differing[:5])
             more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
             raise UserError(
-                f"--workdir: '{self.path}' holds a run of another config ({shown}{more}); "
-                "give another --workdir, or --overwrite to delete that run"
+                f"--workdir: '{self.path}' holds a run of another config ({shown}{more}); {self._remedy(differing)}"
             )
+
+    def _check_can_extend(self, differing: Sequence[str]) -> None:
+        if differing and not self.can_extend():
+            status = self.status().get("status", "not begun")
+            raise UserError(
+                f"--extend: the run in '{self.path}' is {status}; run it to its end first, with the config that it has "
+                f"({', '.join(differing)} differ)"
+            )
+        if not self.has_checkpoint():
+            raise UserError(f"--extend: no checkpoint in '{self.path}'; leave the flag out, and give another --workdir")
+
+    def _remedy(self, differing: Sequence[str]) -> str:
+        """What to do about a config that differs in these fields from that of the run."""
+        if self.is_done() and set(differing) <= set(extension.FIELDS):
+            return (
+                "--extend goes on with that run, which is done; or start another from its parameters in another "
+                f"--workdir with --config.transfer.source={self.path}"
+            )
+        return "give another --workdir, or --overwrite to delete that run"
 
 
 def defining_fields(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import ml_collections
 from trainers import settings
 from trainers.devices.execution_plan import make_plan
 from trainers.processes import coordination
-from trainers.run import transfer
+from trainers.run import extension, transfer
 from trainers.run.announcement import describe
 from trainers.run.directory import RunDirectory
 from trainers.run.goodput import Goodput
@@ -38,6 +38,7 @@ def check(
     workdir: str | os.PathLike | None,
     *,
     overwrite: bool = False,
+    extend: bool = False,
     devices: Sequence[jax.Device] | None = None,
 ) -> Checked:
     """Checks what `trainers.run.loop.train` checks before it compiles a step.
@@ -48,6 +49,7 @@ def check(
       config: the whole config.
       workdir: the run directory; None: a new one on the file system of the current folder.
       overwrite: whether the files of another run in `workdir` may be deleted.
+      extend: as for `train`.
       devices: to train on; None: all devices.
 
     Raises:
@@ -59,10 +61,13 @@ def check(
     settings.check(config)
     if workdir is not None:
         directory.check_available()
-        directory.check(config, overwrite=overwrite)
-    if coordination.broadcast(not is_new and directory.status().get("status") == "done"):
+        directory.check(config, overwrite=overwrite, extend=extend)
+    extends = coordination.broadcast(extend and directory.can_extend() and directory.differs(config))
+    if coordination.broadcast(not is_new and directory.is_done()) and not extends:
         return Checked(config=config, description="", status="done")
     begins = coordination.broadcast(is_new or not directory.has_checkpoint())
     run, _ = prepare(config, directory, Goodput(time.time()), devices, begins=begins)
+    if extends:
+        extension.check_length(run.rules.total_steps, coordination.broadcast(directory.status()["step"]))
     make_plan(config.execution.mode, config.execution.scan_steps, run.rules.shortest_interval)
     return Checked(config=config, description=describe(run), status="starts" if begins else "resumes")

@@ -20,7 +20,7 @@ from trainers.devices import compilation
 from trainers.devices.execution_plan import make_plan
 from trainers.processes import coordination
 from trainers.processes.signals import Signals
-from trainers.run import cached_features, preflight, profiling, transfer
+from trainers.run import cached_features, extension, preflight, profiling, transfer
 from trainers.run.announcement import announce
 from trainers.run.directory import RunDirectory, defining_fields
 from trainers.run.evaluation import make_run_evaluate
@@ -37,6 +37,7 @@ def train(
     workdir: str | os.PathLike,
     *,
     overwrite: bool = False,
+    extend: bool = False,
     devices: Sequence[jax.Device] | None = None,
 ) -> dict[str, Any]:
     """Trains by `config` in `workdir`. Called again, resumes where the last call stopped.
@@ -45,6 +46,7 @@ def train(
       config: the whole config, as `configs.defaults` describes it.
       workdir: the run directory; new, empty, or that of the same config.
       overwrite: delete what another run left in `workdir`.
+      extend: the run in `workdir` may be done, and goes on with the fields of `extension.FIELDS` in `config`.
       devices: to train on; all there are by default.
 
     Returns:
@@ -60,8 +62,9 @@ def train(
     settings.check(config)
     with directory.hold(), Signals() as signals:
         directory.check_shared(coordination.broadcast(directory.mark))
-        directory.check(config, overwrite=overwrite)
-        if coordination.broadcast(not overwrite and directory.status().get("status") == "done"):
+        directory.check(config, overwrite=overwrite, extend=extend)
+        extends = coordination.broadcast(extend and directory.can_extend() and directory.differs(config))
+        if coordination.broadcast(not overwrite and directory.is_done()) and not extends:
             print(f"'{directory.path}' is done already; overwrite it to train it again", file=sys.stderr)
             return directory.summary()
 
@@ -71,6 +74,9 @@ def train(
         execution = config.execution
         plan = make_plan(execution.mode, execution.scan_steps, run.rules.shortest_interval)
 
+        if extends:
+            extension.check_length(run.rules.total_steps, coordination.broadcast(directory.status()["step"]))
+            directory.record_extension()
         if overwrite:
             directory.clear()
         keep = config.train.keep_checkpoints

@@ -12,9 +12,11 @@ from trainers.devices.execution_plan import Plan
 from trainers.devices.mesh import replicated
 from trainers.devices.sharding import abstract
 from trainers.processes import coordination
+from trainers.run import extension
 from trainers.run.checkpoints import Checkpoint, Checkpoints
 from trainers.run.directory import RunDirectory
 from trainers.run.run_state import Run, RunState
+from trainers.step.hyperparameters import Hyperparameters
 from trainers.step.state import Start, TrainState
 from trainers.step.train_step import zero_metrics
 
@@ -46,7 +48,10 @@ def restore_or_begin(run: Run, checkpoints: Checkpoints, plan: Plan) -> RunState
       UserError: all checkpoints are damaged, or the data are not those that the run began with.
     """
     # What process 0 reads counts, in case the files are rewritten meanwhile.
-    written, rollback = coordination.broadcast([run.directory.execution(), run.directory.rollback()])
+    directory = run.directory
+    written, rollback, extensions = coordination.broadcast(
+        [directory.execution(), directory.rollback(), [each["step"] for each in directory.extensions()]]
+    )
     restored = restore(run, checkpoints)
     if restored is not None:
         run.dataset.check_same(restored.fingerprint, run.directory.features(), source=run.training.config.data.source)
@@ -54,6 +59,8 @@ def restore_or_begin(run: Run, checkpoints: Checkpoints, plan: Plan) -> RunState
         plan = Plan.from_json(written)
         # Several processes do not continue a trial that one process began: each would measure something else.
         plan = dataclasses.replace(plan, decided=plan.decided or coordination.process_count() > 1)
+    if restored is not None and extensions:
+        restored = _extend(restored, run.training, extensions[-1])
     run.goodput.resume_from(restored.extra if restored else {})
     return dataclasses.replace(start_from(run, restored, plan), rollback=rollback)
 
@@ -82,11 +89,31 @@ def start_from(run: Run, restored: Checkpoint | None, plan: Plan) -> RunState:
     )
 
 
+def _extend(restored: Checkpoint, training: Training, since: int) -> Checkpoint:
+    """Restarts the schedule in a checkpoint from before the extension; others have it.
+
+    Args:
+      restored: the checkpoint.
+      training: the extended one.
+      since: steps of the run before its last extension.
+    """
+    step = int(restored.state.step)
+    if step > since or step >= training.clock.total_steps:
+        return restored
+    values = extension.changed_hyperparameters(training.config, training.clock.total_steps, step)
+    return dataclasses.replace(restored, state=_with_hyperparameters(restored.state, training, values))
+
+
 def _add_hyperparameters(state: TrainState, training: Training) -> TrainState:
     """Adds the hyperparameters that were added to the config after the state was saved."""
     _, values, _ = training.init_arguments
     added = {name: value for name, value in values.items() if name not in state.hyperparameters}
-    placed = _place_start(training, {"hyperparameters": added})["hyperparameters"]
+    return _with_hyperparameters(state, training, added)
+
+
+def _with_hyperparameters(state: TrainState, training: Training, values: Hyperparameters) -> TrainState:
+    """The train state with other or more hyperparameters."""
+    placed = _place_start(training, {"hyperparameters": values})["hyperparameters"]
     return dataclasses.replace(state, hyperparameters={**state.hyperparameters, **placed})
 
 
