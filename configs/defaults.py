@@ -98,13 +98,25 @@ def _describe() -> ml_collections.ConfigDict:
     # they are).
     data.normalize = constant("fitted", pretrained=Pretrained.REPLACES)
 
-    # Tables. Column to predict.
+    # Tables. Sign between the fields of a CSV file: "auto" (comma, semicolon, tab or pipe), or one sign.
+    data.delimiter = shared("auto")
+    # Sign before the decimals of numbers in a CSV file: "." (a comma then separates thousands), "," or "auto" (the
+    # point; a comma separates thousands where no other reading is possible, else it is an error).
+    data.decimal = shared("auto", one_of("auto", ".", ","))
+    # Encoding of a CSV file: "auto" (UTF-8 or UTF-16), or a name that Python knows, such as "cp1252".
+    data.encoding = shared("auto")
+    # Whether the first line of a CSV file has the names of the columns; otherwise they are c0, c1, ...
+    data.header = shared(True)
+    # Rows without a label: "error", or "drop" to leave them out.
+    data.unlabelled = shared("error", one_of("error", "drop"), defines_test=True)
+    # Column to predict.
     data.target = shared("", defines_test=True)
     # Column with the group of a row (person, hospital, writer), for splits and for metrics by group; "" none.
     data.group = shared("")
     # Column with the weight of each example, at least 0; "" none.
     data.weight = shared("")
-    # Columns to leave out.
+    # Columns to leave out; '' is one without a name. Columns without a name or values, and those in which pandas
+    # stores the index of a table, are left out anyway.
     data.ignore = shared(())
     # Columns of numbers to read as categories.
     data.categorical = shared(())

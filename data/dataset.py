@@ -6,13 +6,24 @@ import hashlib
 import ml_collections
 import numpy as np
 
-from data import image_splits, language, preprocessing, row_lists, selection, splitting, tables, text_splits
+from data import (
+    image_splits,
+    language,
+    preprocessing,
+    row_lists,
+    selection,
+    splitting,
+    table_columns,
+    table_opening,
+    text_splits,
+)
 from data.features import Column, Features
 from data.input_files import LeftOut, merge_left_out
 from data.row_lists import RowLists
 from data.selection import Assignment
 from data.sources import LanguageText, Part, Source, open_source
 from data.split import ArrayReader, Split
+from data.table_columns import Inferred
 from plumbline import UserError, unknown_name
 
 __all__ = ["Dataset", "RunAssets", "Split", "load"]
@@ -38,6 +49,7 @@ class Dataset:
       assignment: digest of the rows, labels and groups of each split.
       left_out: files of the source that are not used.
       unused_splits: splits of the source that are not used.
+      opening: how the data were read, in lines for a user; () where there is nothing to say.
     """
 
     features: Features
@@ -50,6 +62,7 @@ class Dataset:
     assignment: str
     left_out: tuple[LeftOut, ...] = ()
     unused_splits: tuple[str, ...] = ()
+    opening: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -92,11 +105,13 @@ class RunAssets:
       tokenizer: content of its tokenizer.json, as in `Features.tokenizer`.
       row_lists: rows that it drops or gives a lower weight.
       columns: the input columns of a table; () for other data.
+      target_offset: as in `Features`; None to choose it.
     """
 
     tokenizer: str
     row_lists: RowLists
     columns: tuple[Column, ...] = ()
+    target_offset: float | None = None
 
 
 def load(config: ml_collections.ConfigDict, *, seed: int, assets: RunAssets | None = None) -> Dataset:
@@ -118,20 +133,21 @@ def load(config: ml_collections.ConfigDict, *, seed: int, assets: RunAssets | No
         if config.drop or config.weights:
             raise UserError("data.drop, data.weights: not supported for one long text; leave them empty")
         features, splits, fingerprints = language.make(source, config, tokenizer)
-        parts, left_out, unused = {}, (), ()
+        parts, left_out, unused, opening = {}, (), (), ()
     else:
         assigned = row_lists.drop_rows(_assign(source, config, seed), lists, config)
         left_out, unused = _left_out(source, assigned), _unused_splits(source, config)
         assigned, class_names = selection.select(assigned, source.class_names, config, seed=seed)
+        assigned, target_offset = _make_targets_relative(assigned, assets.target_offset if assets else None)
         parts = {name: part.fingerprint for name, (part, _) in assigned.items()}
         fingerprints = [*parts.values(), *filter(None, [lists.digest()])]
         if assigned["train"][0].records is not None:
-            features, splits = _image_splits(source, assigned, config)
+            (features, splits), opening = _image_splits(source, assigned, config), ()
         elif assigned["train"][0].texts is not None:
-            features, splits = text_splits.make(source, assigned, config, tokenizer)
+            (features, splits), opening = text_splits.make(source, assigned, config, tokenizer), ()
         else:
-            features, splits = _table_splits(source, assigned, config, assets.columns if assets else ())
-        features = dataclasses.replace(features, class_names=class_names)
+            features, splits, opening = _table_splits(source, assigned, config, assets.columns if assets else ())
+        features = dataclasses.replace(features, class_names=class_names, target_offset=target_offset)
         splits["train"].weights *= lists.factors(parts["train"], splits["train"].rows)
     for name, split in splits.items():
         if not split.weights.any():
@@ -147,6 +163,7 @@ def load(config: ml_collections.ConfigDict, *, seed: int, assets: RunAssets | No
         assignment=_digest_assignment(splits),
         left_out=left_out,
         unused_splits=unused,
+        opening=opening,
     )
 
 
@@ -155,7 +172,7 @@ def _assign(source: Source, config: ml_collections.ConfigDict, seed: int) -> Ass
     if config.test == config.validation and splitting.split_name(config.test):
         raise UserError(f"data.validation: '{config.validation}' is the test split as well; choose another split")
     train = source.part("train")
-    rows = np.arange(len(train))
+    rows = train.rows
     share = splitting.parse_share(config.test, "data.test")
     if config.test == "auto" and "test" not in source.part_names:
         share = splitting.DEFAULT_TEST_SHARE
@@ -242,7 +259,7 @@ def _named_part(source: Source, name: str, field: str) -> Part:
 
 
 def _whole(part: Part) -> tuple[Part, np.ndarray]:
-    return part, np.arange(len(part))
+    return part, part.rows
 
 
 def _hold_out(part: Part, rows: np.ndarray, share: float, seed: int, field: str) -> tuple[np.ndarray, np.ndarray]:
@@ -273,14 +290,31 @@ def _image_splits(
     return features, splits
 
 
+def _make_targets_relative(assigned: Assignment, offset: float | None) -> tuple[Assignment, float]:
+    """Converts float64 targets to float32, relative to an offset if float32 would merge values otherwise."""
+    train, rows = assigned["train"]
+    if train.labels.dtype != np.float64:
+        return assigned, 0.0
+    if offset is None:
+        offset = table_columns.choose_offset(train.labels[rows])
+    # Splits of one part must keep sharing one object.
+    parts = {
+        id(part): dataclasses.replace(part, labels=(part.labels - offset).astype(np.float32))
+        for part, _ in assigned.values()
+    }
+    return {name: (parts[id(part)], rows) for name, (part, rows) in assigned.items()}, offset
+
+
 def _table_splits(
     source: Source, assigned: Assignment, config: ml_collections.ConfigDict, columns: tuple[Column, ...]
-) -> tuple[Features, dict[str, Split]]:
+) -> tuple[Features, dict[str, Split], tuple[str, ...]]:
     """Makes the features and splits of a table. The types of the columns are inferred, unless a run stored them."""
     train, rows = assigned["train"]
-    columns = columns or tables.infer_columns(
-        train.table, rows, leave_out=source.leave_out, categorical=frozenset(config.categorical)
-    )
+    if columns:
+        inferred = Inferred(columns=columns, left_out=source.left_out)
+    else:
+        inferred = table_columns.infer_columns(train.table, rows, left_out=source.left_out, config=config)
+        columns = inferred.columns
     features = Features(
         kind="table",
         shape=(len(columns),),
@@ -291,7 +325,8 @@ def _table_splits(
         columns=columns,
         target=source.target,
     )
-    encoded = {id(part): tables.encode(part.table, columns) for part, _ in assigned.values()}
+    encoded = {id(part): table_columns.encode(part.table, columns) for part, _ in assigned.values()}
+    opening = table_opening.describe(features, inferred, assigned, encoded)
     splits = {
         name: Split(
             labels=part.labels[rows],
@@ -302,7 +337,7 @@ def _table_splits(
         )
         for name, (part, rows) in assigned.items()
     }
-    return features, splits
+    return features, splits, opening
 
 
 def _fit(features: Features, train: Split, config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:

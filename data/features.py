@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 # Codes of a categorical column: 0 for a value not seen in training, 1 for a missing value, then the categories.
 UNSEEN, MISSING, FIRST_CATEGORY = 0, 1, 2
 # Token id of padding in inputs, and of positions without a prediction target in labels.
@@ -19,12 +21,22 @@ class Column:
       kind: "numeric", "boolean" or "categorical".
       categories: sorted values seen in training; () unless categorical.
       has_missing: whether training rows have missing values. Such numeric columns get an indicator as further input.
+      offset: subtracted from the numbers, in float64, before they become float32; 0 unless float32 would merge values.
+      unit: what is written before or after each number, such as "$" or "%"; "" for nothing.
+      decimal: sign before the decimals of numbers in texts: "." or ","; "" if the config says it.
     """
 
     name: str
     kind: str
     categories: tuple[str, ...] = ()
     has_missing: bool = False
+    offset: float = 0.0
+    unit: str = ""
+    decimal: str = ""
+
+    def restore(self, values: np.ndarray) -> np.ndarray:
+        """Returns raw inputs of a numeric column as they are in the table: float64 with an offset, else unchanged."""
+        return values.astype(np.float64) + self.offset if self.offset else values
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +55,7 @@ class Features:
       columns: columns of a table in input order: numeric and boolean first, then categorical.
       target: name of the prediction target.
       tokenizer: content of the tokenizer.json of texts.
+      target_offset: subtracted from the target of a regression before it becomes float32, as `Column.offset`.
       vocabulary: number of tokens of the tokenizer; 0 unless the inputs are texts.
     """
 
@@ -56,6 +69,7 @@ class Features:
     target: str = "label"
     tokenizer: str = dataclasses.field(default="", repr=False)
     vocabulary: int = 0
+    target_offset: float = 0.0
 
     @property
     def num_outputs(self) -> int:

@@ -3,18 +3,21 @@
 import dataclasses
 import os
 import pathlib
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import ml_collections
 import numpy as np
 
-from data import images, input_files, tables, text_splits
+from data import images, input_files, table_columns, table_files, tables, text_splits
 from data.features import Features
 from data.input_files import IMAGES, TEXTS, Kind, LeftOut
 from data.sources import folder
 from data.sources.table_source import TableTexts
+from data.table_files import Form
 from data.tokenizer import Tokenizer
+from data.written_numbers import are_spelled
 from plumbline import UserError
 
 if TYPE_CHECKING:
@@ -129,6 +132,7 @@ def read_frame(features: Features, config: ml_collections.ConfigDict, frame: "pa
         line=lambda row: names[row],
         fingerprint="",
         field="inputs",
+        decimal=config.decimal,
     )
     return _chunk(features, config, table, names)
 
@@ -178,7 +182,7 @@ def _read_texts(
     """Reads texts from files and, if the model was trained on a column of a table, from that column of other tables."""
     for path in paths:
         if config.text and pathlib.Path(path).is_file() and not TEXTS.includes(path):
-            table = tables.read(path, config.missing_values, "inputs")
+            table = table_files.read(path, Form.from_config(config), "inputs")
             yield _chunk(features, config, table, [f"{path}:{table.line(row)}" for row in range(table.num_rows)])
             continue
         files = _files(path, TEXTS, notes)
@@ -204,18 +208,22 @@ def _text(file: str, features: Features) -> str:
 
 def _read_tables(features: Features, config: ml_collections.ConfigDict, paths: list[str]) -> Iterator[Chunk]:
     for path in paths:
-        if IMAGES.includes(path) or pathlib.Path(path).is_dir():
+        of_parquet = config.source.startswith("parquet:")
+        if IMAGES.includes(path) or (pathlib.Path(path).is_dir() and not of_parquet):
             raise UserError(
                 f"inputs: '{path}' is not a table; the model was trained on a table, give CSV or Parquet files"
             )
-        table = tables.read(path, config.missing_values, "inputs")
+        table = table_files.read(path, Form.from_config(config), "inputs")
         yield _chunk(features, config, table, [f"{path}:{table.line(row)}" for row in range(table.num_rows)])
 
 
 def _chunk(features: Features, config: ml_collections.ConfigDict, table: tables.Table, names: list[str]) -> Chunk:
     """Converts the rows of a table to inputs of a model of tables, or of texts in one column."""
     if features.kind == "table":
-        return Chunk(names=names, inputs=tables.encode(table, features.columns), labels=_labels(features, table))
+        inputs = table_columns.encode(table, features.columns)
+        for line in table_columns.describe_unseen(table, features.columns, inputs):
+            print(line, file=sys.stderr, flush=True)
+        return Chunk(names=names, inputs=inputs, labels=_labels(features, table))
     if config.text not in table.columns:
         known = ", ".join(table.columns)
         raise UserError(f"inputs: '{table.name}' lacks the text column '{config.text}'; it has {known}")
@@ -236,4 +244,5 @@ def _labels(features: Features, table: tables.Table) -> list[str | float | None]
     if features.task == "regression":
         values = tables.numbers(table, features.target, array)
         return [None if np.isnan(value) else float(value) for value in values]
-    return tables.labels(table, features.target, numeric=tables.is_numeric(table, array))
+    numeric = are_spelled(features.class_names) if tables.is_text(array) else True
+    return tables.labels(table, features.target, numeric=numeric)

@@ -1,31 +1,22 @@
-"""Tables: reading CSV and Parquet, inferring column types from the training rows, encoding as numbers."""
+"""Tables in memory: columns as pyarrow arrays, and their values as numbers or texts."""
 
-import csv
 import dataclasses
-import gzip
-import hashlib
-import pathlib
-from collections.abc import Callable, Collection, Iterable
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
-from data.features import FIRST_CATEGORY, MISSING, UNSEEN, Column
+from data import written_numbers
+from data.written_numbers import Written, spell
 from plumbline import UserError, unknown_name
 
-PARQUET_EXTENSIONS = (".parquet", ".pq")
-# Share of values from which on a text column is taken for a mistyped column of numbers or of identifiers.
-_MOSTLY = 0.9
-# In a table with fewer rows, a column of distinct texts may well be categorical.
-_ENOUGH_ROWS = 50
 # Texts of a boolean column, in lower case.
 _BOOLEANS = {"false": 0.0, "true": 1.0}
-# Dates as 2024-05-01, 1/5/2024 or 1.5.24, times as 14:30, or both.
-_DATE_OR_TIME = (
-    r"^(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})|\d{1,2}:\d{2})"
-    r"([ T]?\d{1,2}:\d{2}.*|:\d{2}.*)?$"
-)
 # Inputs are float32; larger values would become infinite.
 _LARGEST = float(np.finfo(np.float32).max)
+# How pandas names a column without a name.
+_UNNAMED = re.compile(r"(Unnamed: \d+(_level_\d+)?)?")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +31,7 @@ class Table:
       line: maps a row, counted from 0, to its line in the file, or to its number from 1 if there are no lines.
       fingerprint: fingerprint of the content.
       field: config field or argument that names the table, for messages; "inputs" of a trained run.
+      decimal: sign before the decimals of numbers in texts: ".", "," or "auto".
     """
 
     name: str
@@ -49,50 +41,11 @@ class Table:
     line: Callable[[int], int]
     fingerprint: str
     field: str
+    decimal: str = "auto"
 
     def place(self, row: int, column: str) -> str:
         """Returns the location of a value, for messages."""
         return f"{self.name} row {self.line(row)}, column '{column}'"
-
-
-def read(path: str, missing_values: Collection[str], field: str) -> Table:
-    """Reads a CSV file with a header (may end in .gz), or a Parquet file (.parquet or .pq).
-
-    Args:
-      path: path of the file.
-      missing_values: texts that mark a missing value.
-      field: config field or argument that names the file, for messages.
-
-    Raises:
-      UserError: there is no such file, it is empty, or it is not of the type of its name.
-    """
-    import pyarrow
-
-    file = pathlib.Path(path)
-    if not file.is_file():
-        raise UserError(f"{field}: no such file '{path}'; give the path of a CSV or Parquet file")
-    if file.stat().st_size == 0:
-        raise UserError(f"{field}: '{path}' is empty; give a file with a header and rows")
-    parquet = file.suffix in PARQUET_EXTENSIONS
-    try:
-        table = _read_parquet(file) if parquet else _read_csv(file, field)
-    except (pyarrow.ArrowException, OSError, EOFError, UnicodeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        if "UTF8" in reason or isinstance(error, UnicodeError):
-            raise UserError(f"{field}: '{path}' is not encoded as UTF-8 ({reason}); save it as UTF-8") from None
-        form = "Parquet" if parquet else "CSV"
-        raise UserError(f"{field}: '{path}' cannot be read as {form} ({reason}); fix or replace it") from None
-    if table.num_rows == 0:
-        raise UserError(f"{field}: '{path}' has a header but no rows; give a file with rows")
-    return from_arrow(
-        table,
-        name=path,
-        missing_values=missing_values,
-        typed=parquet,
-        line=(lambda row: row + 1) if parquet else _CsvLines(file),
-        fingerprint=_sha256(file),
-        field=field,
-    )
 
 
 def from_arrow(
@@ -104,27 +57,18 @@ def from_arrow(
     line: Callable[[int], int],
     fingerprint: str,
     field: str = "data.source",
+    decimal: str = "auto",
 ) -> Table:
-    """Converts a pyarrow table to a `Table`: strips texts and sets missing values to null."""
-    import pyarrow
-    import pyarrow.compute
+    """Converts a pyarrow table to a `Table`: strips texts, and sets missing values and NaN to null.
 
+    Texts and names of columns get Unicode's composed form (NFC), so that they compare as they look.
+    """
     columns = {}
-    for column_name, column in zip(table.column_names, table.columns, strict=True):
-        stripped = column_name.strip()
-        if stripped in columns:
-            raise UserError(f"{field}: '{name}' has two columns '{stripped}'; rename one")
-        column = column.combine_chunks()
-        if isinstance(column, pyarrow.ChunkedArray):
-            column = pyarrow.concat_arrays(column.chunks) if column.num_chunks else pyarrow.array([], column.type)
-        if pyarrow.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
-        if _is_text(column.type):
-            column = pyarrow.compute.utf8_trim_whitespace(column.cast(pyarrow.large_string()))
-            missing = pyarrow.array(sorted(missing_values), pyarrow.large_string())
-            is_missing = pyarrow.compute.is_in(column, value_set=missing)
-            column = pyarrow.compute.if_else(is_missing, pyarrow.scalar(None, pyarrow.large_string()), column)
-        columns[stripped] = column
+    names = number_unnamed([clean_name(column_name) for column_name in table.column_names])
+    for column_name, column in zip(names, table.columns, strict=True):
+        if column_name in columns:
+            raise UserError(f"{field}: '{name}' has two columns '{column_name}'; rename one")
+        columns[column_name] = _clean(column, missing_values)
     return Table(
         name=name,
         columns=columns,
@@ -133,7 +77,24 @@ def from_arrow(
         line=line,
         fingerprint=fingerprint,
         field=field,
+        decimal=decimal,
     )
+
+
+def clean_name(name: str) -> str:
+    """Returns the name of a column without surrounding white space, in Unicode's composed form (NFC)."""
+    return unicodedata.normalize("NFC", name.strip())
+
+
+def number_unnamed(names: Sequence[str]) -> list[str]:
+    """Names all but the first of the columns without a name as pandas does, so that names are distinct."""
+    first = names.index("") if "" in names else None
+    return [name or ("" if index == first else f"Unnamed: {index}") for index, name in enumerate(names)]
+
+
+def is_unnamed(name: str) -> bool:
+    """Returns whether a column has no name, or the one that pandas gives it."""
+    return _UNNAMED.fullmatch(name) is not None
 
 
 def column(table: Table, name: str, field: str):
@@ -142,91 +103,111 @@ def column(table: Table, name: str, field: str):
     Raises:
       UserError: there is no such column; the message suggests the nearest name.
     """
+    name = clean_name(name)
     if name not in table.columns:
-        error = unknown_name(field, name, table.columns)
-        raise UserError(f"{error} (columns of {table.name})")
+        shown = [each for each in table.columns if each]
+        error = unknown_name(field, name, shown)
+        hint = ""
+        if not table.typed and sum(map(written_numbers.is_number, shown)) > 0.5 * len(shown):
+            hint = "; if its first line is not a header, set data.header=False, which names columns c0, c1, ..."
+        elif len(table.columns) == 1 and not table.typed:
+            hint = "; if they are several, set data.delimiter"
+        raise UserError(f"{error} (columns of {table.name}){hint}")
     return table.columns[name]
 
 
-def infer_columns(
-    table: Table, rows: np.ndarray, *, leave_out: Collection[str], categorical: Collection[str]
-) -> tuple[Column, ...]:
-    """Infers the input columns from the training rows. Numeric and boolean ones come first, then categorical ones.
-
-    Args:
-      table: table with all rows.
-      rows: (n,) training rows.
-      leave_out: columns that are not inputs.
-      categorical: numeric columns to treat as categorical.
-
-    Raises:
-      UserError: a column has dates, times, nested values or no values in the training rows, or no column is left.
-    """
-    import pyarrow
-
-    taken = pyarrow.array(rows)
-    columns = [
-        _infer_column(table, name, array.take(taken), name in categorical)
-        for name, array in table.columns.items()
-        if name not in leave_out
-    ]
-    if not columns:
-        raise UserError(f"data.source: {table.name} has no input columns left; remove some from data.ignore")
-    return tuple(sorted(columns, key=lambda found: found.kind == "categorical"))
-
-
-def encode(table: Table, columns: Iterable[Column]) -> np.ndarray:
-    """Encodes the input columns as (n, F) float32, with NaN for missing numbers and codes for categories.
-
-    Raises:
-      UserError: a column is missing or has another type than in training, or a number is NaN or infinite.
-    """
-    encoded = []
-    for expected in columns:
-        if expected.name not in table.columns:
-            known = ", ".join(table.columns)
-            hint = "; is the separator ';'?" if len(table.columns) == 1 and ";" in known else ""
-            raise UserError(f"{table.name}: lacks the input column '{expected.name}'; it has {known}{hint}")
-        array = table.columns[expected.name]
-        if expected.kind == "categorical":
-            encoded.append(_codes(table, expected, array))
-        else:
-            encoded.append(numbers(table, expected.name, array, boolean=expected.kind == "boolean"))
-    return np.stack(encoded, axis=1).astype(np.float32)
-
-
-def numbers(table: Table, name: str, array, *, boolean: bool = False) -> np.ndarray:
+def numbers(
+    table: Table, name: str, array, *, boolean: bool = False, unit: str | None = None, decimal: str | None = None
+) -> np.ndarray:
     """Converts a numeric or boolean column to (n,) float64, with NaN for missing values.
 
-    Raises:
-      UserError: a value is not a number (or boolean), or is NaN or infinite.
-    """
-    import pyarrow
-    import pyarrow.compute
+    Args:
+      table: table with the column.
+      name: name of the column.
+      array: the column, or some rows of it.
+      boolean: whether the column holds true and false.
+      unit: unit of numbers in texts; None: whichever they have.
+      decimal: sign before the decimals of numbers in texts; None: that of the table.
 
-    missing = array.is_null().to_numpy(zero_copy_only=False)
-    if missing.all():
+    Raises:
+      UserError: a value is not a number (or boolean), or is infinite.
+    """
+    if array.null_count == len(array):
         return np.full(len(array), np.nan)
     if boolean:
-        text = pyarrow.compute.utf8_lower(array.cast(pyarrow.large_string()))
-        values = np.array([_BOOLEANS.get(value, np.nan) for value in text.to_pylist()])
-        if (strange := ~missing & np.isnan(values)).any():
-            raise _other_type(table, name, array, int(np.argmax(strange)), "true or false")
+        return _booleans(table, name, array)
+    if is_text(array):
+        written = read_numbers(table, array, unit=unit, decimal=decimal)
+        if written.strange.any():
+            raise _other_type(table, name, array, int(np.argmax(written.strange)), _describe_numbers(written, unit))
+        values = written.values
+    elif _is_number_type(array.type):
+        values = to_float64(array)
     else:
-        values = _cast(table, name, array, missing)
-    bad = ~missing & ~(np.abs(values) <= _LARGEST)
+        present = np.flatnonzero(array.is_valid().to_numpy(zero_copy_only=False))
+        raise _other_type(table, name, array, int(present[0]), "numbers")
+    bad = np.abs(values) > _LARGEST
     if bad.any():
         row = int(np.argmax(bad))
         raise UserError(
             f"{table.place(row, name)} holds '{array[row]}'; give a finite number, or leave the cell empty if it is "
             "missing (data.missing_values lists texts that mean missing)"
         )
-    return np.where(missing, np.nan, values)
+    return values
+
+
+def to_float64(array) -> np.ndarray:
+    """Converts numbers of any type to (n,) float64, with NaN for missing values."""
+    import pyarrow
+    import pyarrow.compute
+
+    return pyarrow.compute.cast(array, pyarrow.float64(), safe=False).to_numpy(zero_copy_only=False)
+
+
+def read_numbers(table: Table, array, *, unit: str | None = None, decimal: str | None = None) -> Written:
+    """Reads a column of texts as numbers; see `written_numbers.read`."""
+    return written_numbers.read(array, decimal=decimal or table.decimal, unit=unit)
 
 
 def texts(array) -> list[str | None]:
-    """Converts a column to texts, with None for missing values. Integers have no decimal point."""
-    return [None if value is None else _text(value) for value in array.to_pylist()]
+    """Converts a column to texts, with None for missing values. Numbers have the spelling of `spell`."""
+    import pyarrow
+
+    if is_text(array):
+        return array.to_pylist()
+    coded = array if pyarrow.types.is_nested(array.type) else array.dictionary_encode()
+    if not isinstance(coded, pyarrow.DictionaryArray):
+        return [None if value is None else str(value) for value in array.to_pylist()]
+    # The shortest text of a float32 is not that of the float64 it is converted to.
+    short = array.type in (pyarrow.float32(), pyarrow.float16())
+    names = [
+        spell(float(str(np.float32(value))) if short else value)
+        if isinstance(value, float) or _is_number_type(array.type)
+        else str(value)
+        for value in coded.dictionary.to_pylist()
+    ]
+    return [None if code is None else names[code] for code in coded.indices.to_pylist()]
+
+
+def spelled_texts(table: Table, array, *, decimal: str | None = None) -> list[str | None]:
+    """Converts a column to texts as `texts` does, with the one spelling of numbers also where texts are numbers."""
+    if not is_text(array):
+        return texts(array)
+    decimal = decimal or table.decimal
+    coded = array.dictionary_encode()
+    distinct = coded.dictionary.to_pylist()
+    written = written_numbers.read(coded.dictionary, decimal=decimal, unit="")
+    names = []
+    for index, text in enumerate(distinct):
+        if written.strange[index]:
+            names.append(text)
+        elif written.missing[index]:
+            names.append(None)
+        elif written_numbers.is_number(text) and (decimal != "," or "." not in text):
+            names.append(spell(text))
+        else:
+            names.append(spell(float(written.values[index])))
+    return [None if code is None else names[code] for code in coded.indices.to_pylist()]
 
 
 def labels(table: Table, name: str, *, numeric: bool) -> list[str | None]:
@@ -235,13 +216,10 @@ def labels(table: Table, name: str, *, numeric: bool) -> list[str | None]:
     Args:
       table: table with the column.
       name: name of the column.
-      numeric: whether to normalise numbers ("1" for 1, 1.0 and 01).
+      numeric: whether texts may be numbers, which get one spelling ("1" for 1, 1.0 and 01).
     """
     array = table.columns[name]
-    if not numeric:
-        return texts(array)
-    values = numbers(table, name, array)
-    return [None if np.isnan(value) else _text(float(value)) for value in values]
+    return spelled_texts(table, array) if numeric else texts(array)
 
 
 def sorted_values(values: Iterable[str]) -> tuple[str, ...]:
@@ -262,16 +240,31 @@ def _number_key(text: str) -> tuple[bool, int | float, str]:
     return value != value, 0.0 if value != value else value, text
 
 
-def require_values(table: Table, name: str, array) -> None:
+def require_values(table: Table, name: str, array, *, remedy: str = "") -> None:
     """Checks that a column has no missing values.
+
+    Args:
+      table: table with the column.
+      name: name of the column.
+      array: the column.
+      remedy: what else can be done about a missing value, for the message.
 
     Raises:
       UserError: a value is missing.
     """
-    if array.null_count:
-        row = int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
-        others = f", as in {array.null_count} rows" if array.null_count > 1 else ""
-        raise UserError(f"{table.place(row, name)} is missing{others}; fill it in or remove the row")
+    missing = is_missing(table, array)
+    if missing.any():
+        row, count = int(np.argmax(missing)), int(missing.sum())
+        others = f", as in {count:,} rows" if count > 1 else ""
+        raise UserError(f"{table.place(row, name)} is missing{others}; fill it in or remove the row{remedy}")
+
+
+def is_missing(table: Table, array) -> np.ndarray:
+    """Returns (n,) bool: whether a value is missing. Among numbers in texts, "nan" means so as well."""
+    missing = array.is_null().to_numpy(zero_copy_only=False)
+    if is_text(array) and is_numeric(table, array):
+        missing = missing | read_numbers(table, array).missing
+    return missing
 
 
 def is_text(array) -> bool:
@@ -281,102 +274,76 @@ def is_text(array) -> bool:
 
 def is_numeric(table: Table, array) -> bool:
     """Returns whether all values that are not missing are numbers."""
-    import pyarrow
-    import pyarrow.compute
-
-    kind = array.type
-    if pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind) or pyarrow.types.is_decimal(kind):
+    if _is_number_type(array.type):
         return True
-    if table.typed or not _is_text(kind):
+    if table.typed or not is_text(array):
         return False
+    return not read_numbers(table, array).strange.any()
+
+
+def is_boolean(array) -> bool:
+    """Returns whether all values that are not missing are true or false."""
+    import pyarrow
+
+    if pyarrow.types.is_boolean(array.type):
+        return True
+    if not is_text(array):
+        return False
+    distinct = array.drop_null().unique()
+    return (
+        len(distinct) > 0
+        and all(value.lower() in _BOOLEANS for value in distinct[:100].to_pylist())
+        and len(distinct) < 100
+    )
+
+
+def _clean(column, missing_values: Collection[str]):
+    import pyarrow
+    import pyarrow.compute
+
+    column = column.combine_chunks()
+    if isinstance(column, pyarrow.ChunkedArray):
+        column = pyarrow.concat_arrays(column.chunks) if column.num_chunks else pyarrow.array([], column.type)
+    if pyarrow.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if _is_text(column.type) or pyarrow.types.is_string_view(column.type):
+        column = pyarrow.compute.utf8_trim_whitespace(column.cast(pyarrow.large_string()))
+        if not pyarrow.compute.all(pyarrow.compute.string_is_ascii(column)).as_py():
+            column = pyarrow.compute.utf8_normalize(column, "NFC")
+        missing = pyarrow.array(sorted(missing_values), pyarrow.large_string())
+        is_missing = pyarrow.compute.is_in(column, value_set=missing)
+        return pyarrow.compute.if_else(is_missing, pyarrow.scalar(None, pyarrow.large_string()), column)
+    if pyarrow.types.is_floating(column.type):
+        nan = pyarrow.compute.is_nan(column)
+        if pyarrow.compute.any(nan).as_py():
+            return pyarrow.compute.if_else(nan, pyarrow.scalar(None, column.type), column)
+    return column
+
+
+def _booleans(table: Table, name: str, array) -> np.ndarray:
+    import pyarrow
+    import pyarrow.compute
+
+    text = pyarrow.compute.utf8_lower(array.cast(pyarrow.large_string()))
+    values = np.array([_BOOLEANS.get(value, np.nan) for value in text.to_pylist()])
+    strange = array.is_valid().to_numpy(zero_copy_only=False) & np.isnan(values)
+    if strange.any():
+        raise _other_type(table, name, array, int(np.argmax(strange)), "true or false")
+    return values
+
+
+def _describe_numbers(written: Written, unit: str | None) -> str:
+    unit = written.unit if unit is None else unit
+    return f"numbers with '{unit}'" if unit else "numbers"
+
+
+def _number_key(text: str) -> tuple[bool, int | float, str]:
+    """Returns a key for a total order of numbers, which NaN alone would not have. Integers are compared exactly."""
     try:
-        pyarrow.compute.cast(array, pyarrow.float64())
-    except pyarrow.ArrowInvalid:
-        return False
-    return True
-
-
-def _infer_column(table: Table, name: str, array, categorical: bool) -> Column:
-    import pyarrow
-    import pyarrow.compute
-
-    has_missing = array.null_count > 0
-    if array.null_count == len(array):
-        raise UserError(f"data.source: {table.name} column '{name}' has no training values; add it to data.ignore")
-    kind = array.type
-    if categorical:
-        return Column(
-            name=name,
-            kind="categorical",
-            categories=sorted_values(value for value in texts(array) if value is not None),
-            has_missing=has_missing,
-        )
-    if is_numeric(table, array):
-        return Column(name=name, kind="numeric", has_missing=has_missing)
-    if _is_boolean(array):
-        return Column(name=name, kind="boolean", has_missing=has_missing)
-    first = array.drop_null()[0]
-    if pyarrow.types.is_temporal(kind) or (_is_text(kind) and _all_dates(array)):
-        raise UserError(
-            f"data.source: {table.name} column '{name}' holds dates or times ('{first}'), which are not supported; "
-            "convert them to numbers, or add the column to data.ignore"
-        )
-    if not _is_text(kind):
-        raise UserError(
-            f"data.source: {table.name} column '{name}' is of type {kind}, which is not supported; add it to "
-            "data.ignore"
-        )
-    _refuse_mistaken_categories(table, name, array)
-    categories = sorted_values(array.drop_null().unique().to_pylist())
-    return Column(name=name, kind="categorical", categories=categories, has_missing=has_missing)
-
-
-def _refuse_mistaken_categories(table: Table, name: str, array) -> None:
-    """Raises for texts that are not categories: numbers with a typing error among them, or identifiers."""
-    import pyarrow.compute
-
-    present = array.drop_null()
-    are_numbers = pyarrow.compute.match_substring_regex(present, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
-    share = pyarrow.compute.mean(are_numbers).as_py()
-    if not table.typed and _MOSTLY <= share < 1:
-        first = present.filter(pyarrow.compute.invert(are_numbers))[0]
-        raise UserError(
-            f"data.source: {table.name} column '{name}' holds numbers and texts such as '{first}'; correct them, add "
-            "them to data.missing_values, or add the column to data.categorical"
-        )
-    if len(present) >= _ENOUGH_ROWS and len(present.unique()) >= _MOSTLY * len(present):
-        raise UserError(
-            f"data.source: {table.name} column '{name}' has a different text in almost every row, as identifiers do; "
-            "add it to data.ignore, or to data.categorical"
-        )
-
-
-def _codes(table: Table, expected: Column, array) -> np.ndarray:
-    import pyarrow
-    import pyarrow.compute
-
-    if not _is_text(array.type):
-        if pyarrow.types.is_nested(array.type) or pyarrow.types.is_temporal(array.type):
-            raise UserError(
-                f"{table.name} column '{expected.name}' is of type {array.type}, but training rows hold categories"
-            )
-        array = pyarrow.array(texts(array), pyarrow.large_string())
-    value_set = pyarrow.array(expected.categories, pyarrow.large_string())
-    found = pyarrow.compute.index_in(array, value_set=value_set, skip_nulls=True)
-    codes = pyarrow.compute.fill_null(found, UNSEEN - FIRST_CATEGORY).to_numpy(zero_copy_only=False) + FIRST_CATEGORY
-    return np.where(array.is_null().to_numpy(zero_copy_only=False), MISSING, codes)
-
-
-def _cast(table: Table, name: str, array, missing: np.ndarray) -> np.ndarray:
-    import pyarrow
-    import pyarrow.compute
-
-    # In a file with types, such as Parquet, booleans and texts are not numbers.
-    if is_numeric(table, array):
-        return pyarrow.compute.cast(array, pyarrow.float64(), safe=False).to_numpy(zero_copy_only=False)
-    present = np.flatnonzero(~missing)
-    row = next(row for row in present.tolist() if not is_numeric(table, array.slice(row, 1)))
-    raise _other_type(table, name, array, row, "numbers")
+        return False, int(text), text
+    except ValueError:
+        value = float(text)
+    return value != value, 0.0 if value != value else value, text
 
 
 def _other_type(table: Table, name: str, array, row: int, expected: str) -> UserError:
@@ -391,92 +358,13 @@ def _other_type(table: Table, name: str, array, row: int, expected: str) -> User
     )
 
 
-def _is_boolean(array) -> bool:
-    import pyarrow
-    import pyarrow.compute
-
-    if pyarrow.types.is_boolean(array.type):
-        return True
-    if not _is_text(array.type):
-        return False
-    distinct = array.drop_null().unique()
-    return len(distinct) > 0 and all(value.lower() in _BOOLEANS for value in distinct.to_pylist())
-
-
-def _all_dates(array) -> bool:
-    import pyarrow.compute
-
-    matches = pyarrow.compute.match_substring_regex(array.drop_null(), _DATE_OR_TIME)
-    return pyarrow.compute.all(matches).as_py()
-
-
 def _is_text(kind) -> bool:
     import pyarrow
 
     return pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
 
 
-def _text(value: object) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def _read_parquet(file: pathlib.Path):
-    import pyarrow.parquet
-
-    return pyarrow.parquet.ParquetFile(file).read()
-
-
-def _read_csv(file: pathlib.Path, field: str):
-    """Reads all columns as texts, so that only the training rows determine the types."""
+def _is_number_type(kind) -> bool:
     import pyarrow
-    import pyarrow.csv
 
-    parse_options = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    with _text_file(file) as stream:
-        header = next(csv.reader(stream), [])
-    if len(set(header)) < len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        raise UserError(f"{field}: '{file}' has two columns '{twice}'; rename one")
-    convert_options = pyarrow.csv.ConvertOptions(
-        column_types={name: pyarrow.large_string() for name in header}, strings_can_be_null=False
-    )
-    try:
-        return pyarrow.csv.read_csv(file, parse_options=parse_options, convert_options=convert_options)
-    except pyarrow.ArrowInvalid:
-        with _text_file(file) as stream:
-            reader = csv.reader(stream)
-            for fields in reader:
-                if fields and len(fields) != len(header):
-                    raise UserError(
-                        f"{field}: '{file}' line {reader.line_num} has {len(fields)} fields, its header {len(header)}; "
-                        "correct the line (a value with a comma needs quotes)"
-                    ) from None
-        raise
-
-
-class _CsvLines:
-    """Maps rows to lines of a CSV file. The file is read when this is first called."""
-
-    def __init__(self, file: pathlib.Path):
-        self._file = file
-        self._lines = None
-
-    def __call__(self, row: int) -> int:
-        if self._lines is None:
-            with _text_file(self._file) as stream:
-                reader = csv.reader(stream)
-                # pyarrow skips empty lines as well. A row with line breaks has the number of its last line.
-                self._lines = [reader.line_num for fields in reader if fields][1:]
-        return self._lines[row]
-
-
-def _text_file(file: pathlib.Path):
-    opened = gzip.open if file.suffix == ".gz" else open
-    return opened(file, "rt", encoding="utf-8-sig", newline="")
-
-
-def _sha256(file: pathlib.Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind) or pyarrow.types.is_decimal(kind)

@@ -129,7 +129,11 @@ def make_gallery(rows: Rows, examples: Examples) -> Gallery:
 def format_label(examples: Examples, position: int) -> str:
     """Returns the label of an example, and its group if it has one."""
     features, value = examples.features, examples.labels[position]
-    known = features.class_names[int(value)] if features.task == "classification" else format_number(value)
+    known = (
+        features.class_names[int(value)]
+        if features.task == "classification"
+        else format_number(value + features.target_offset)
+    )
     label = f"{features.target} {known}"
     if examples.groups is not None and features.group_names:
         label += f", {features.group_names[int(examples.groups[position])]}"
@@ -150,7 +154,7 @@ def format_value(column: Column, raw: float) -> str:
         return "(missing)"
     if column.kind == "boolean":
         return "true" if raw else "false"
-    return f"{raw:.7g}"
+    return f"{raw + column.offset:.15g}" if column.offset else f"{raw:.7g}"
 
 
 def _note(rows: Rows, index: int) -> str:

@@ -48,7 +48,7 @@ class Part:
     """A split of the source itself, or a whole source without splits.
 
     Attributes:
-      labels: (n,) int32 classes, or float32 values.
+      labels: (n,) int32 classes, or float64 values; those of rows without a label are not used.
       groups: (n,) int32, or None.
       weights: (n,) float32.
       fingerprint: fingerprint of the content, independent of its location.
@@ -58,6 +58,7 @@ class Part:
       table: the table of the rows, or None.
       texts: the texts, or None.
       left_out: files of the source that are not used.
+      labelled: (n,) bool, whether a row has a label; None if all have. Other rows belong to no split.
     """
 
     labels: np.ndarray
@@ -70,6 +71,12 @@ class Part:
     table: Table | None = None
     texts: Texts | None = None
     left_out: tuple[LeftOut, ...] = ()
+    labelled: np.ndarray | None = None
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The rows (m,) int64 that have a label."""
+        return np.arange(len(self)) if self.labelled is None else np.flatnonzero(self.labelled)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -9,9 +9,11 @@ import numpy as np
 from data import tables
 from data.sources.source import Part
 from data.tables import Table
+from data.written_numbers import are_spelled
 from plumbline import UserError, unknown_name
 
 TASKS = ("auto", "classification", "regression")
+UNLABELLED = ("error", "drop")
 # A numeric target with more distinct values is a regression target; see the comment of `data.task` in the config.
 _MOST_CLASSES = 20
 
@@ -38,21 +40,23 @@ class TableSource:
 
     def __post_init__(self):
         config = self.config
-        if config.task not in TASKS:
-            raise unknown_name("data.task", config.task, TASKS)
+        for field, choices in (("task", TASKS), ("unlabelled", UNLABELLED)):
+            if config[field] not in choices:
+                raise unknown_name(f"data.{field}", config[field], choices)
         for field in ("ignore", "categorical"):
             for name in config[field]:
                 tables.column(self.table, name, f"data.{field}")
         if not self.target:
             columns = ", ".join(self.table.columns)
             raise UserError(f"data.target: not set; give the column to predict, one of {columns}")
-        if self.target in config.ignore:
+        self.target = tables.clean_name(self.target)
+        if self.target in map(tables.clean_name, config.ignore):
             raise UserError(f"data.ignore: '{self.target}' is the target; remove it from data.ignore")
         if config.text:
             self._check_text_column(config.text)
         target = tables.column(self.table, self.target, "data.target")
-        tables.require_values(self.table, self.target, target)
         self._numeric = tables.is_numeric(self.table, target)
+        self._labelled(self.table)
         self.task = self._infer_task(target)
         self.class_names = self._infer_classes(target)
         self.group_names = ()
@@ -60,9 +64,13 @@ class TableSource:
             self.group_names = tables.sorted_values(self._group_texts(self.table))
 
     @property
-    def leave_out(self) -> set[str]:
-        """Columns that are not inputs."""
-        return {self.target, self.config.group, self.config.weight, *self.config.ignore} - {""}
+    def left_out(self) -> dict[str, str]:
+        """Columns that are not inputs, with the reason."""
+        fields = {self.target: "data.target", self.config.group: "data.group", self.config.weight: "data.weight"}
+        fields.pop("", None)
+        return {tables.clean_name(name): reason for name, reason in fields.items()} | {
+            tables.clean_name(name): "data.ignore" for name in self.config.ignore
+        }
 
     def part(self, name: str) -> Part:
         """Returns all rows of the table; `name` is "train"."""
@@ -85,14 +93,30 @@ class TableSource:
         if self.config.group:
             numbered = {name: index for index, name in enumerate(self.group_names)}
             groups = np.array([numbered[text] for text in self._group_texts(table)], np.int32)
+        labelled = self._labelled(table)
         return Part(
-            labels=self._labels(table),
+            labels=self._labels(table, labelled),
+            labelled=None if labelled.all() else labelled,
             groups=groups,
             weights=self._weights(table),
             fingerprint=table.fingerprint,
             table=table,
             texts=TableTexts(table, self.config.text) if self.config.text else None,
         )
+
+    def _labelled(self, table: Table) -> np.ndarray:
+        """Returns (n,) bool: which rows have a label. All must, unless the config says that others are left out."""
+        target = tables.column(table, self.target, "data.target")
+        drop = self.config.unlabelled == "drop"
+        if not drop:
+            remedy = ", or leave such rows out with data.unlabelled='drop'"
+            tables.require_values(table, self.target, target, remedy=remedy)
+        labelled = ~tables.is_missing(table, target)
+        if not labelled.any():
+            raise UserError(
+                f"data.target: no row of {table.name} has a value in '{self.target}'; choose another column"
+            )
+        return labelled
 
     def _check_text_column(self, name: str) -> None:
         tables.column(self.table, name, "data.text")
@@ -105,7 +129,7 @@ class TableSource:
     def _infer_task(self, target) -> str:
         if self.config.task != "auto":
             if self.config.task == "regression" and not self._numeric:
-                first = tables.texts(target[:1])[0]
+                first = tables.texts(target.drop_null()[:1])[0]
                 raise UserError(
                     f"data.task: column '{self.target}' holds '{first}', not a number; choose 'classification' or "
                     "another data.target"
@@ -113,16 +137,16 @@ class TableSource:
             return self.config.task
         if self.label_names or not self._numeric:
             return "classification"
-        values = np.unique(tables.numbers(self.table, self.target, target))
+        values = self._distinct(target)
         quantity = len(values) > _MOST_CLASSES or not np.array_equal(values, np.round(values))
         return "regression" if quantity else "classification"
 
     def _infer_classes(self, target) -> tuple[str, ...]:
         if self.task == "regression":
-            values = tables.numbers(self.table, self.target, target)
-            distinct = tuple(str(value) for value in np.unique(values)[:2])
+            distinct = tuple(str(value) for value in self._distinct(target)[:2])
         else:
-            distinct = self.label_names or tables.sorted_values(self._label_texts(self.table))
+            found = (label for label in self._label_texts(self.table) if label is not None)
+            distinct = self.label_names or tables.sorted_values(found)
         if len(distinct) < 2:
             raise UserError(
                 f"data.target: column '{self.target}' of {self.table.name} is '{distinct[0]}' in every row, so there "
@@ -130,28 +154,34 @@ class TableSource:
             )
         return () if self.task == "regression" else distinct
 
-    def _labels(self, table: Table) -> np.ndarray:
+    def _distinct(self, target) -> np.ndarray:
+        """Returns the distinct numbers of the target, sorted."""
+        values = np.unique(tables.numbers(self.table, self.target, target))
+        return values[~np.isnan(values)]
+
+    def _labels(self, table: Table, labelled: np.ndarray) -> np.ndarray:
+        """Returns (n,) labels: int32 classes, -1 where there is none, or float64 values, NaN where there is none."""
         target = tables.column(table, self.target, "data.target")
-        tables.require_values(table, self.target, target)
         if self.task == "regression":
-            return tables.numbers(table, self.target, target).astype(np.float32)
+            return tables.numbers(table, self.target, target)
         numbered = {name: index for index, name in enumerate(self.class_names)}
         found = self._label_texts(table)
         labels = np.array([numbered.get(text, -1) for text in found], np.int32)
-        if (labels < 0).any():
-            row = int(np.argmax(labels < 0))
+        strange = labelled & (labels < 0)
+        if strange.any():
+            row = int(np.argmax(strange))
             raise UserError(
                 f"{table.place(row, self.target)} holds the label '{found[row]}', which no training row has; known: "
                 f"{', '.join(self.class_names[:20])}; correct it or remove the row"
             )
         return labels
 
-    def _label_texts(self, table: Table) -> list[str]:
-        """Returns labels as class names, with numbers in a normalised form."""
+    def _label_texts(self, table: Table) -> list[str | None]:
+        """Returns labels as class names, with numbers in one spelling and None for missing ones."""
         target = tables.column(table, self.target, "data.target")
         if self.label_names:
             return [self.label_names[index] for index in target.to_pylist()]
-        return tables.labels(table, self.target, numeric=self._numeric and tables.is_numeric(table, target))
+        return tables.labels(table, self.target, numeric=self._numeric)
 
     def _weights(self, table: Table) -> np.ndarray:
         name = self.config.weight
@@ -168,7 +198,8 @@ class TableSource:
     def _group_texts(self, table: Table) -> list[str]:
         array = tables.column(table, self.config.group, "data.group")
         tables.require_values(table, self.config.group, array)
-        return tables.texts(array)
+        numeric = are_spelled(self.group_names) if self.group_names else tables.is_numeric(table, array)
+        return tables.spelled_texts(table, array) if numeric else tables.texts(array)
 
 
 class TableTexts:

@@ -80,7 +80,7 @@ def _count_other_values(examples: Examples, columns: np.ndarray, values: np.ndar
 def _format(examples: Examples, index: int, value: float) -> str:
     column = examples.features.columns[index]
     if column.kind != "categorical":
-        return f"{value:.6g}"
+        return f"{value + column.offset:.15g}" if column.offset else f"{value:.6g}"
     return column.categories[int(value) - FIRST_CATEGORY] if value >= FIRST_CATEGORY else "missing"
 
 

@@ -96,8 +96,11 @@ def _look(examples: Examples, columns: list[int]) -> tuple[list[_Suspect], dict[
         chosen = columns[start : start + at_once]
         values = np.concatenate([inputs[:, chosen] for _, inputs in examples.blocks(np.arange(len(examples)))])
         for place, index in enumerate(chosen):
-            for each in _suspects(examples.features.columns[index], values[:, place]):
-                rows[len(found)] = np.flatnonzero(np.isin(values[:, place], np.float32(each.values))).tolist()
+            column = examples.features.columns[index]
+            restored = column.restore(values[:, place])
+            for each in _suspects(column, restored):
+                wanted = np.array(each.values, restored.dtype)
+                rows[len(found)] = np.flatnonzero(np.isin(restored, wanted)).tolist()
                 found.append(each)
     return found, rows
 

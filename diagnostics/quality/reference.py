@@ -87,6 +87,6 @@ def _path(text: str) -> str:
 def _labels(features: Features, found: Sequence[str | float | None]) -> np.ndarray:
     known = [label for label in found if label is not None]
     if features.task == "regression":
-        return np.array(known, np.float32)
+        return (np.array(known, np.float64) - features.target_offset).astype(np.float32)
     numbered = {name: index for index, name in enumerate(features.class_names)}
     return np.array([numbered.get(str(label), -1) for label in known], np.int32)

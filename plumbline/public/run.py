@@ -140,7 +140,9 @@ class Run:
 
         Args:
           examples: an array, which is checked: integers that fit are converted, and pixels go from 0 to 255; rows of a
-            table as a DataFrame; or paths of images, texts, folders or tables.
+            table as a DataFrame; or paths of images, texts, folders or tables. Of the columns of a table, float64 and
+            integers are values as in the table; float32 is what this method returns, relative to the `offset` of each
+            column in `features`.
 
         Raises:
           UserError: the examples are not of the kind the model was trained on.
@@ -196,7 +198,8 @@ class Run:
             columns["label"] = [classes[choice] for choice in values.argmax(axis=1)]
             columns |= {f"probability {name}": values[:, place] for place, name in enumerate(classes)}
         else:
-            columns["prediction"] = values[:, 0]
+            offset = self.features.target_offset
+            columns["prediction"] = values[:, 0].astype(np.float64) + offset if offset else values[:, 0]
         if any(target is not None for target in targets):
             columns["target"] = targets
         return pandas.DataFrame(columns, index=index)
@@ -269,6 +272,7 @@ class Run:
         """
         wanted = self.features.dtype
         shape = self.features.shape
+        offsets = np.array([column.offset for column in self.features.columns])
         if inputs.shape[1:] != shape or not len(inputs):
             sides = ", ".join(map(str, shape))
             raise UserError(f"inputs: an array of shape {inputs.shape} given; the run reads (n, {sides}), n at least 1")
@@ -278,8 +282,12 @@ class Run:
                     f"inputs: the largest value is {inputs.max():.3g}, but the run reads pixels from 0 to 255; "
                     "multiply values in 0 to 1 by 255"
                 )
+            if offsets.any() and inputs.dtype == np.float64:
+                inputs = inputs - offsets
             return inputs.astype(np.float32)
         if np.issubdtype(inputs.dtype, np.integer):
+            if offsets.any():
+                return (inputs - offsets).astype(np.float32)
             return _convert_integers(inputs, wanted)
         if inputs.dtype != wanted:
             raise UserError(

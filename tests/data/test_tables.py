@@ -101,7 +101,7 @@ def test_groups_weights_and_balanced_classes(tmp_path, make_config):
     [
         ([], {}, r"a.csv' has a header but no rows"),
         ([*_rows(9), "1,red,true"], {}, r"a.csv' line 11 has 3 fields, its header 4"),
-        ([*_rows(9), "nan,red,true,no"], {}, r"a.csv row 11, column 'age' holds 'nan'; give a finite number"),
+        ([*_rows(9), "1e999,red,true,no"], {}, r"a.csv row 11, column 'age' holds '1e999'; give a finite number"),
         ([*_rows(4), "", "-inf,red,true,no", *_rows(9)], {}, r"row 7, column 'age' holds '-inf'"),
         ([*_rows(9), "1,red,true,"], {}, r"a.csv row 11, column 'label' is missing"),
         ([f"1,red,true,{'no'}"] * 9, {}, r"data.target: column 'label' of .* is 'no' in every row"),
@@ -113,7 +113,6 @@ def test_groups_weights_and_balanced_classes(tmp_path, make_config):
         (_rows(9), {"task": "regression"}, r"data.task: column 'label' holds 'no', not a number"),
         (_rows(9), {"task": "ranking"}, r"data.task: unknown name 'ranking'"),
         ([f"2024-05-0{i + 1},{row}" for i, row in enumerate(_rows(9))], {}, r"'w' holds dates or times \('2024-05-0"),
-        ([f"?,{row}" for row in _rows(9)], {}, r"column 'w' has no training values; .*data.ignore"),
         (_rows(9), {"test": "TEST:1,red,true,maybe"}, r"holds the label 'maybe', which no training row has; known: no"),
         (_rows(9), {"test": "TEST:old,red,true,no"}, r"column 'age' holds 'old', but training rows hold numbers"),
         (_rows(9), {"test": "TEST:1,red,often,no"}, r"'member' holds 'often', but training rows hold true or false"),
@@ -144,9 +143,15 @@ def test_an_empty_or_missing_file_is_an_error(tmp_path, make_config):
         _load(make_config, tmp_path / "b.csv")
 
 
-def test_nan_in_parquet_that_is_not_null_is_an_error(tmp_path, make_config):
+def test_nan_is_a_missing_number_in_parquet_and_csv(tmp_path, make_config):
     values = pyarrow.array([1.0, None, float("nan"), 4.0] * 5)
     labels = ["no", "yes"] * 10
     pyarrow.parquet.write_table(pyarrow.table({"x": values, "label": labels}), tmp_path / "a.parquet")
-    with pytest.raises(UserError, match=r"a.parquet row 3, column 'x' holds 'nan'"):
-        data.load(make_config(source=f"parquet:{tmp_path / 'a.parquet'}", target="label"), seed=0)
+    parquet = data.load(make_config(source=f"parquet:{tmp_path / 'a.parquet'}", target="label"), seed=0)
+    rows = [f"{('1', '', 'nan', '4')[index % 4]},{labels[index]}" for index in range(20)]
+    plain = _load(make_config, _write(tmp_path / "a.csv", rows, "x,label"))
+    for dataset in (parquet, plain):
+        assert dataset.features.columns[0].has_missing
+        train = dataset.splits["train"]
+        expected = np.array([1, np.nan, np.nan, 4], np.float32)[train.rows % 4]
+        np.testing.assert_array_equal(train.read(np.arange(len(train)))[:, 0], expected)

@@ -13,7 +13,7 @@ def announce(run: Run, at: RunState) -> None:
     """Prints model, data, length and devices of a run to standard error, once for all processes."""
     if coordination.process_index() == 0:
         verb = f"resuming at step {at.step}" if at.step else "starting"
-        print(f"{describe(run)}; {verb}", file=sys.stderr, flush=True)
+        print("\n".join([*run.dataset.opening, f"{describe(run)}; {verb}"]), file=sys.stderr, flush=True)
 
 
 def describe(run: Run) -> str:

@@ -238,7 +238,12 @@ class RunDirectory:
         chosen = self.config().data
         lists = RowLists.load(self.path / "rows.npz") if chosen.drop or chosen.weights else RowLists()
         features = self.features()
-        return RunAssets(tokenizer=features.tokenizer, row_lists=lists, columns=features.columns)
+        return RunAssets(
+            tokenizer=features.tokenizer,
+            row_lists=lists,
+            columns=features.columns,
+            target_offset=features.target_offset,
+        )
 
     def fitted_arrays(self) -> dict[str, np.ndarray]:
         """The arrays fitted on the training rows."""

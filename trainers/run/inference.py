@@ -179,6 +179,8 @@ class FinishedRun:
             if self.features.kind == "image":
                 positions = positions[examples.weights[positions] > 0]  # Corrupt images are zeros.
             labels = examples.labels[positions].tolist()
+            if self.features.target_offset:
+                labels = [label + self.features.target_offset for label in labels]
             yield from self._predict_chunk(
                 Chunk(
                     names=[f"{split}:{row}" for row in examples.rows[positions]],
@@ -212,7 +214,7 @@ class FinishedRun:
     def _answer(self, value: np.ndarray) -> dict[str, Any]:
         names = self.features.class_names
         if not names:
-            return {"prediction": float(value[0])}
+            return {"prediction": float(value[0]) + self.features.target_offset}
         return {
             "label": names[int(value.argmax())],
             "probabilities": {name: float(p) for name, p in zip(names, value, strict=True)},

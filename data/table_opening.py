@@ -1,0 +1,63 @@
+"""How a table was read, in lines for a user."""
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from data import table_columns
+from data.features import Features
+from data.selection import Assignment
+from data.table_columns import Inferred
+from plumbline import pluralize
+
+# Characters of names in one line of the opening, and remarks.
+_LINE, _REMARKS = 300, 5
+_KINDS = {"numeric": "numeric", "boolean": "true or false", "categorical": "categorical (categories)"}
+
+
+def describe(
+    features: Features, inferred: Inferred, assigned: Assignment, encoded: Mapping[int, np.ndarray]
+) -> tuple[str, ...]:
+    """Describes task, target and columns, in at most a screenful of lines.
+
+    Args:
+      features: description of one row.
+      inferred: how the columns are read.
+      assigned: all splits.
+      encoded: the encoded inputs (n, F) of each part, by its `id`.
+    """
+    train, _ = assigned["train"]
+    goal = f"{features.task} of '{features.target}'"
+    if features.class_names:
+        goal += f" ({len(features.class_names)} classes: {_shorten(features.class_names, 100)})"
+    lines = [f"{train.table.name}: {pluralize(len(train), 'row')}; {goal}"]
+    kinds = {kind: [] for kind in _KINDS}
+    for column in inferred.columns:
+        detail = f" ({len(column.categories)})" if column.kind == "categorical" else f" in {column.unit}"
+        kinds[column.kind].append(column.name + (detail if column.kind == "categorical" or column.unit else ""))
+    lines += [f"  {len(names)} {_KINDS[kind]}: {_shorten(names)}" for kind, names in kinds.items() if names]
+    left_out = [f"{name or 'unnamed'} ({reason})" for name, reason in inferred.left_out.items()]
+    lines += [f"  {len(left_out)} left out: {_shorten(left_out)}"] if left_out else []
+    remarks = list(inferred.remarks)
+    parts = {id(part): part for part, _ in assigned.values()}
+    for part in parts.values():
+        if part.labelled is not None:
+            remarks.append(
+                f"{pluralize(len(part) - len(part.rows), 'row')} of {part.table.name} without a label left out"
+            )
+        if part is not train:
+            remarks += table_columns.describe_unseen(part.table, inferred.columns, encoded[id(part)])
+    lines += [f"  note: {remark}" for remark in remarks[:_REMARKS]]
+    lines += [f"  and {len(remarks) - _REMARKS} more notes of this kind"] if len(remarks) > _REMARKS else []
+    return tuple(lines)
+
+
+def _shorten(names: Collection[str], limit: int = _LINE) -> str:
+    """Joins names, as many as fit."""
+    shown, length = [], 0
+    for name in names:
+        length += len(name) + 2
+        if length > limit and shown:
+            return f"{', '.join(shown)} and {len(names) - len(shown)} more"
+        shown.append(name)
+    return ", ".join(shown)
