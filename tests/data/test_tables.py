@@ -119,7 +119,7 @@ def test_groups_weights_and_balanced_classes(tmp_path, make_config):
         (_rows(9), {"test": "nowhere.csv"}, r"data.test: no such file 'nowhere.csv'"),
         (_rows(9), {"test": "split:test"}, r"data.test: unknown name 'test'"),
         (_rows(9), {"test": "0 percent"}, r"data.test: '0 percent' is not valid"),
-        (_rows(9), {"validation": "a bit"}, r"data.validation: 'a bit' is not valid; write 'none'"),
+        (_rows(9), {"validation": "a bit"}, r"data.validation: 'a bit' is not valid; write 'auto', 'none', 'N"),
         (_rows(9), {"normalize": "imagenet"}, r"data.normalize: 'imagenet' is for images"),
         (_rows(9), {"class_weights": "even"}, r"data.class_weights: unknown value 'even'"),
     ],
