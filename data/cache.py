@@ -1,10 +1,16 @@
 """A cache of arrays: they are made once and memory-mapped from disk at every later start."""
 
+import atexit
+import errno
+import functools
 import hashlib
 import json
 import logging
 import os
 import pathlib
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -17,6 +23,9 @@ VERSION = 2
 # The check of an array reads evenly spaced blocks. It is fast at any size and finds truncated and zeroed files.
 _BLOCKS, _BLOCK_BYTES = 64, 4096
 
+# The folder is another user's, on a read-only disk, below a file, or behind a dangling link.
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -28,6 +37,11 @@ def folder(cache_dir: str) -> pathlib.Path:
     """
     chosen = cache_dir or os.environ.get("PLUMBLINE_CACHE", "") or pathlib.Path("~/.cache/plumbline")
     return pathlib.Path(chosen).expanduser()
+
+
+def writable_folder(cache_dir: str) -> pathlib.Path:
+    """Returns `folder(cache_dir)` or, if it cannot be written, a folder that is removed when the process ends."""
+    return _writable(folder(cache_dir))
 
 
 def load_or_make(cache_dir: str, key: Mapping[str, object], make: Callable[[pathlib.Path], None]) -> Arrays:
@@ -46,8 +60,11 @@ def load_or_make(cache_dir: str, key: Mapping[str, object], make: Callable[[path
     Raises:
       UserError: the cache cannot be written or read back.
     """
-    path = _path(cache_dir, key)
+    path = _path(folder(cache_dir), key)
     arrays = _load(path)
+    if arrays is None:
+        path = _path(writable_folder(cache_dir), key)
+        arrays = _load(path)
     if arrays is None:
         if path.exists():
             logging.warning("The cache %s is damaged and is made again.", path)
@@ -58,9 +75,29 @@ def load_or_make(cache_dir: str, key: Mapping[str, object], make: Callable[[path
     return arrays
 
 
-def _path(cache_dir: str, key: Mapping[str, object]) -> pathlib.Path:
+def _path(root: pathlib.Path, key: Mapping[str, object]) -> pathlib.Path:
     text = json.dumps({**key, "version": VERSION}, sort_keys=True)
-    return folder(cache_dir) / "decoded" / hashlib.sha256(text.encode()).hexdigest()[:32]
+    return root / "decoded" / hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@functools.cache
+def _writable(wanted: pathlib.Path) -> pathlib.Path:
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=wanted):
+            return wanted
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            return wanted  # A full disk is an error of what is written.
+        replacement = pathlib.Path(tempfile.mkdtemp(prefix="plumbline-cache-"))
+        atexit.register(shutil.rmtree, replacement, ignore_errors=True)
+        print(
+            f"data.cache_dir: '{wanted}' cannot be written ({error.strerror}), so nothing is cached for later starts; "
+            "choose another folder",
+            file=sys.stderr,
+            flush=True,
+        )
+        return replacement
 
 
 def _make(path: pathlib.Path, make: Callable[[pathlib.Path], None]) -> None:

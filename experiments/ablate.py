@@ -30,6 +30,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command, output_directory, recipes
+from experiments.path_flags import define_path
 from experiments.populations import use_a_device_per_core
 from plumbline import UserError
 from plumbline.files import write_json, write_text
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from diagnostics.ablation import Row, Variants
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the results.")
+_WORKDIR = define_path("workdir", None, "Directory for the results.")
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Trainings of each variant.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Train again.")
 

@@ -47,6 +47,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command, output_directory
+from experiments.path_flags import define_path
 from experiments.populations import use_a_device_per_core
 from plumbline import UserError, unknown_name
 from plumbline.files import write_text
@@ -62,8 +63,8 @@ if TYPE_CHECKING:
     from reporting.audit_report import Report
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
-_RUN = flags.DEFINE_string("run", "", "Finished run.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the results.")
+_RUN = define_path("run", "", "Finished run.")
+_WORKDIR = define_path("workdir", None, "Directory for the results.")
 _REFERENCE = flags.DEFINE_string("reference", "", "Set to compare with.")
 _FOLDS = flags.DEFINE_integer("folds", 5, "Folds.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Trainings of each.")

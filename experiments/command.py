@@ -4,6 +4,7 @@
 again); 130 interrupted before there was anything to save; 1 anything else, with a traceback.
 """
 
+import io
 import os
 import pathlib
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import config_errors, interruption, origins, recipes
+from experiments import backends, config_errors, interruption, origins, recipes
 from plumbline import Preempted, UserError
 from plumbline.exit_codes import DONE, INTERRUPTED, PREEMPTED, USER_ERROR
 
@@ -24,6 +25,10 @@ def run(main: Callable[[list[str]], int | None]) -> None:
       main: takes the words that are not flags; raises `UserError` for errors that the user can fix.
     """
     logging.set_verbosity(logging.WARNING)
+    # A terminal or a pipe that is not UTF-8 gets what it can show.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app.run(lambda words: sys.exit(_guarded(main, words[1:])), flags_parser=_parse)
 
 
@@ -55,6 +60,10 @@ def _guarded(main: Callable[[list[str]], int | None], words: list[str]) -> int:
     except Preempted as reason:
         print(f"preempted: {reason}", file=sys.stderr)
         return PREEMPTED
+    except (RuntimeError, AssertionError) as error:
+        if message := backends.describe(error):
+            return fail(message)
+        raise
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

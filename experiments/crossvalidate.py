@@ -34,6 +34,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command, output_directory
+from experiments.path_flags import define_path
 from experiments.populations import use_a_device_per_core
 from plumbline import UserError, exit_codes, pluralize
 from plumbline.files import replace_atomically, write_json
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from diagnostics.cross_validation import OutOfFold
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the results.")
+_WORKDIR = define_path("workdir", None, "Directory for the results.")
 _FOLDS = flags.DEFINE_integer("folds", 5, "Folds.")
 _GROUPS = flags.DEFINE_string("groups", "", "Groups to hold out as a whole.")
 _ONE_GROUP = flags.DEFINE_bool("leave_one_group_out", False, "A fold for each group.")

@@ -16,12 +16,13 @@ import json
 from absl import flags
 
 from experiments import command, distribution
+from experiments.path_flags import define_path
 from plumbline.files import write_text
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
+_WORKDIR = define_path("workdir", None, "Run directory.")
 _SPLIT = flags.DEFINE_string("split", "test", "Split.")
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which parameters.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the metrics.")
+_OUTPUT = define_path("output", None, "JSON file for the metrics.")
 distribution.define_flags("auto")
 
 

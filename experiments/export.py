@@ -16,9 +16,8 @@ import json
 import pathlib
 from typing import TYPE_CHECKING
 
-from absl import flags
-
 from experiments import command
+from experiments.path_flags import define_path
 from plumbline import UserError
 
 if TYPE_CHECKING:
@@ -26,9 +25,9 @@ if TYPE_CHECKING:
 
     from trainers.run.transfer import MergedRun
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write.")
-_LIKE = flags.DEFINE_string("like", None, "Weights whose layout to use.")
+_WORKDIR = define_path("workdir", None, "Run directory.")
+_OUTPUT = define_path("output", None, "Folder to write.")
+_LIKE = define_path("like", None, "Weights whose layout to use.")
 
 
 def main(words: list[str]) -> None:

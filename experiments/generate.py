@@ -15,8 +15,9 @@ Flags:
 from absl import flags
 
 from experiments import command
+from experiments.path_flags import define_path
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
+_WORKDIR = define_path("workdir", None, "Run directory.")
 _PROMPT = flags.DEFINE_string("prompt", "\n", "Start of the text.")
 _TOKENS = flags.DEFINE_integer("tokens", 500, "Tokens to generate.", lower_bound=1)
 _TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Divides the logits.", lower_bound=0.0)

@@ -33,6 +33,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command
+from experiments.path_flags import define_path
 from launching import sky, slurm, xpk
 from launching.accelerators import parse_accelerator
 from launching.job import Job, make_run_name, make_training_command
@@ -51,7 +52,7 @@ _SPOT = flags.DEFINE_bool("spot", False, "Preemptible machines.")
 _CLOUD = flags.DEFINE_string("cloud", None, "Cloud, for sky.")
 _CLUSTER = flags.DEFINE_string("cluster", None, "GKE cluster, for xpk.")
 _OPTIONS = flags.DEFINE_string("options", "", "More words for the launcher.")
-_OUTPUT = flags.DEFINE_string("output", None, "Job file.")
+_OUTPUT = define_path("output", None, "Job file.")
 _SUBMIT = flags.DEFINE_bool("submit", False, "Submit the job file.")
 
 

@@ -32,6 +32,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command, output_directory
+from experiments.path_flags import define_path
 from experiments.populations import use_a_device_per_core
 from plumbline import UserError, exit_codes, pluralize
 from plumbline.files import write_json
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from diagnostics.scores import Score
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the results.")
+_WORKDIR = define_path("workdir", None, "Directory for the results.")
 _SIZES = flags.DEFINE_integer("sizes", 8, "Subsets.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Trainings of each size.")
 _ACCURACY = flags.DEFINE_float("accuracy", None, "Accuracy to reach.")

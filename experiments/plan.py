@@ -30,6 +30,7 @@ from ml_collections import config_flags
 from diagnostics.cost import prices
 from diagnostics.cost import target as targets
 from experiments import command
+from experiments.path_flags import define_path
 from plumbline import UserError
 from plumbline.files import write_text
 
@@ -42,7 +43,7 @@ _TABLE = flags.DEFINE_bool("table", False, "Print how each parameter is sharded.
 _EXAMPLES = flags.DEFINE_integer("examples", 0, "Training examples.")
 _CLASSES = flags.DEFINE_integer("classes", 0, "Classes.")
 _PRICES = flags.DEFINE_string("prices", "", "Table of prices.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
+_OUTPUT = define_path("output", None, "JSON file for the figures.")
 
 
 def main(words: list[str]) -> None:

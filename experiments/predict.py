@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from experiments import command
+from experiments.path_flags import define_path
 from plumbline import UserError, pluralize
 from plumbline.files import replace_atomically
 
@@ -34,11 +35,11 @@ if TYPE_CHECKING:
     from data.prediction import Notes
     from trainers.run.inference import FinishedRun
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
+_WORKDIR = define_path("workdir", None, "Run directory.")
 _SPLIT = flags.DEFINE_string("split", None, "Split of the run's own data.")
 _LIMIT = flags.DEFINE_integer("limit", None, "Only the first examples.", lower_bound=1)
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which parameters.")
-_OUTPUT = flags.DEFINE_string("output", None, "CSV file.")
+_OUTPUT = define_path("output", None, "CSV file.")
 
 
 def main(inputs: list[str]) -> None:

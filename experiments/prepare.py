@@ -27,9 +27,10 @@ import signal
 from absl import flags
 
 from experiments import command
+from experiments.path_flags import define_path
 
 _SOURCE = flags.DEFINE_string("source", None, "Source.")
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write.")
+_OUTPUT = define_path("output", None, "Folder to write.")
 _RUNNER = flags.DEFINE_string("runner", "DirectRunner", "Runner of Apache Beam.")
 _SHARDS = flags.DEFINE_integer("shards", 0, "Files of each split.", lower_bound=0)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete what the folder holds.")

@@ -10,6 +10,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from plumbline import UserError
+from plumbline.files import expand_home
 from plumbline.rooms import find_in_checkout
 
 _FLAGS = ("--config", "-config")
@@ -25,9 +26,9 @@ def resolve_config_flag(arguments: Sequence[str]) -> list[str]:
     for place, argument in enumerate(resolved):
         name, has_value, value = argument.partition("=")
         if name in _FLAGS and has_value:
-            resolved[place] = f"{name}={find_in_checkout(value)}"
+            resolved[place] = f"{name}={find_in_checkout(expand_home(value))}"
         elif argument in _FLAGS and place + 1 < len(resolved):
-            resolved[place + 1] = find_in_checkout(resolved[place + 1])
+            resolved[place + 1] = find_in_checkout(expand_home(resolved[place + 1]))
     return resolved
 
 

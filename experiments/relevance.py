@@ -32,6 +32,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command, output_directory
+from experiments.path_flags import define_path, define_paths
 from plumbline import UserError
 from plumbline.files import write_json
 from reporting import plot_style, population_plots
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
     from diagnostics.transfer.relevance import Candidate, Layer, Verdict
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
-_SOURCES = flags.DEFINE_multi_string("source", [], "What to start from.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the results.")
+_SOURCES = define_paths("source", "What to start from.")
+_WORKDIR = define_path("workdir", None, "Directory for the results.")
 _FOLDS = flags.DEFINE_integer("folds", 5, "Folds.")
 _LIMIT = flags.DEFINE_integer("limit", 5000, "Rows.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace results.")

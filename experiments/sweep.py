@@ -48,10 +48,11 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command, distribution, output_directory, populations, recipes
+from experiments.path_flags import define_path
 from plumbline import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of this worker.")
+_WORKDIR = define_path("workdir", None, "Directory of this worker.")
 _SAMPLER = flags.DEFINE_string("sampler", "tpe", "How trials are drawn.")
 _TRIALS = flags.DEFINE_integer("trials", None, "Number of trials.")
 _FOLDS = flags.DEFINE_integer("folds", 0, "Folds of each trial.")

@@ -34,10 +34,11 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command, config_differences, distribution, origins
+from experiments.path_flags import define_path
 from plumbline import UserError, exit_codes
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run directory.")
+_WORKDIR = define_path("workdir", None, "Run directory.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete what another run left in the run directory.")
 _EXTEND = flags.DEFINE_bool("extend", False, "Go on with a run that is done.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Check everything, and train nothing.")

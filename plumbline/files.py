@@ -12,6 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
+def expand_home(path: str | os.PathLike) -> str:
+    """Returns a path with the home in place of `~` or `~user` at its beginning, which shells leave in `--flag=~`."""
+    return os.path.expanduser(os.fspath(path))  # noqa: PTH111 (pathlib removes "./", and fails on unknown users)
+
+
 @contextlib.contextmanager
 def replace_atomically(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Yields a temporary path beside `path`, and renames it to `path` when the block ends without an error.

@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from plumbline import UserError
-from plumbline.files import remove_half_line
+from plumbline.files import expand_home, remove_half_line
 
 # Time within which a database must answer.
 REACH_SECONDS = 10.0
@@ -40,7 +40,7 @@ def journal_path(url: str | None, default: pathlib.Path) -> pathlib.Path | None:
     """
     if not url:
         return default
-    return pathlib.Path(url.removeprefix("journal:")).absolute() if url.startswith("journal:") else None
+    return pathlib.Path(expand_home(url.removeprefix("journal:"))).absolute() if url.startswith("journal:") else None
 
 
 def without_password(url: str) -> str:

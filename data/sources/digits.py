@@ -68,7 +68,7 @@ class DigitsSource:
     def part(self, name: str) -> Part:
         """Reads the first eleven writers ("train") or the last three ("test")."""
         fingerprint = f"{NAME}/{VERSION} {name} {len(ROWS[name])}"
-        root = cache.folder(self._config.cache_dir) / "tfds"
+        root = cache.writable_folder(self._config.cache_dir) / "tfds"
         records = _PreparedRecords(root, name)
         stored = cache.load_or_make(
             self._config.cache_dir,

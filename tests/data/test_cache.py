@@ -5,7 +5,6 @@ import pytest
 
 import data
 from data import images
-from plumbline import UserError
 
 
 @pytest.fixture
@@ -59,8 +58,14 @@ def test_the_fingerprint_does_not_depend_on_the_place(image_folder, make_config)
     assert data.load(make_config(source=f"folder:{moved}"), seed=0).fingerprint != fingerprint
 
 
-def test_a_cache_folder_that_cannot_be_written_is_an_error(image_folder, make_config):
-    (image_folder / "file").touch()
-    config = make_config(source=f"folder:{image_folder / 'train'}", cache_dir=str(image_folder / "file"))
-    with pytest.raises(UserError, match=r"data.cache_dir: the cache .* cannot be written"):
-        data.load(config, seed=0)
+def test_without_a_cache_folder_that_can_be_written_nothing_is_kept(image_folder, make_config, capsys):
+    fingerprint = data.load(make_config(source=f"folder:{image_folder}"), seed=0).fingerprint
+    (image_folder.parent / "file").touch()
+    (image_folder.parent / "link").symlink_to(image_folder / "missing" / "cache")
+    for name, reason in (("file", "File exists"), ("link", "File exists"), ("file/below", "Not a directory")):
+        wanted = image_folder.parent / name
+        config = make_config(source=f"folder:{image_folder}", cache_dir=str(wanted))
+        for _ in range(2):
+            assert data.load(config, seed=0).fingerprint == fingerprint
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"data.cache_dir: '{wanted}' cannot be written ({reason}), so nothing is cached")

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import time
@@ -136,3 +137,19 @@ def test_others_that_import_the_commands_keep_their_ctrl_c():
 
     assert experiments.command.INTERRUPTED == 130
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_home_is_found_and_what_ascii_cannot_show_is_escaped(command, quick_run, tmp_path):
+    shutil.copytree(quick_run, tmp_path / "été")
+    environment = {**command.environment, "HOME": str(tmp_path), "PYTHONIOENCODING": "ascii"}
+    table = command("evaluate", "--workdir=~/été", "--output=~/été.json", env=environment).stdout
+    assert "accuracy" in table
+    assert (tmp_path / "été.json").exists()
+    assert "\\xe9t\\xe9" in command("runs", tmp_path, env=environment).stdout
+
+
+def test_a_link_to_a_folder_that_does_not_exist_is_named(fails, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "missing")
+    for words in ((), ("--dry_run",)):
+        line = fails("train", "--config=configs/digits_linear.py", f"--workdir={tmp_path / 'link' / 'run'}", *words)
+        assert line.startswith(f"--workdir: '{tmp_path / 'link'}' is a link to '{tmp_path / 'missing'}', which does")

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from plumbline.files import append_line, remove_unfinished, write_text
+from plumbline.files import append_line, expand_home, remove_unfinished, write_text
 
 
 def test_what_a_kill_left_of_a_file_is_removed_and_nothing_else(tmp_path):
@@ -32,3 +32,10 @@ def test_a_line_is_appended_in_place_of_a_half_one(tmp_path, before, after):
     append_line(path, "é")
     append_line(path, "c")
     assert path.read_text(encoding="utf-8") == f"{after}é\nc\n"
+
+
+def test_the_home_is_expanded_at_the_beginning_only(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    given = ["~", "~/runs", "./~/x", "runs/~", "~no-such-user/x", "gs://bucket/~"]
+    expanded = ["/home/ada", "/home/ada/runs", "./~/x", "runs/~", "~no-such-user/x", "gs://bucket/~"]
+    assert [expand_home(path) for path in given] == expanded

@@ -25,7 +25,7 @@ def keep_programs(folder: str, cache_dir: str) -> None:
     """
     if folder == "none":
         return
-    path = pathlib.Path(folder).expanduser() if folder else cache.folder(cache_dir) / "programs"
+    path = pathlib.Path(folder).expanduser() if folder else cache.writable_folder(cache_dir) / "programs"
     remove_damaged(path)
     jax.config.update("jax_compilation_cache_dir", str(path))
     # By default JAX stores only programs that took a second to compile. Many programs here take less.

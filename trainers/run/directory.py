@@ -31,7 +31,7 @@ import numpy as np
 from data import Dataset, Features, RunAssets
 from data.row_lists import RowLists
 from plumbline import UserError, provenance
-from plumbline.files import append_line, replace_atomically, replace_non_finite, write_text
+from plumbline.files import append_line, expand_home, replace_atomically, replace_non_finite, write_text
 from trainers import settings
 from trainers.run import extension
 
@@ -79,7 +79,7 @@ class RunDirectory:
                 f"--workdir: '{path}' is not a path of a file system; mount the bucket, as `plumbline launch` does, "
                 "and give the path it is mounted at"
             )
-        self.path = pathlib.Path(path).absolute()
+        self.path = pathlib.Path(expand_home(path)).absolute()
         self._writes = writes
         # Name of a file by which other processes know this directory.
         self.mark = f"{_MARK}{uuid.uuid4().hex}"
@@ -103,7 +103,7 @@ class RunDirectory:
             before = self._entries()
             lock = (self.path / _LOCK).open("a")
         except OSError as error:
-            raise UserError(f"--workdir: cannot write to '{self.path}': {error.strerror}; choose another") from None
+            raise self._write_error(error.strerror) from None
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -131,8 +131,8 @@ class RunDirectory:
             return
         nearest = next(path for path in (self.path, *self.path.parents) if path.exists())
         if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
-            problem = "Permission denied" if nearest.is_dir() else "Not a directory"
-            raise UserError(f"--workdir: cannot write to '{self.path}': {problem}; choose another")
+            raise self._write_error("Permission denied" if nearest.is_dir() else "Not a directory")
+        self._check_links()
         if not (self.path / _LOCK).exists():
             return
         with suppress(OSError), (self.path / _LOCK).open("rb") as lock:
@@ -380,6 +380,19 @@ class RunDirectory:
     def _holds_other_files(self) -> bool:
         entries = self.path.iterdir() if self.path.exists() else ()
         return any(entry.name not in (*_FILES, *_FOLDERS) for entry in entries if entry.name[0] != ".")
+
+    def _write_error(self, problem: str) -> UserError:
+        self._check_links()
+        return UserError(f"--workdir: cannot write to '{self.path}': {problem}; choose another")
+
+    def _check_links(self) -> None:
+        """Checks that no part of the path is a link to a folder that does not exist."""
+        for path in (self.path, *self.path.parents):
+            if path.is_symlink() and not path.exists():
+                raise UserError(
+                    f"--workdir: '{path}' is a link to '{path.readlink()}', which does not exist; create that folder, "
+                    "or choose another path"
+                )
 
     def _lock_error(self) -> UserError:
         return UserError(f"--workdir: another process is training in '{self.path}'; wait for it, or choose another")

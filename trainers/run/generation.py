@@ -10,6 +10,7 @@ from data.tokenizer import Tokenizer
 from models import REGISTRY, generation
 from plumbline import UserError
 from trainers.run.inference import FinishedRun
+from trainers.step.keys import make_key
 from trainers.step.train_step import make_outputs
 
 
@@ -56,7 +57,7 @@ def generate_text(
             key=key,
         )
 
-    new = generate_tokens(run.state, jnp.asarray(tokens[-features.shape[0] :]), jax.random.key(seed), num_tokens)
+    new = generate_tokens(run.state, jnp.asarray(tokens[-features.shape[0] :]), make_key(seed), num_tokens)
     whole = tokenizer.decode(np.concatenate([tokens, np.asarray(new)]))
     # A tokenizer may not reproduce the prompt exactly.
     return prompt + whole[len(tokenizer.decode(tokens)) :]

@@ -28,6 +28,7 @@ from trainers.devices.mesh import data_mesh
 from trainers.processes import coordination
 from trainers.run import inference
 from trainers.run.directory import RunDirectory
+from trainers.step.keys import make_key
 from trainers.step.optimizers import paths_and_leaves
 from trainers.step.state import Program, Start
 
@@ -149,7 +150,7 @@ def read_run(workdir: str | os.PathLike) -> MergedRun:
     return MergedRun(
         config=config,
         features=features,
-        model=nnx.eval_shape(lambda: build(key=jax.random.key(0))),
+        model=nnx.eval_shape(lambda: build(key=make_key(0))),
         arrays={path: np.asarray(leaf) for tree in trees for path, leaf in paths_and_leaves(tree)},
         preprocessing=jax.tree.map(np.asarray, restored.state.preprocessing),
         step=restored.step,

@@ -20,6 +20,7 @@ from trainers.step import fine_tuning, freezing, optimizers, pruning
 from trainers.step.fine_tuning import FineTuning
 from trainers.step.freezing import Partition
 from trainers.step.hyperparameters import Hyperparameters
+from trainers.step.keys import make_key
 from trainers.step.objective import Objective
 from trainers.step.pruning import Pruning
 from trainers.step.schedules import Schedule
@@ -164,7 +165,7 @@ def make_program(
     Raises:
       UserError: the model cannot be built on these features, or the optimizer's rules do not fit its parameters.
     """
-    model = nnx.eval_shape(functools.partial(_build_model, config, features), jax.random.key(0))
+    model = nnx.eval_shape(functools.partial(_build_model, config, features), make_key(0))
     if model.predicts_tokens and features.task != "language":
         raise UserError(
             f"model.{config.model.name}.pooling: is empty, and with as many classes as tokens it means 'tokens', which "
@@ -223,7 +224,7 @@ def _initial_state(
 ) -> TrainState:
     """The train state before the first step; values of `start` replace random ones."""
     start, partition, step = start or {}, program.partition, jnp.int32(0)
-    init_key, run_key = jax.random.split(jax.random.key(seed))
+    init_key, run_key = jax.random.split(make_key(seed))
     model = _build_model(program.config, program.features, init_key)
     _, *fresh = nnx.split(model, nnx.Param, nnx.BatchStat)
     params, model_state = map(nnx.to_pure_dict, fresh)

@@ -15,6 +15,7 @@ from flax import nnx
 from data import augmentations, preprocessing
 from data.random_streams import EVALUATION_SEED, KeyPurpose
 from plumbline import axes
+from trainers.step.keys import make_key
 from trainers.step.objective import Sums, Totals
 from trainers.step.state import InferenceState, Program, TrainState, Tree
 
@@ -91,7 +92,7 @@ def make_evaluation_step(program: Program) -> Callable[[InferenceState, Batch], 
     def evaluation_step(state: InferenceState, batch: Batch) -> Totals:
         inputs, labels = batch["inputs"], batch["labels"]
         if objective.masks_inputs:
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(EVALUATION_SEED), batch["index"])
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(make_key(EVALUATION_SEED), batch["index"])
             inputs, labels = objective.corrupt(keys, inputs, labels)
         return objective.totals(
             outputs(state, inputs), labels, batch["weight"], batch.get("group"), state.preprocessing

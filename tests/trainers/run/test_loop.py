@@ -226,6 +226,16 @@ def test_a_step_is_taken_in_the_mode_the_plan_has_for_it_after_a_resume_too(tmp_
     assert directory.execution()["segments"][:2] == [[0, "loop"], [20, "scan"]]
 
 
+def test_the_generator_of_random_keys_does_not_depend_on_the_environment(tmp_path):
+    config = quick(model__name="mlp", model__dropout=0.2, train__duration="10 steps")
+    train(config, tmp_path / "default")
+    # As JAX_DEFAULT_PRNG_IMPL does.
+    with jax.default_prng_impl("rbg"):
+        train(config, tmp_path / "other")
+    written = [RunDirectory(tmp_path / name).last_metrics("train") for name in ("default", "other")]
+    assert written[0] == written[1]
+
+
 def test_what_is_saved_after_a_damaged_checkpoint_is_saved_and_frees_the_best_parameters_before_it(
     tmp_path, monkeypatch, capsys
 ):
