@@ -69,9 +69,10 @@ class LeftOut:
     endings: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        """Describes them, such as "2 of another type (.json), such as 'a/b.json'"."""
+        """Describes them, such as "2 files of another type (.json), such as 'a/b.json'"."""
         listed = ", ".join(self.endings[:_LISTED]) + (", ..." if len(self.endings) > _LISTED else "")
-        return f"{self.number:,} {self.reason}{f' ({listed})' if listed else ''}, such as '{self.example}'"
+        number = "1 file" if self.number == 1 else f"{self.number:,} files"
+        return f"{number} {self.reason}{f' ({listed})' if listed else ''}, such as '{self.example}'"
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -229,7 +230,7 @@ class _Walk:
             status = os.stat(path)  # noqa: PTH116
             identity = (status.st_dev, status.st_ino)
             if identity in above:
-                self._leave_out("links to a folder above them", parts)
+                self._leave_out("linking to a folder above", parts)
                 return
             with os.scandir(path) as entries:
                 for entry in entries:
@@ -265,7 +266,7 @@ class _Walk:
                 self._others.add(os.path.splitext(entry.name)[1].lower() or "no ending")  # noqa: PTH122
             return
         if entry.name.startswith("."):
-            self._leave_out("hidden", parts)
+            self._leave_out("with a hidden name", parts)
             return
         try:
             status = entry.stat()
@@ -275,7 +276,7 @@ class _Walk:
         if stat.S_ISREG(status.st_mode):
             self.files.append(File(parts, status.st_size, status.st_mtime_ns))
         else:
-            self._leave_out("no regular files", parts)
+            self._leave_out("that is a pipe or a device", parts)
 
     def _leave_out(self, reason: str, parts: tuple[str, ...]) -> None:
         number, example = self._left_out.get(reason, (0, printable("/".join((self._root, *parts)))))

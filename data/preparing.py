@@ -23,7 +23,7 @@ import numpy as np
 
 from data import images
 from data.images import CorruptImageError
-from data.input_files import UnreadableFileError
+from data.input_files import LeftOut, UnreadableFileError, merge_left_out
 from data.sources import prepared
 from data.sources.folder import FileRecords, FolderSource
 from data.sources.source import Part
@@ -46,6 +46,7 @@ def prepare(
     options: Sequence[str] = (),
     shards: int = 0,
     overwrite: bool = False,
+    report: Callable[[LeftOut], None] = lambda entry: None,
 ) -> dict[str, int]:
     """Writes a source as ArrayRecord, with the metadata TFDS needs; it is read as `prepared:DIR`.
 
@@ -59,6 +60,7 @@ def prepare(
       options: pipeline options of Beam, as on a command line.
       shards: number of files of each split; 0 for the rule of TFDS (64 MiB to 1 GiB each, if possible at most 1024).
       overwrite: whether other content of `output` is deleted.
+      report: called with the files of the source that are not used.
 
     Returns:
       Number of images in each split.
@@ -71,6 +73,10 @@ def prepare(
     output = _check_output(output, source)
     parts = {name: _part(folder, name) for name in folder.part_names}
     sizes = {name: len(part) for name, part in parts.items()}
+    for entry in merge_left_out(
+        [*folder.unlabelled.values(), *(entry for part in parts.values() for entry in part.left_out)]
+    ):
+        report(entry)
     facts = _facts(folder, parts)
     lengths = {name: _shard_lengths(name, part, shards) for name, part in parts.items()}
     if not overwrite and _is_prepared(output, facts, lengths if shards else None):

@@ -102,6 +102,10 @@ class Tokenizer:
             ids.extend(np.array(encoding.ids, np.int32) for encoding in encodings)
         return np.concatenate(ids)
 
+    def names(self, ids: Iterable[int] | np.ndarray) -> list[str]:
+        """Returns the tokens of ids as the tokenizer writes them, without padding."""
+        return [self._tokenizer.id_to_token(int(number)) or f"#{number}" for number in ids if number != PADDING_TOKEN]
+
     def contradicts(self, other: "Tokenizer") -> bool:
         """Returns whether some id stands for different tokens in the two tokenizers."""
         theirs = {number: token for token, number in other._tokenizer.get_vocab().items()}

@@ -9,7 +9,7 @@ Examples, classes, splits and order stay those of the folder, and images keep th
 --config.data.source=prepared:DIR.
 
 Flags:
-    --source=folder:PATH     images in PATH/<split>/<class>/ or PATH/<class>/
+    --source=folder:PATH     images in PATH/<split>/<class>/ or PATH/<class>/, as for a training
     --output=DIR             folder to write; it appears when everything is written
     --runner=NAME            runner of Apache Beam: DirectRunner (this machine; the default), DataflowRunner,
                              FlinkRunner, SparkRunner or PortableRunner; or none: this machine, without Beam
@@ -23,6 +23,7 @@ docs/preparing_data.md.
 
 import shlex
 import signal
+import sys
 
 from absl import flags
 
@@ -52,6 +53,7 @@ def main(words: list[str]) -> None:
         options=words,
         shards=_SHARDS.value,
         overwrite=_OVERWRITE.value,
+        report=lambda entry: print(f"left out: {entry.describe()}", file=sys.stderr),
     )
     print(f"{_OUTPUT.value}: {', '.join(f'{number} images in {name}' for name, number in sizes.items())}")
     print(f"read it with --config.data.source={shlex.quote(f'prepared:{_OUTPUT.value}')}")

@@ -21,6 +21,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "relevance": "choose a pretrained model to start from",
     },
     "Check": {
+        "inspect": "see what a training would read, before it starts",
         "audit": "find faults in the data and in the fit, with evidence and remedies",
     },
     "Prepare data": {

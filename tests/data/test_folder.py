@@ -122,11 +122,11 @@ def test_what_is_left_out_is_counted_with_the_reason(image_folder, make_config):
     assert {entry.reason: entry.number for entry in found} == {
         "beside the class folders": 1,
         "of another type": 3,
-        "hidden": 1,
-        "links to a folder above them": 1,
+        "with a hidden name": 1,
+        "linking to a folder above": 1,
     }
-    assert "3 of another type (.csv, .txt), such as" in found[1].describe()
-    assert found[0].describe() == f"1 beside the class folders, such as '{train}/stray.png'"
+    assert "3 files of another type (.csv, .txt), such as" in found[1].describe()
+    assert found[0].describe() == f"1 file beside the class folders, such as '{train}/stray.png'"
 
 
 def test_a_test_folder_without_classes_is_no_split_and_is_counted(image_folder, make_config):

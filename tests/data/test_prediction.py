@@ -102,7 +102,7 @@ def test_all_images_of_a_folder_are_read_but_the_damaged_ones_which_are_noted(im
         f"inputs: '{test}/ape/001.png' cannot be read",
         f"inputs: '{test}/ape/000.png' is corrupt",
     ]
-    assert {entry.reason for entry in notes.left_out} == {"hidden", "of another type"}
+    assert {entry.reason for entry in notes.left_out} == {"with a hidden name", "of another type"}
     with pytest.raises(UserError, match="cannot be read"):
         _read(dataset, config, test)
 

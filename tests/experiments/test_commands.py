@@ -67,9 +67,9 @@ def test_a_damaged_image_is_named_and_all_others_are_predicted(command, fails, q
         (tmp_path / name).write_bytes(b"x")
     finished = command("predict", f"--workdir={quick_run}", tmp_path)
     assert [line["input"] for line in lines_of(finished)] == [f"{tmp_path}/a.png", f"{tmp_path}/\\xff.png"]
-    hidden, other, broken = sorted(finished.stderr.splitlines())
-    assert hidden.startswith("left out: 1 hidden, such as")
-    assert other.startswith("left out: 1 of another type (.txt), such as")
+    other, hidden, broken = sorted(finished.stderr.splitlines())
+    assert hidden.startswith("left out: 1 file with a hidden name, such as")
+    assert other.startswith("left out: 1 file of another type (.txt), such as")
     assert broken.startswith(f"not predicted: '{tmp_path}/broken.png' is corrupt (cannot identify image file)")
     command("predict", f"--workdir={quick_run}", tmp_path, f"--output={tmp_path / 'predicted.csv'}")
     assert len((tmp_path / "predicted.csv").read_text().splitlines()) == 3
@@ -88,7 +88,9 @@ def test_limit_and_csv_output(command, quick_run, tmp_path):
 
 def test_a_table_is_trained_evaluated_and_predicted_with_and_without_its_target(command, samples, tmp_path):
     table, workdir = samples / "breast_cancer.csv", tmp_path / "run"
-    command("train", f"--config=configs/table.py:{table},target=diagnosis", f"--workdir={workdir}")
+    trained = command("train", f"--config=configs/table.py:{table},target=diagnosis", f"--workdir={workdir}")
+    assert "\n  30 numeric: mean radius, mean texture, " in trained.stderr
+    assert "\n  splits: 409 train, 46 validation, 114 test\n" in trained.stderr
     accuracy = json.loads((workdir / "summary.json").read_text())["metrics"]["test"]["accuracy"]
     assert accuracy > 0.93
     with_target = lines_of(command("predict", f"--workdir={workdir}", table))

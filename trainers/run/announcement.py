@@ -1,19 +1,21 @@
-"""The line that a run prints before its first step."""
+"""The lines that a run prints before its first step."""
 
 import sys
 
 import jax
 
+from data import description
 from trainers.processes import coordination
 from trainers.run.run_state import Run, RunState
 from trainers.step.state import num_parameters
 
 
 def announce(run: Run, at: RunState) -> None:
-    """Prints model, data, length and devices of a run to standard error, once for all processes."""
+    """Prints what the data hold, and model, length and devices of a run to standard error, once for all processes."""
     if coordination.process_index() == 0:
         verb = f"resuming at step {at.step}" if at.step else "starting"
-        print("\n".join([*run.dataset.opening, f"{describe(run)}; {verb}"]), file=sys.stderr, flush=True)
+        lines = description.describe(run.dataset, run.training.config.data)
+        print("\n".join([*lines, f"{describe(run)}; {verb}"]), file=sys.stderr, flush=True)
 
 
 def describe(run: Run) -> str:

@@ -46,6 +46,8 @@ def finish(run: Run, checkpoints: Checkpoints, at: RunState, ending: Ending) -> 
         "best_step": best.step,
         "skipped_updates": sum(int(line.get("skipped", 0)) for line in directory.metrics()),
         "examples": {name: int((split.weights > 0).sum()) for name, split in run.dataset.splits.items()},
+        "left_out": [dataclasses.asdict(entry) for entry in run.dataset.left_out],
+        "unused_splits": list(run.dataset.unused_splits),
         "metrics": metrics,
         **ending.rates,
         "evaluation_seconds": seconds["evaluation"],
