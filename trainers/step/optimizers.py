@@ -48,7 +48,25 @@ def _muon(hyperparameters: Hyperparameters, nesterov: bool) -> optax.GradientTra
         consistent_rms=0.2,
         muon_weight_dimension_numbers=_muon_dimensions,
     )
+    if nesterov:
+        b1, b2 = hyperparameters["b1"], hyperparameters["b2"]
+        muon = _with_plain_adam(muon, optax.adamw(1.0, b1, b2, weight_decay=0.0))
     return optax.chain(muon, optax.scale(-1.0))  # Optax's alias already descends; here that is the last step.
+
+
+def _with_plain_adam(muon: optax.GradientTransformation, adam: optax.GradientTransformation) -> Any:
+    """Optax's Muon, with Adam for the parameters that are not Muon's. Optax takes Nesterov's variant for them as well.
+
+    Both variants have the same state, so that of Optax's Muon is used.
+    """
+
+    def update(updates: Params, state: Any, params: Params) -> tuple[Params, Any]:
+        is_rest = _is_left_to_adam(updates)
+        rest, _ = optax.masked(adam, is_rest).update(updates, state.inner_states["adam"], params)
+        updates, state = muon.update(updates, state, params)
+        return jax.tree.map(lambda alone, a, b: a if alone else b, is_rest, rest, updates), state
+
+    return optax.GradientTransformation(muon.init, update)
 
 
 # Name -> the direction of the update before decay and learning rate, and whether weight decay is decoupled from it
@@ -188,6 +206,15 @@ def _muon_dimensions(params: Params) -> Any:
 
     leaves = [dimensions(path, leaf) for path, leaf in paths_and_leaves(params)]
     return jax.tree.unflatten(jax.tree.structure(params), leaves)
+
+
+def _is_left_to_adam(params: Params) -> Any:
+    """A tree of booleans: whether Adam updates a parameter, and not Muon."""
+    return jax.tree.map(lambda dimensions: dimensions is None, _muon_dimensions(params), is_leaf=_is_dimensions)
+
+
+def _is_dimensions(node: Any) -> bool:
+    return node is None or isinstance(node, optax.contrib.MuonDimensionNumbers)
 
 
 def _compile(pattern: str, field: str) -> re.Pattern:

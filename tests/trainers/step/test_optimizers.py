@@ -86,7 +86,18 @@ def test_each_optimizer_equals_optax(name):
     mask = {"block": {"kernel": True, "bias": False}, "out": {"kernel": True}}
     ours = run(build(config_for(name), parameters()))
     theirs = run(REFERENCES[name](0.03, mask))
+    if name == "muon":
+        # Muon leaves the bias to plain Adam.
+        theirs["block"]["bias"] = run(REFERENCES["adamw"](0.03, mask))["block"]["bias"]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), ours, theirs)
+
+
+def test_the_state_of_muon_is_that_of_optax():
+    ours, theirs = (
+        tree.init(parameters()) for tree in (build(config_for("muon"), parameters()), REFERENCES["muon"](0.03, None))
+    )
+    for (ours_path, _), (path, _) in zip(*map(optimizers.paths_and_leaves, (ours, theirs)), strict=True):
+        assert ours_path.endswith(path)
 
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
