@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import ml_collections
 import numpy as np
@@ -41,6 +41,8 @@ _DATE_OR_TIME = (
     rf"({_DAY}[- ]?{_MONTH}\.?([-, ]+{_YEAR})?|{_MONTH}\.?[- ]{_DAY}(,? {_YEAR})?|{_MONTH}\.?[-, /]+{_YEAR}))"
     r"([ T]?\d{1,2}:\d{2}.*|:\d{2}.*|,? \d{1,2}:\d{2}.*)?$"
 )
+# Texts that a message names all.
+_FEW_WORDS = 5
 # Share of the distinct values of a column that float32 may merge.
 _MERGED = 0.01
 # Values that show whether float32 merges them.
@@ -306,16 +308,21 @@ def _refuse_unclear_numbers(table: Table, array, written: Written, config: ml_co
     are_gaps = all(word.lower() in _GAPS for word in words)
     many = len(np.unique(written.values[numbers])) > _MANY_NUMBERS
     if share >= _MOSTLY or are_gaps or many:
-        missing = repr(tuple(dict.fromkeys((*config.missing_values, *words[:5])))).replace(" ", "")
+        values = _as_flag((*config.missing_values, *words))
+        flag = f" (--config.data.missing_values={values})" if len(words) <= _FEW_WORDS else ""
         raise _Unreadable(
             f"holds numbers and texts such as {_examples(texts)} ({1 - share:.1%} of the values)",
-            f'correct them, add them to data.missing_values (--config.data.missing_values="{missing}"), or add the '
-            "column to data.categorical",
+            f"correct them, add them to data.missing_values{flag}, or add the column to data.categorical",
         )
 
 
 def _examples(array) -> str:
     return ", ".join(f"'{str(value)[:40]}'" for value in array.slice(0, 10_000).unique().to_pylist()[:3])
+
+
+def _as_flag(names: Collection[str]) -> str:
+    """Returns names as a tuple for the command line."""
+    return '"(' + "".join(f"{name!r}," for name in names).removesuffix("," if len(names) > 1 else "") + ')"'
 
 
 def _refuse(table: Table, problems: Mapping[str, _Unreadable]) -> UserError:
@@ -325,10 +332,10 @@ def _refuse(table: Table, problems: Mapping[str, _Unreadable]) -> UserError:
     shown = list(problems.items())[:20]
     more = f"; and {len(problems) - len(shown)} more" if len(problems) > len(shown) else ""
     listed = "; ".join(f"'{name}' {problem.what} ({problem.remedy})" for name, problem in shown)
-    names = repr(tuple(problems)).replace(" ", "") if len(problems) <= 20 else "(...)"
+    names = _as_flag(problems) if len(problems) <= len(shown) else '"(...)"'
     return UserError(
         f"data.source: {table.name} has {pluralize(len(problems), 'column')} that cannot be read: {listed}{more}; or "
-        f'leave all out with --config.data.ignore="{names}"'
+        f"leave all out with --config.data.ignore={names}"
     )
 
 

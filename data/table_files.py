@@ -85,7 +85,11 @@ class Form:
 
 def is_parquet(path: str) -> bool:
     """Returns whether a path names a Parquet file or a folder of them."""
-    return path.lower().endswith(PARQUET_EXTENSIONS) or pathlib.Path(path).expanduser().is_dir()
+    try:
+        is_folder = pathlib.Path(path).expanduser().is_dir()
+    except OSError:
+        is_folder = False  # Reading it says why.
+    return is_folder or path.lower().endswith(PARQUET_EXTENSIONS)
 
 
 def read(path: str, form: Form, field: str) -> Table:
@@ -209,7 +213,7 @@ def _read_csv(file: pathlib.Path, path: str, form: Form, field: str):
             block_size=block_size,
             encoding="utf8" if own else encoding,
             column_names=names,
-            skip_rows=1 if form.header else 0,
+            skip_rows_after_names=1 if form.header else 0,
         )
         try:
             with _open_arrow(file) as source:
@@ -305,25 +309,28 @@ def _find_encoding(file: pathlib.Path) -> str:
 
 
 def _find_delimiter(file: pathlib.Path, encoding: str) -> str:
-    """Returns the delimiter with the most fields in the first lines, if all lines have as many; else the comma."""
+    """Returns the delimiter with the most fields in the first lines, if all lines have as many; else the comma.
+
+    Of two with as many fields it is the one that no blank follows in the header.
+    """
     with _open_text(file, encoding) as stream:
-        lines = list(_take_rows(stream))
-    widths = {}
+        lines = list(_take_lines(stream))
+    text, best, chosen = "".join(lines), (1, False), ","
     for delimiter in dict.fromkeys(DELIMITERS.values()):
-        rows = [fields for fields in _reader(io.StringIO("".join(lines), newline=""), delimiter) if fields]
-        # The last line that was taken may end within quotes.
-        counts = (
-            {len(fields) for fields in (rows[:-1] if len(lines) == _SHOWN else rows)[1:]} or {len(rows[0])}
-            if rows
-            else {0}
-        )
-        header = len(rows[0]) if rows else 0
-        if len(counts) == 1 and header > 1 and max(counts) >= header:
-            widths[delimiter] = header
-    return max(widths, key=widths.get) if widths else ","
+        rows = [fields for fields in _reader(io.StringIO(text, newline=""), delimiter) if fields]
+        if len(lines) == _SHOWN:
+            rows.pop()  # It may end within quotes.
+        if not rows:
+            continue
+        width, widths = len(rows[0]), {len(fields) for fields in rows[1:]}
+        rank = width, not any(field.startswith(" ") for field in rows[0][1:])
+        # Lines may end with delimiters that the header lacks.
+        if width > 1 and len(widths) <= 1 and max(widths, default=width) >= width and rank > best:
+            best, chosen = rank, delimiter
+    return chosen
 
 
-def _take_rows(stream: io.TextIOBase) -> Iterator[str]:
+def _take_lines(stream: io.TextIOBase) -> Iterator[str]:
     for _ in range(_SHOWN):
         line = stream.readline()
         if not line:

@@ -122,7 +122,7 @@ def read(array, *, decimal: str, unit: str | None = None) -> Written:
     )
 
 
-@functools.lru_cache(maxsize=100_000)
+@functools.lru_cache(maxsize=100_000, typed=True)
 def spell(value: object) -> str:
     """Returns the one spelling of a number: 1 for 1, 1.0, 01 and 1e0. Other values become texts as they are.
 

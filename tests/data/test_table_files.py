@@ -1,0 +1,221 @@
+"""Files of tables as people have them."""
+
+import bz2
+import gzip
+import lzma
+import os
+import unicodedata
+import zipfile
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+import data
+from data import prediction, table_files
+from data.table_files import Form
+from plumbline import UserError
+
+_NAMES = ("size", "city", "label")
+_ROWS = [(f"{index}.5", ("Köln", "Paris")[index % 2], ("no", "yes")[index % 3 == 0]) for index in range(40)]
+
+
+def _text(delimiter=",", decimal=".", header=True):
+    rows = [_NAMES, *_ROWS] if header else _ROWS
+    return "\n".join(delimiter.join([row[0].replace(".", decimal), *row[1:]]) for row in rows) + "\n"
+
+
+def _read(path, **fields):
+    return table_files.read(str(path), Form(missing_values=("",), **fields), "data.source")
+
+
+def _columns(table):
+    return {name: array.to_pylist() for name, array in table.columns.items()}
+
+
+_PLAIN = {name: [row[place] for row in _ROWS] for place, name in enumerate(_NAMES)}
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_delimiter_and_encoding_are_found(tmp_path, delimiter, encoding):
+    (tmp_path / "a.csv").write_text(_text(delimiter), encoding=encoding)
+    table = _read(tmp_path / "a.csv")
+    assert _columns(table) == _PLAIN
+    assert (table.line(0), table.line(39)) == (2, 41)
+
+
+def test_a_decimal_comma_does_not_hide_the_semicolon(tmp_path):
+    (tmp_path / "a.csv").write_text("size, in m;label\n" + "".join(f"{n},5;{n % 2}\n" for n in range(9)))
+    assert list(_read(tmp_path / "a.csv").columns) == ["size, in m", "label"]
+
+
+def test_quoted_delimiters_and_line_breaks_do_not_count(tmp_path):
+    (tmp_path / "a.csv").write_text('x,"a;b;c\nd"\n' + '1,"p;q;r\ns"\n' * 90)
+    table = _read(tmp_path / "a.csv")
+    assert list(table.columns) == ["x", "a;b;c\nd"]
+    assert table.columns["a;b;c\nd"].to_pylist() == ["p;q;r\ns"] * 90
+
+
+@pytest.mark.parametrize("ending", [".gz", ".GZ", ".bz2", ".xz", ".zst", ".zip", ".Zip"])
+def test_compressed_files_are_read(tmp_path, ending):
+    content, path = _text(";").encode(), tmp_path / f"a.CSV{ending}"
+    match ending.lower():
+        case ".gz":
+            path.write_bytes(gzip.compress(content))
+        case ".bz2":
+            path.write_bytes(bz2.compress(content))
+        case ".xz":
+            path.write_bytes(lzma.compress(content))
+        case ".zst":
+            path.write_bytes(pyarrow.compress(content, codec="zstd", asbytes=True))
+        case ".zip":
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("folder/a.csv", content)
+                archive.writestr("__MACOSX/._a.csv", b"x")
+    table = _read(path)
+    assert _columns(table) == _PLAIN
+    assert table.line(1) == 3
+
+
+def test_a_damaged_archive_or_one_of_several_files_is_an_error(tmp_path):
+    for ending in ("gz", "bz2", "xz", "zst", "zip", "parquet"):
+        (tmp_path / f"a.{ending}").write_bytes(b"not at all")
+        with pytest.raises(UserError, match=rf"^data.source: '.*a.{ending}' cannot be read as (CSV|Parquet) \("):
+            _read(tmp_path / f"a.{ending}")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("a.csv", "x\n1\n")
+        archive.writestr("b.csv", "x\n1\n")
+    with pytest.raises(UserError, match=r"b.zip' has 2 files \(a.csv, b.csv\); give an archive with one table"):
+        _read(tmp_path / "b.zip")
+
+
+def test_another_encoding_is_named_and_then_read(tmp_path):
+    (tmp_path / "a.csv").write_text(_text(), encoding="cp1252")
+    with pytest.raises(UserError, match=r"is not encoded as UTF-8 .*; set data.encoding='cp1252', which fits"):
+        _read(tmp_path / "a.csv")
+    assert _columns(_read(tmp_path / "a.csv", encoding="cp1252")) == _PLAIN
+    with pytest.raises(UserError, match=r"is not encoded as ascii"):
+        _read(tmp_path / "a.csv", encoding="ascii")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("encoding", "utf-9", r"^data.encoding: unknown encoding 'utf-9'"),
+        ("delimiter", "::", r"^data.delimiter: '::' is not possible; give one sign"),
+    ],
+)
+def test_an_impossible_form_is_an_error(make_config, field, value, message):
+    with pytest.raises(UserError, match=message):
+        Form.from_config(make_config(**{field: value}))
+    assert Form.from_config(make_config(delimiter="tab")).delimiter == "\t"
+
+
+def test_a_file_without_a_header_has_numbered_columns(tmp_path):
+    (tmp_path / "a.csv").write_text(_text(header=False))
+    table = _read(tmp_path / "a.csv", header=False)
+    assert _columns(table) == dict(zip(("c0", "c1", "c2"), _PLAIN.values(), strict=True))
+    assert table.line(0) == 1
+    (tmp_path / "a.csv").write_text("1,1,2\n3,4,5\n")
+    with pytest.raises(UserError, match=r"has two columns '1'; rename one, or set data.header=False"):
+        _read(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("header", ["x,label", "x,label,", "x,label,,"])
+@pytest.mark.parametrize("extra", [",", ",,"])
+def test_trailing_delimiters_make_columns_without_a_name(tmp_path, make_config, header, extra):
+    if header.endswith(",,") and extra == ",":
+        extra = ",,"
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join([header, *(f"{n},{n % 2}{extra}" for n in range(40))]))
+    dataset = data.load(make_config(source=f"csv:{path}", target="label"), seed=0)
+    assert [column.name for column in dataset.features.columns] == ["x"]
+    assert "left out: label (data.target), unnamed (no name)" in dataset.opening[2]
+
+
+def test_a_short_line_is_named(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y,z\n1,2,3\n4,5\n6,7,8\n")
+    with pytest.raises(UserError, match=r"line 3 has 2 fields, its header 3; correct the line"):
+        _read(tmp_path / "a.csv")
+
+
+def test_cells_and_rows_may_be_of_any_size(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n" + f"{'a' * 200_000},1\n" * 3)
+    table = _read(tmp_path / "a.csv")
+    assert (table.num_rows, table.line(2), len(table.columns["x"][2].as_py())) == (3, 4, 200_000)
+    wide = 30_000
+    line = ",".join(["0.123456789012345678901234567890123456"] * wide)
+    (tmp_path / "b.csv").write_text(",".join(f"gene{n}" for n in range(wide)) + f"\n{line}\n{line}\n")
+    assert (_read(tmp_path / "b.csv").num_rows, len(_read(tmp_path / "b.csv").columns)) == (2, wide)
+
+
+def test_a_folder_of_parquet_files_is_one_table(tmp_path, make_config):
+    folder = tmp_path / "part, one=1"
+    (folder / "more").mkdir(parents=True)
+    for name, start in (("b.parquet", 20), ("a.PARQUET", 0), ("more/c.pq", 30)):
+        end = {"b.parquet": 30, "a.PARQUET": 20, "more/c.pq": 40}[name]
+        columns = [[row[place] for row in _ROWS[start:end]] for place in range(3)]
+        pyarrow.parquet.write_table(pyarrow.table(columns, names=_NAMES), folder / name)
+    (folder / "_SUCCESS").touch()
+    (folder / ".hidden.parquet").write_bytes(b"x")
+    table = _read(folder)
+    assert _columns(table) == _PLAIN
+    config = make_config(source=f"parquet:{folder}", target="label", categorical=("size",))
+    dataset = data.load(config, seed=0)
+    (chunk,) = prediction.read_inputs(dataset.features, config, [folder])
+    np.testing.assert_array_equal(chunk.inputs[dataset.splits["test"].rows], dataset.splits["test"].read(np.arange(8)))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"folder '.*empty' has no Parquet files"):
+        _read(tmp_path / "empty")
+
+
+def test_types_that_newer_arrow_writes_are_read(tmp_path):
+    table = pyarrow.table({"view": pyarrow.array(["a", " b", None]).cast(pyarrow.string_view()), "x": [1, 2, 3]})
+    found = data.tables.from_arrow(
+        table, name="a", missing_values=("",), typed=True, line=lambda row: row, fingerprint=""
+    )
+    assert found.columns["view"].to_pylist() == ["a", "b", None]
+
+
+def test_names_and_texts_are_compared_as_they_look(tmp_path, make_config):
+    for form in ("NFC", "NFD"):
+        rows = [f"{n},{('é', 'ü')[n % 2]},{n % 2}" for n in range(40)]
+        text = unicodedata.normalize(form, "\n".join(["x,Größe,Qualität", *rows]))
+        (tmp_path / f"{form}.csv").write_text(text, encoding="utf-8")
+    target = unicodedata.normalize("NFD", "Qualität")
+    config = make_config(source=f"csv:{tmp_path / 'NFC.csv'}", target=target)
+    dataset = data.load(config, seed=0)
+    chunks = [list(prediction.read_inputs(dataset.features, config, [tmp_path / f"{f}.csv"])) for f in ("NFC", "NFD")]
+    np.testing.assert_array_equal(chunks[0][0].inputs, chunks[1][0].inputs)
+    assert chunks[1][0].labels == chunks[0][0].labels
+    assert set(chunks[1][0].inputs[:, 1]) == {2, 3}
+
+
+def test_the_home_directory_and_names_that_are_not_text_are_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.csv").write_text(_text())
+    assert _columns(_read("~/a.csv")) == _PLAIN
+    strange = os.fsdecode(bytes(tmp_path) + b"/\xff.csv")
+    with open(strange, "w") as file:  # noqa: PTH123
+        file.write(_text())
+    assert _columns(_read(strange)) == _PLAIN
+    table = pyarrow.table([list(column) for column in _PLAIN.values()], names=_NAMES)
+    with open(os.fsdecode(bytes(tmp_path) + b"/\xff.parquet"), "wb") as file:  # noqa: PTH123
+        pyarrow.parquet.write_table(table, file)
+    assert _columns(_read(os.fsdecode(bytes(tmp_path) + b"/\xff.parquet"))) == _PLAIN
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
+    (tmp_path / "gone.csv").symlink_to(tmp_path / "nowhere.csv")
+    with pytest.raises(UserError, match=r"^data.source: .*loop.csv"):
+        _read(tmp_path / "loop.csv")
+    with pytest.raises(UserError, match=r"^data.source: no such file '.*gone.csv'"):
+        _read(tmp_path / "gone.csv")
+    with pytest.raises(UserError, match=r"^data.source: .*(too long|no such file)"):
+        _read(tmp_path / ("x" * 300 + ".csv"))
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(UserError, match=r"folder '.*folder.csv' has no Parquet files"):
+        _read(tmp_path / "folder.csv")
