@@ -5,6 +5,7 @@ import os
 import pathlib
 import stat
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from data import images
 from plumbline import UserError
@@ -75,9 +76,8 @@ class LeftOut:
         return f"{number} {self.reason}{f' ({listed})' if listed else ''}, such as '{self.example}'"
 
 
-@dataclasses.dataclass(frozen=True, order=True)
-class File:
-    """A file that is an input.
+class File(NamedTuple):
+    """A file that is an input. A named tuple, because there may be millions.
 
     Attributes:
       parts: path relative to the folder, in parts; files are sorted by it.

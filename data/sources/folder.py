@@ -191,7 +191,8 @@ def _read_part(path: pathlib.Path, class_names: tuple[str, ...], kind: Kind, fie
             )
         if not listing.files:
             raise UserError(f"{field}: '{folder}' has no {kind.noun}; put {kind.wanted} files into it, or remove it")
-        names.extend(os.fsencode(f"{folder.name}/{file.name}") for file in listing.files)
+        prefix = f"{folder.name}/"
+        names.extend(os.fsencode(prefix + file.name) for file in listing.files)
         sizes.extend(file.size for file in listing.files)
         times.extend(file.time for file in listing.files)
         labels.extend([known[class_name]] * len(listing.files))
