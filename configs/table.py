@@ -1,33 +1,31 @@
-"""Your own table: a CSV (also .gz) or Parquet file; one column is predicted from the others.
+"""Your own table: a CSV (also compressed) or Parquet file; one column is predicted from the others.
 
     plumbline train --config=configs/table.py:PATH,target=COLUMN --workdir=runs/table
 
 More options, separated by commas: `group=COLUMN`, `weight=COLUMN`, and `task=classification` or `task=regression`; by
-default the values of the target decide. Test rows are 20 percent of the file, or another file:
---config.data.test=PATH.
+default the values of the target decide. Quote a path or a column with a comma, as in "configs/table.py:'a,b.csv',
+target='x, y'". Path and target may be left out for --config.data.source=csv:PATH and --config.data.target=COLUMN. Test
+rows are 20 percent of the file, or another file: --config.data.test=PATH.
 """
 
 import difflib
+import os
+import pathlib
+import re
 
 from configs import defaults
 
+_HOW = "write configs/table.py:PATH,target=COLUMN, with quotes around names that contain a comma"
 _OPTIONS = ("target", "group", "weight", "task")
+# A name and a text, which may be quoted, up to the next comma.
+_PIECE = re.compile(r"""(?P<name>[^,='"]*=)?(?P<text>\s*('[^']*'|"[^"]*")\s*(?=,|$)|[^,]*)(,|$)""")
 
 
 def get_config(argument=""):
-    # Options come last; the path may contain commas.
-    path, options = argument, {}
-    while "," in path and "=" in path.rpartition(",")[2]:
-        path, _, option = path.rpartition(",")
-        name, value = option.split("=", 1)
-        options[name] = value
-    unknown = [name for name in options if name not in _OPTIONS]
-    if unknown or not path or not options.get("target"):
-        problem = _describe(unknown[0]) if unknown else "path or target missing"
-        raise ValueError(f"configs/table.py: {problem}; write configs/table.py:PATH,target=COLUMN")
-
+    path, options = _parse(argument)
     config = defaults.get_config()
-    kind = "parquet" if path.endswith((".parquet", ".pq")) else "csv"
+    is_parquet = path.lower().endswith((".parquet", ".pq")) or (path and _file(path).is_dir())
+    kind = "parquet" if is_parquet else "csv"
     config.data.source = f"{kind}:{path}"
     config.data.update(options)
 
@@ -43,6 +41,39 @@ def get_config(argument=""):
     config.train.best_metric = "loss"
     config.train.patience = "5 epochs"
     return config
+
+
+def _parse(argument):
+    """Splits PATH,NAME=VALUE,... at the commas. Options come last; quoted texts and the path may contain commas."""
+    pieces, end = [], 0
+    while end < len(argument):
+        piece = _PIECE.match(argument, end)
+        pieces.append(piece)
+        end = piece.end()
+    options = {}
+    while pieces and _name(pieces[-1]) in _OPTIONS:
+        piece = pieces.pop()
+        options[_name(piece)] = _unquote(piece["text"])
+    path = _unquote("".join(piece[0] for piece in pieces).removesuffix(","))
+    unknown = [_name(piece) for piece in pieces[1:] if _name(piece) not in ("", *_OPTIONS)]
+    if unknown and not _file(path).exists():
+        raise ValueError(f"configs/table.py: {_describe(unknown[0])}; {_HOW}")
+    if not path and not options:
+        raise ValueError(f"configs/table.py: path or target missing; {_HOW}")
+    return path, options
+
+
+def _file(path):
+    return pathlib.Path(os.path.expanduser(path))  # noqa: PTH111 (this one leaves an unknown ~name as it is)
+
+
+def _name(piece):
+    return (piece["name"] or "").strip(" =")
+
+
+def _unquote(text):
+    text = text.strip()
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def _describe(option):

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import os
 import pathlib
 import sys
 import zipfile
@@ -86,10 +87,14 @@ class Form:
 def is_parquet(path: str) -> bool:
     """Returns whether a path names a Parquet file or a folder of them."""
     try:
-        is_folder = pathlib.Path(path).expanduser().is_dir()
+        is_folder = _locate(path).is_dir()
     except OSError:
         is_folder = False  # Reading it says why.
     return is_folder or path.lower().endswith(PARQUET_EXTENSIONS)
+
+
+def _locate(path: str) -> pathlib.Path:
+    return pathlib.Path(os.path.expanduser(path))  # noqa: PTH111 (this one leaves an unknown ~name as it is)
 
 
 def read(path: str, form: Form, field: str) -> Table:
@@ -105,7 +110,7 @@ def read(path: str, form: Form, field: str) -> Table:
     """
     import pyarrow
 
-    file = pathlib.Path(path).expanduser()
+    file = _locate(path)
     parquet = is_parquet(path)
     try:
         if not file.exists():

@@ -115,7 +115,6 @@ def test_large_recipes_take_a_real_step(name):
     ("name", "argument", "message"),
     [
         ("table", "", "path or target missing"),
-        ("table", "people.csv", "path or target missing"),
         ("table", "people.csv,targt=x", "unknown option 'targt'"),
         ("image_folder", "", "no folder"),
         ("gpt_tinyshakespeare", "", "no text"),
@@ -143,6 +142,32 @@ def test_digits_are_pretrained_or_fine_tuned_by_argument():
             ValueError, match=f"'{wrong}' is not possible; write configs/transfer_digits.py:pretrain or"
         ):
             get_config(wrong)
+
+
+@pytest.mark.parametrize(
+    ("argument", "source", "target"),
+    [
+        ("a.csv, target = x y , group=g", "csv:a.csv", "x y"),
+        ("'a,b=c.csv',target='x, y'", "csv:a,b=c.csv", "x, y"),
+        ("my file, 1.csv,target=x", "csv:my file, 1.csv", "x"),
+        ("k=1/A.PQ,target=x", "parquet:k=1/A.PQ", "x"),
+        ("O'Brien.csv,group='a,b',target=\"it's\"", "csv:O'Brien.csv", "it's"),
+        ("a.csv", "csv:a.csv", ""),
+        ("target=x", "csv:", "x"),
+    ],
+)
+def test_a_table_may_have_any_path_and_column(argument, source, target):
+    found = importlib.import_module("configs.table").get_config(argument).data
+    assert (found.source, found.target) == (source, target)
+
+
+def test_a_path_that_exists_may_look_like_an_option(tmp_path):
+    path = tmp_path / "a, b=1.csv"
+    path.touch()
+    get_config = importlib.import_module("configs.table").get_config
+    assert get_config(f"{path},target=x").data.source == f"csv:{path}"
+    with pytest.raises(ValueError, match="unknown option 'b'"):
+        get_config("a, b=1.csv,target=x")
 
 
 def test_a_table_takes_its_options():
