@@ -107,7 +107,7 @@ def _check_only() -> None:
         "starts": f"{checked.description}; everything is ready to start",
         "resumes": f"{checked.description}; everything is ready to resume",
     }
-    print(f"dry run: {outcome[checked.status]}", file=sys.stderr)
+    print("\n".join([*checked.data_lines, f"dry run: {outcome[checked.status]}"]), file=sys.stderr)
 
 
 def _print_summary(summary: Mapping[str, Any]) -> None:

@@ -36,6 +36,7 @@ def test_a_config_that_is_right_is_printed_and_nothing_is_written(command, tmp_p
         assert "data.source" not in table
         assert "dry run: mlp, 26,122 parameters" in finished.stderr
         assert "3,988 steps of 32" in finished.stderr
+        assert finished.stderr.startswith("data: classification of 'label' into 10 classes (0, 1, 2, 3, ")
         assert "everything is ready to start" in finished.stderr
     assert not list(tmp_path.iterdir())
 

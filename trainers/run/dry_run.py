@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import jax
 import ml_collections
 
+from data import description
 from trainers import settings
 from trainers.devices.execution_plan import make_plan
 from trainers.processes import coordination
@@ -26,11 +27,13 @@ class Checked:
       config: the resolved config.
       description: model, data, length and devices, in one line; "" if the run is done already.
       status: "done", "starts" or "resumes".
+      data_lines: what the data hold, in lines; () if the run is done already.
     """
 
     config: ml_collections.ConfigDict
     description: str
     status: str
+    data_lines: tuple[str, ...] = ()
 
 
 def check(
@@ -70,4 +73,6 @@ def check(
     if extends:
         extension.check_length(run.rules.total_steps, coordination.broadcast(directory.status()["step"]))
     make_plan(config.execution.mode, config.execution.scan_steps, run.rules.shortest_interval)
-    return Checked(config=config, description=describe(run), status="starts" if begins else "resumes")
+    lines = tuple(description.describe(run.dataset, run.training.config.data))
+    status = "starts" if begins else "resumes"
+    return Checked(config=config, description=describe(run), status=status, data_lines=lines)
