@@ -48,7 +48,7 @@ class Kind:
         return name.lower().endswith(self.extensions)
 
 
-IMAGES = Kind(extensions=images.EXTENSIONS, noun="images", wanted=".png, .jpg or another image type")
+IMAGES = Kind(extensions=images.EXTENSIONS, noun="images", wanted=".png, .jpg or other image")
 TEXTS = Kind(extensions=(".txt",), noun="texts", wanted=".txt")
 LONG_TEXTS = Kind(extensions=(".txt", ".txt.gz"), noun="texts", wanted=".txt or .txt.gz")
 

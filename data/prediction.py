@@ -172,7 +172,10 @@ def _files(path: str, kind: Kind, notes: "Notes") -> list[str]:
         notes.add_unreadable(input_files.unreadable(f"{path}/{name}" if name else path, reason, "inputs"))
     notes.left_out.extend(listing.left_out)
     if not listing.files and not listing.unreadable:
-        raise UserError(f"inputs: folder '{path}' has no {kind.noun}; expected {kind.wanted} files in it or below it")
+        others = f" but {listing.left_out[0].describe()}" if listing.left_out else ""
+        raise UserError(
+            f"inputs: folder '{path}' has no {kind.noun}{others}; expected {kind.wanted} files in it or below it"
+        )
     return [os.path.join(path, file.name) for file in listing.files]  # noqa: PTH118 (keeps "./" and bytes of names)
 
 

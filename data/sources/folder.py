@@ -46,14 +46,15 @@ class FolderSource:
         if not os.path.isdir(path):  # noqa: PTH112 (a pathlib path raises an error if a folder above is not readable)
             raise UserError(f"data.source: no such folder '{path}'; expected {_describe_layout(path)}")
         folders = input_files.subfolders(path, "data.source")
-        self._kind, has_splits = _layout(path, folders)
-        if has_splits and "train" not in {folder.name for folder in folders}:
+        named = _name_splits(folders)
+        self._kind, has_splits = _layout(path, named)
+        if has_splits and "train" not in named:
             found = ", ".join(folder.name for folder in folders)
             wanted = self._kind.extensions[0]
             raise UserError(
                 f"data.source: '{path}' has {found} but no 'train'; expected {path}/train/<class>/*{wanted}"
             )
-        self._paths = {folder.name: folder for folder in folders} if has_splits else {"train": path}
+        self._paths = named if has_splits else {"train": path}
         self.class_names = _class_names(self._paths["train"])
         if len(self.class_names) < 2:
             raise UserError(
@@ -64,6 +65,8 @@ class FolderSource:
         for name in [name for name in self._paths if name != "train"]:
             if found := _find_unlabelled(self._paths[name], self.class_names, self._kind):
                 self.unlabelled[name] = found
+                del self._paths[name]
+            elif name.lower() not in _SPLIT_NAMES and not input_files.contains(self._paths[name], self._kind):
                 del self._paths[name]
         self.part_names = tuple(self._paths)
 
@@ -190,7 +193,10 @@ def _read_part(path: pathlib.Path, class_names: tuple[str, ...], kind: Kind, fie
                 "labels, set data.test='20 percent' and run plumbline predict on the folder)"
             )
         if not listing.files:
-            raise UserError(f"{field}: '{folder}' has no {kind.noun}; put {kind.wanted} files into it, or remove it")
+            others = f" but {listing.left_out[0].describe()}" if listing.left_out else ""
+            raise UserError(
+                f"{field}: '{folder}' has no {kind.noun}{others}; put {kind.wanted} files into it, or remove it"
+            )
         prefix = f"{folder.name}/"
         names.extend(os.fsencode(prefix + file.name) for file in listing.files)
         sizes.extend(file.size for file in listing.files)
@@ -242,19 +248,29 @@ def _fingerprint(records: FileRecords, names: list[bytes], sizes: list[int]) -> 
     return digest.hexdigest()
 
 
-def _layout(path: pathlib.Path, folders: list[pathlib.Path]) -> tuple[Kind, bool]:
+def _name_splits(folders: list[pathlib.Path]) -> dict[str, pathlib.Path]:
+    """Returns folders by name, sorted; "Training" is "train" and "Testing" is "test", in any letter case."""
+    named = {folder.name: folder for folder in folders}
+    for name, spellings in (("train", ("train", "training")), ("test", ("test", "testing"))):
+        found = [folder.name for folder in folders if folder.name.lower() in spellings]
+        if len(found) == 1:
+            named[name] = named.pop(found[0])
+    return dict(sorted(named.items()))
+
+
+def _layout(path: pathlib.Path, named: dict[str, pathlib.Path]) -> tuple[Kind, bool]:
     """Finds the kind of files, and whether the folders are splits with class folders.
 
     Raises:
       UserError: the folders may be splits or classes.
     """
-    names = {folder.name for folder in folders}
-    if "train" in names:
-        classes = input_files.subfolders(path / "train", "data.source")
+    folders = list(named.values())
+    if "train" in named:
+        classes = input_files.subfolders(named["train"], "data.source")
         kind = _find_kind(classes)
         if any(input_files.contains(folder, kind) for folder in classes):
             return kind, True
-        if len(names & _SPLIT_NAMES) > 1:
+        if len(named.keys() & _SPLIT_NAMES) > 1:
             return _find_kind(folders), True
     kind = _find_kind(folders)
     without_files = [folder for folder in folders if not input_files.contains(folder, kind, nested=False)]

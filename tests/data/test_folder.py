@@ -53,7 +53,10 @@ def _break(image_folder, case):
     elif case == "unseen class":
         write_images(image_folder / "test", 1, classes=("yak",))
     elif case == "no train":
-        (image_folder / "train").rename(image_folder / "training")
+        (image_folder / "train").rename(image_folder / "learn")
+    elif case == "other files":
+        (image_folder / "train" / "dog").mkdir()
+        (image_folder / "train" / "dog" / "1.heic").touch()
     elif case == "missing":
         shutil.rmtree(image_folder)
     elif case == "odd size":
@@ -66,8 +69,12 @@ def _break(image_folder, case):
     ("case", "message"),
     [
         ("empty class", r"data.source: '.*dog' has no images; put"),
+        (
+            "other files",
+            r"has no images but 1 file of another type \(.heic\), such as '.*'; put .png, .jpg or other",
+        ),
         ("unseen class", r"data.source: '.*yak' is a class without training data; known: ape, bee, cat"),
-        ("no train", r"has test, training but no 'train'; expected"),
+        ("no train", r"has learn, test but no 'train'; expected"),
         ("missing", r"data.source: no such folder '.*images'; expected"),
         ("odd size", r"data.image_size: '.*cat/009.png' has 7x5 pixels, the first image 6x5; set data.image_size"),
         ("odd channels", r"data.channels: '.*cat/009.png' has 1 channels, the first image 3; set data.channels"),
@@ -268,3 +275,21 @@ def test_two_own_validation_splits_need_a_choice(image_folder, make_config):
         data.load(make_config(source=f"folder:{image_folder}", validation="auto"), seed=0)
     config = make_config(source=f"folder:{image_folder}", validation="auto", test="split:dev")
     assert len(data.load(config, seed=0).splits["validation"]) == 6
+
+
+def test_splits_may_be_called_training_and_testing_in_any_letter_case(image_folder, make_config):
+    expected = data.load(make_config(source=f"folder:{image_folder}"), seed=0)
+    (image_folder / "train").rename(image_folder / "Training")
+    (image_folder / "test").rename(image_folder / "TESTING")
+    (image_folder / "annotations").mkdir()
+    (image_folder / "annotations" / "boxes.xml").touch()
+    dataset = data.load(make_config(source=f"folder:{image_folder}"), seed=0)
+    assert dataset.identity == expected.identity
+    assert dataset.unused_splits == ()
+
+
+def test_classes_that_differ_in_letter_case_alone_are_an_error(image_folder, make_config):
+    for name in ("ape", "bee", "cat"):
+        (image_folder / "test" / name).rename(image_folder / "test" / name.title())
+    with pytest.raises(UserError, match=r"test/Ape' is a class without training data; known: ape, bee, cat"):
+        data.load(make_config(source=f"folder:{image_folder}"), seed=0)
