@@ -176,7 +176,7 @@ def _describe() -> ml_collections.ConfigDict:
     mlp.activation = constant("relu")
 
     model.resnet = resnet = ml_collections.ConfigDict()
-    # Number of layers: 18 or 34 (basic blocks), 50 or 101 (bottleneck blocks, v1.5).
+    # Number of layers: 10, 18 or 34 (basic blocks), 50 or 101 (bottleneck blocks, v1.5).
     resnet.depth = constant(18)
     # Channels in the first stage; 64 in the paper.
     resnet.width = constant(64)

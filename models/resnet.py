@@ -1,4 +1,4 @@
-"""Residual networks with 18, 34, 50 or 101 layers.
+"""Residual networks with 10, 18, 34, 50 or 101 layers.
 
 He et al. 2016, "Deep Residual Learning for Image Recognition", table 1; bottlenecks in version 1.5, whose stride is in
 the 3x3 convolution. Padding is symmetric and explicit, as in torchvision, so that its weights can be loaded.
@@ -55,7 +55,7 @@ class ResNet(Model):
         """Takes further arguments to those of `models/interface.py`. `remat` applies to each block.
 
         Args:
-          depth: number of layers: 18 or 34 (basic blocks), 50 or 101 (bottlenecks).
+          depth: number of layers: 10, 18 or 34 (basic blocks), 50 or 101 (bottlenecks).
           width: channels of the first stage; 64 in the paper.
           norm: "batch", or "group" (Wu and He 2018).
           stem: "large" (7x7, stride 2, max pooling), "small" (3x3, stride 1) or "auto" (small under 64 pixels).
@@ -244,8 +244,9 @@ class Bottleneck(nnx.Module):
         return _apply_shortcut(self.shortcut, values, training), branch
 
 
-# By depth: block type and number of blocks of each stage (He et al. 2016, table 1).
+# By depth: block type and number of blocks of each stage (He et al. 2016, table 1; 10 as in timm).
 ARCHITECTURES: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
+    10: (BasicBlock, (1, 1, 1, 1)),
     18: (BasicBlock, (2, 2, 2, 2)),
     34: (BasicBlock, (3, 4, 6, 3)),
     50: (Bottleneck, (3, 4, 6, 3)),

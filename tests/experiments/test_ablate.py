@@ -17,9 +17,16 @@ def table_of(text):
     return [line for line in text.decode().splitlines() if line.startswith("|")]
 
 
+@pytest.fixture(scope="module")
+def ablated(command, tmp_path_factory):
+    """A finished directory, and its tables and plots."""
+    workdir = tmp_path_factory.mktemp("ablated") / "table"
+    return workdir, ablate(command, workdir)
+
+
 @pytest.mark.slow
-def test_variants_are_compared_in_a_table_that_the_command_makes_again_to_the_last_digit(command, tmp_path):
-    first, second = (ablate(command, tmp_path / name) for name in ("a", "b"))
+def test_variants_are_compared_in_a_table_that_the_command_makes_again_to_the_last_digit(command, ablated, tmp_path):
+    (workdir, first), second = ablated, ablate(command, tmp_path / "again")
     table = table_of(first["ablations.md"])
     assert table == table_of(second["ablations.md"])
     assert first["ablations.png"] == second["ablations.png"]
@@ -29,7 +36,7 @@ def test_variants_are_compared_in_a_table_that_the_command_makes_again_to_the_la
         "| baseline", "| no weight decay", "| constant schedule", "| dropout", "| one hidden layer",
     ]  # fmt: skip
     assert f"plumbline ablate {MLP}" in first["ablations.md"].decode()
-    figures = json.loads((tmp_path / "a/ablations.json").read_text())
+    figures = json.loads((workdir / "ablations.json").read_text())
     assert figures["seeds"] == [0, 1]
     values = figures["variants"][4]["values"]
     assert values == {str(seed): figures["trainings"][f"one hidden layer, seed {seed}"]["accuracy"] for seed in (0, 1)}
@@ -38,19 +45,18 @@ def test_variants_are_compared_in_a_table_that_the_command_makes_again_to_the_la
 
 
 @pytest.mark.slow
-def test_a_variant_is_trained_as_a_single_run_is(command, tmp_path):
-    ablate(command, tmp_path / "table")
+def test_a_variant_is_trained_as_a_single_run_is(command, ablated, tmp_path):
     words = (MLP, *QUICK[:2], "--config.seed=0", "--config.optimizer.weight_decay=0.0", "--config.train.tensorboard=0")
     command("train", *words, f"--workdir={tmp_path / 'run'}")
     alone = json.loads((tmp_path / "run/summary.json").read_text())["metrics"]["test"]
-    together = json.loads((tmp_path / "table/ablations.json").read_text())["trainings"]["no weight decay, seed 0"]
+    together = json.loads((ablated[0] / "ablations.json").read_text())["trainings"]["no weight decay, seed 0"]
     assert together["loss"] == pytest.approx(alone["loss"], rel=1e-4)
     assert together["accuracy"] == pytest.approx(alone["accuracy"], abs=1e-6)
 
 
 @pytest.mark.slow
 def test_a_stopped_command_goes_on_and_ends_with_the_same_table(command, tmp_path):
-    words = ("--config.train.duration=6000 steps", "--config.train.evaluate_every=500 steps", "--seeds=2")
+    words = ("--config.train.duration=3000 steps", "--config.train.evaluate_every=500 steps", "--seeds=2")
     command("ablate", MLP, *words, f"--workdir={tmp_path / 'whole'}")
     stopped = command.start(
         "ablate", MLP, *words, f"--workdir={tmp_path / 'stopped'}", stderr=subprocess.PIPE, text=True

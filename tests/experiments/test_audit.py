@@ -192,6 +192,7 @@ def test_remedies_against_wrong_labels_are_kept_and_useless_ones_rejected(comman
         "--config.augment.shift=0",
         f"--workdir={tmp_path / 'out'}",
         "--sizes=4",
+        "--seeds=1",
         "--apply",
     ]
     assert fails("audit", *words, "--remedies=label_error").startswith("--remedies: unknown name 'label_error'; did")

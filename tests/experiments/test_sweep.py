@@ -203,38 +203,45 @@ def sweep_words(workdir):
     return (*QUICK, f"--workdir={workdir}", "--trials=12", "--folds=2", "--sampler=tpe", lanes)
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(command, tmp_path_factory):
+    """The directory of a finished search, and the seconds that it took."""
+    workdir, began = tmp_path_factory.mktemp("uninterrupted"), time.monotonic()
+    command("sweep", *sweep_words(workdir))
+    return workdir, time.monotonic() - began
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-def test_a_search_killed_twice_at_random_moments_ends_with_the_trials_of_an_uninterrupted_one(seed, command, tmp_path):
-    began = time.monotonic()
-    command("sweep", *sweep_words(tmp_path / "whole"))
-    whole = time.monotonic() - began
-    moments = random.Random(seed)
+def test_a_search_killed_twice_at_random_moments_ends_with_the_trials_of_an_uninterrupted_one(
+    seed, command, uninterrupted, tmp_path
+):
+    (whole, seconds), moments = uninterrupted, random.Random(seed)
     for _ in range(2):
-        process = command.start("sweep", *sweep_words(tmp_path / "killed"))
-        time.sleep(moments.uniform(0.3, 0.9) * whole)
+        process = command.start("sweep", *sweep_words(tmp_path))
+        time.sleep(moments.uniform(0.3, 0.9) * seconds)
         process.kill()
         process.wait()
-    command("sweep", *sweep_words(tmp_path / "killed"))
-    assert (tmp_path / "killed" / "trials.csv").read_text() == (tmp_path / "whole" / "trials.csv").read_text()
+    command("sweep", *sweep_words(tmp_path))
+    assert (tmp_path / "trials.csv").read_text() == (whole / "trials.csv").read_text()
 
 
 @pytest.mark.slow
 def test_sigterm_ends_a_search_with_42_and_the_same_command_goes_on(command, tmp_path):
-    process = command.start("sweep", *sweep_words(tmp_path / "stopped"), "--config.train.duration=400 epochs")
+    process = command.start("sweep", *sweep_words(tmp_path / "stopped"), "--config.train.duration=150 epochs")
     while not (tmp_path / "stopped" / "journal.log").exists():
         time.sleep(0.1)
     time.sleep(2)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 42
-    command("sweep", *sweep_words(tmp_path / "stopped"), "--config.train.duration=400 epochs")
+    command("sweep", *sweep_words(tmp_path / "stopped"), "--config.train.duration=150 epochs")
     assert [row["status"] for row in trials(tmp_path / "stopped")] == ["done"] * 12
 
 
 @pytest.mark.slow
 def test_two_workers_share_a_search(command, tmp_path):
     storage = f"--storage=journal:{tmp_path / 'study.log'}"
-    words = (*QUICK, "--config.train.duration=20 epochs", "--sampler=grid", "--config.population.lanes=4", storage)
+    words = (*QUICK, "--config.train.duration=8 epochs", "--sampler=grid", "--config.population.lanes=4", storage)
     both = [command.start("sweep", *words, f"--workdir={tmp_path / name}") for name in "ab"]
     assert [process.wait(timeout=300) for process in both] == [0, 0]
     took = [json.loads((tmp_path / name / "summary.json").read_text())["population"]["trainings"] for name in "ab"]

@@ -216,7 +216,7 @@ def test_stochastic_depth_of_rate_1_drops_the_last_block(make_random):
     ("input_shape", "fields", "message"),
     [
         ((30,), {}, "model.name: 'resnet' reads images (height, width, channels), but an input has the shape (30,);"),
-        ((8, 8, 1), {"depth": 51}, "model.resnet.depth: unknown name '51'; known: 101, 18, 34, 50"),
+        ((8, 8, 1), {"depth": 51}, "model.resnet.depth: unknown name '51'; known: 10, 101, 18, 34, 50"),
         ((8, 8, 1), {"norm": "bach"}, "model.resnet.norm: unknown name 'bach'; did you mean 'batch'?"),
         ((8, 8, 1), {"stem": "smal"}, "model.resnet.stem: unknown name 'smal'; did you mean 'small'?"),
         ((8, 8, 1), {"width": 0}, "model.resnet.width: a size must be an integer of at least 1, not 0"),

@@ -15,7 +15,7 @@ import data
 import plumbline
 from plumbline import UserError
 from plumbline.public.wording import name_arguments
-from tests.conftest import QUICK
+from tests.conftest import QUICK, jit_quickly
 from trainers.run.inference import FinishedRun
 
 SHORT = {"train.duration": "4 steps", "train.tensorboard": False}
@@ -34,7 +34,7 @@ def test_split(run):
 @pytest.fixture(scope="module")
 def convolutional(command, tmp_path_factory):
     """A ResNet of a few steps, with batch norms."""
-    fields = {**SHORT, "model.resnet.width": 4, "execution.mode": "loop"}
+    fields = {**SHORT, "model.resnet.depth": 10, "model.resnet.width": 4, "execution.mode": "loop"}
     words = (f"--config.{name}={value}" for name, value in fields.items())
     workdir = tmp_path_factory.mktemp("convolutional") / "run"
     command("train", "--config=configs/digits_resnet.py", *words, f"--workdir={workdir}")
@@ -159,14 +159,14 @@ def test_the_model_may_be_compiled_differentiated_and_vectorised(kind, request, 
     labels = test_split.labels[:3]
     pixels = jnp.asarray(images, jnp.float32)
 
-    @jax.jit
+    @jit_quickly
     @functools.partial(jax.value_and_grad, argnums=(0, 1))
     def loss_and_gradients(params, inputs):
         logits = run.model(params, inputs)
         return -jax.nn.log_softmax(logits)[jnp.arange(3), labels].mean()
 
     logits = run.logits(images)
-    each = jax.jit(jax.vmap(lambda image: run.model(run.params, image[None])[0]))(images)
+    each = jit_quickly(jax.vmap(lambda image: run.model(run.params, image[None])[0]))(images)
     np.testing.assert_allclose(each, logits, atol=1e-5)
     value, gradients = loss_and_gradients(run.params, pixels)
     expected = -jax.nn.log_softmax(logits)[np.arange(3), labels].mean()

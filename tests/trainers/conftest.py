@@ -102,6 +102,7 @@ class Runs:
     # Everything that has a state or draws random numbers, on a network with batch statistics.
     EVERYTHING = (
         "--config=configs/digits_resnet.py",
+        "--config.model.resnet.depth=10",
         "--config.model.resnet.width=4",
         "--config.model.dropout=0.2",
         "--config.model.stochastic_depth=0.2",

@@ -27,6 +27,7 @@ FAMILIES = {
     # Small steps: large ones make much of rounding.
     "resnet": {
         "model.name": "resnet",
+        "model.resnet.depth": 10,
         "model.resnet.width": 4,
         "augment.shift": 1,
         "optimizer.name": "sgd",

@@ -119,16 +119,25 @@ def test_each_process_reads_its_own_rows_and_together_they_read_all(command, cou
         assert sorted(int(row) for own in of_mesh for row in own) == list(range(16))
 
 
+LONG = (*ARGUMENTS, "--config.train.duration=150 steps")
+
+
+@pytest.fixture(scope="module")
+def whole(command, tmp_path_factory):
+    """The long training by two processes that nobody disturbed."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    codes, outputs = Job(command, 2, *LONG, f"--workdir={workdir}").wait()
+    assert codes == [0, 0], outputs
+    return workdir
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_others_in_the_stated_time_and_the_job_goes_on_from_its_checkpoint(
-    command, runs, tmp_path, victim
+    command, runs, whole, tmp_path, victim
 ):
-    words = (*ARGUMENTS, "--config.train.duration=400 steps")
-    whole, workdir = tmp_path / "whole", tmp_path / "run"
-    codes, outputs = Job(command, 2, *words, f"--workdir={whole}").wait()
-    assert codes == [0, 0], outputs
-    job = Job(command, 2, *words, f"--workdir={workdir}")
+    workdir = tmp_path / "run"
+    job = Job(command, 2, *LONG, f"--workdir={workdir}")
     runs.wait_for(lambda: max(runs.checkpoint_steps(workdir), default=0) >= 30, job.processes[0])
     job.processes[victim].kill()
     killed = time.monotonic()
@@ -139,18 +148,15 @@ def test_a_killed_process_ends_the_others_in_the_stated_time_and_the_job_goes_on
     if victim == 1:
         assert "process 1 of 2" in outputs[0].splitlines()[-1]
         assert "run the same command on all processes again" in outputs[0].splitlines()[-1]
-    codes, outputs = Job(command, 2, *words, f"--workdir={workdir}").wait()
+    codes, outputs = Job(command, 2, *LONG, f"--workdir={workdir}").wait()
     assert codes == [0, 0], outputs
     assert "resuming at step" in outputs[0]
     assert runs.logged(workdir) == runs.logged(whole)
 
 
 @pytest.mark.slow
-def test_sigterm_to_one_process_stops_all_at_one_step_and_the_job_ends_the_same(command, runs, alone, tmp_path):
-    words = (*ARGUMENTS, "--config.train.duration=400 steps", "--config.train.checkpoint_every=5 seconds")
-    whole, workdir = tmp_path / "whole", tmp_path / "run"
-    codes, outputs = Job(command, 2, *words, f"--workdir={whole}").wait()
-    assert codes == [0, 0], outputs
+def test_sigterm_to_one_process_stops_all_at_one_step_and_the_job_ends_the_same(command, runs, whole, tmp_path):
+    words, workdir = (*LONG, "--config.train.checkpoint_every=5 seconds"), tmp_path / "run"
     job = Job(command, 2, *words, f"--workdir={workdir}")
     runs.wait_for(lambda: runs.logged_step(workdir) >= 30, job.processes[0])
     job.processes[1].terminate()

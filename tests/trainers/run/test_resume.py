@@ -13,11 +13,10 @@ from trainers.step import hyperparameters
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["loop", "scan"])
 def test_killed_twice_and_resumed_equals_uninterrupted(command, runs, tmp_path, mode):
-    length = 160
-    arguments = (*runs.EVERYTHING, f"--config.train.duration={length} steps", f"--config.execution.mode={mode}")
+    arguments = (*runs.EVERYTHING, "--config.train.duration=80 steps", f"--config.execution.mode={mode}")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     command("train", *arguments, f"--workdir={whole}")
-    for after in (17, 60):
+    for after in (10, 40):
         process = command.start_interpreter("train", *arguments, f"--workdir={killed}")
         runs.wait_for(lambda after=after: runs.checkpoint_steps(killed) and runs.logged_step(killed) > after, process)
         process.kill()
@@ -53,7 +52,7 @@ def test_a_hyperparameter_that_was_added_since_then_is_added_to_the_state(tmp_pa
 
 @pytest.mark.slow
 def test_sigterm_saves_and_exits_42_and_the_same_command_finishes(command, runs, tmp_path):
-    arguments = (*runs.EVERYTHING, "--config.train.duration=160 steps", "--config.train.checkpoint_every=")
+    arguments = (*runs.EVERYTHING, "--config.train.duration=80 steps", "--config.train.checkpoint_every=")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     command("train", *arguments, f"--workdir={whole}")
     process = command.start("train", *arguments, f"--workdir={stopped}")

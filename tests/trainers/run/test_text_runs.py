@@ -4,6 +4,7 @@ import csv
 import json
 import signal
 
+import jax
 import numpy as np
 import pytest
 
@@ -21,13 +22,17 @@ LINES = [line for line in POEM.splitlines() if line]
 
 @pytest.fixture
 def files(tmp_path, words_tokenizer):
+    return write_files(tmp_path, words_tokenizer)
+
+
+def write_files(folder, words_tokenizer):
     """A text, a table of texts, and the tokenizer of both."""
-    (tmp_path / "poem.txt").write_text(POEM * 8)
-    with (tmp_path / "lines.csv").open("w", newline="") as file:
+    (folder / "poem.txt").write_text(POEM * 8)
+    with (folder / "lines.csv").open("w", newline="") as file:
         rows = [(f"{LINES[number % 6]} {number}", ("bad", "good")[number % 2]) for number in range(80)]
         csv.writer(file).writerows([("line", "verdict"), *rows])
-    (tmp_path / "tokenizer.json").write_bytes((words_tokenizer / "tokenizer.json").read_bytes())
-    return tmp_path
+    (folder / "tokenizer.json").write_bytes((words_tokenizer / "tokenizer.json").read_bytes())
+    return folder
 
 
 def words(folder, name, **fields):
@@ -62,22 +67,30 @@ def make_config(*arguments, **fields):
     return config
 
 
+@pytest.fixture(scope="module", params=["gpt", "bert"])
+def language_run(request, tmp_path_factory, words_tokenizer):
+    """A config, its data, and a run directory in which it was trained; its tokenizer is gone since: the run has it."""
+    folder = write_files(tmp_path_factory.mktemp(request.param), words_tokenizer)
+    config = make_config(folder, request.param, population__mode="loop", population__lanes=1)
+    train(config, folder / "run", devices=jax.devices()[:1])
+    pool = load_pool(config.data, seed=config.seed)
+    (folder / "tokenizer.json").unlink()
+    return config, pool, folder / "run"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gpt", "bert"])
-def test_a_language_run_reports_per_token_and_measures_the_same_later(files, name):
-    summary = train(make_config(files, name), files / "run")
-    reported = summary["metrics"]["test"]
+def test_a_language_run_reports_per_token_and_measures_the_same_later(language_run):
+    _, _, workdir = language_run
+    reported = RunDirectory(workdir).summary()["metrics"]["test"]
     assert reported["perplexity"] == pytest.approx(np.exp(reported["loss"]))
-    lines = RunDirectory(files / "run").metrics()
+    lines = RunDirectory(workdir).metrics()
     assert all(line["loss"] > 0 and 0 <= line["accuracy"] <= 1 for line in lines)
     assert lines[-1].keys() >= {"loss", "perplexity", "accuracy"}
-    # The tokenizer may be gone by then: the run has it.
-    (files / "tokenizer.json").unlink()
-    run = FinishedRun(files / "run")
+    run = FinishedRun(workdir)
     assert run.evaluate("test") == pytest.approx(reported, rel=1e-6)
     run._batch_size = 8
     assert run.evaluate("test") == pytest.approx(reported, rel=1e-5)
-    for predictions in (run.predict([str(files / "poem.txt")]), run.predict_split("test")):
+    for predictions in (run.predict([str(workdir.parent / "poem.txt")]), run.predict_split("test")):
         with pytest.raises(
             UserError, match=r"--workdir: holds a language model, .*`plumbline generate` generates text"
         ):
@@ -86,7 +99,7 @@ def test_a_language_run_reports_per_token_and_measures_the_same_later(files, nam
 
 @pytest.mark.slow
 def test_a_run_on_texts_predicts_what_it_measured(files):
-    summary = train(make_config(files, "verdicts"), files / "run")
+    summary = train(make_config(files, "verdicts"), files / "run", devices=jax.devices()[:1])
     (files / "tokenizer.json").unlink()
     run = FinishedRun(files / "run")
     assert run.evaluate("test") == pytest.approx(summary["metrics"]["test"], rel=1e-6)
@@ -115,11 +128,9 @@ def test_pmap_over_8_devices_takes_the_steps_of_jit(files, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gpt", "bert"])
-def test_a_member_of_a_population_equals_its_run(files, name):
-    config = make_config(files, name, population__mode="loop", population__lanes=1)
-    summary = train(config, files / "run")
-    pool = load_pool(config.data, seed=config.seed)
+def test_a_member_of_a_population_equals_its_run(language_run):
+    config, pool, workdir = language_run
+    reported = RunDirectory(workdir).summary()["metrics"]["test"]
     member = Member(
         name="alone",
         overrides={},
@@ -128,15 +139,20 @@ def test_a_member_of_a_population_equals_its_run(files, name):
         validation=pool.splits["validation"],
         held_out=pool.splits["test"],
     )
-    outcome = train_population(config, pool, [member])["alone"]
+    outcome = train_population(config, pool, [member], devices=jax.devices()[:1])["alone"]
     for metric in ("loss", "perplexity", "accuracy"):
-        assert outcome.metrics[metric] == pytest.approx(summary["metrics"]["test"][metric], rel=1e-6)
+        assert outcome.metrics[metric] == pytest.approx(reported[metric], rel=1e-6)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt", "bert"])
 def test_a_language_run_that_is_killed_goes_on_as_if_it_was_not(command, runs, files, name):
-    changed = {"train__duration": "400 steps", "train__checkpoint_every": "20 steps", "train__log_every": "5 steps"}
+    changed = {
+        "train__duration": "120 steps",
+        "train__checkpoint_every": "20 steps",
+        "train__evaluate_every": "30 steps",
+        "train__log_every": "5 steps",
+    }
     fields = words(files, name, data__text_stride=5, **changed)
     (files / "config.py").write_text(
         "from configs import defaults\n\n\ndef get_config():\n    config = defaults.get_config()\n"

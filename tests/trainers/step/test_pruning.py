@@ -402,12 +402,12 @@ def test_a_pause_changes_nothing():
 def test_killed_in_the_midst_of_pruning_and_resumed_equals_uninterrupted(command, runs, tmp_path):
     arguments = (
         *runs.EVERYTHING,
-        "--config.train.duration=160 steps",
-        "--config.execution.mode=scan",
+        "--config.train.duration=100 steps",
+        "--config.execution.mode=loop",
         "--config.prune.sparsity=0.8",
         "--config.prune.every=3 steps",
         "--config.prune.begin=10 steps",
-        "--config.prune.end=90 steps",
+        "--config.prune.end=80 steps",
     )
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finished = command("train", *arguments, f"--workdir={whole}")
@@ -417,7 +417,7 @@ def test_killed_in_the_midst_of_pruning_and_resumed_equals_uninterrupted(command
         runs.wait_for(lambda after=after: runs.checkpoint_steps(killed) and runs.logged_step(killed) > after, process)
         process.kill()
         process.wait()
-    assert runs.logged_step(killed) < 160
+    assert runs.logged_step(killed) < 100
     command("train", *arguments, f"--workdir={killed}")
     assert any("kept" in path for path in runs.final_state(whole))
     runs.assert_runs_equal(whole, killed)
