@@ -1,6 +1,6 @@
 # `make train` and `make test` need nothing but Python 3.11 and make: each sets up .venv first.
 .DEFAULT_GOAL := help
-.PHONY: help install install-prepare train test test-slow test-prepare test-newest find-newest test-plan test-launchers test-references lint format bench docs clean
+.PHONY: help install install-prepare train test test-slow test-all test-prepare test-newest find-newest test-plan test-launchers test-references lint format bench docs clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,6 +34,10 @@ test: install  ## Run the tests except the slow ones.
 
 test-slow: install  ## Run the slow tests: kills, several processes, long runs.
 	$(PYTEST) -m slow
+
+# One session, so that slow tests and others share the runs and programs of their module.
+test-all: install  ## Run both.
+	$(PYTEST) -m "not launchers"
 
 # What differs between versions of the libraries: data, models, steps, checkpoints, devices and commands.
 NEWEST_TESTS := tests/configs/test_configs.py tests/data tests/models/test_model_registry.py \
