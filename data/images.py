@@ -197,7 +197,9 @@ def _eight_bits(image, key: int | tuple[int, ...] | None) -> np.ndarray:
         if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
             raise CorruptImageError("floating-point values outside 0 to 1; convert it to 8 bits")
         return np.round(array * 255).astype(np.uint8)
-    eight_bits = (np.clip(array, 0, 65535).astype(np.uint16) >> 8).astype(np.uint8)
+    if array.min() < 0 or array.max() > 65535:
+        raise CorruptImageError("integers outside 0 to 65535; convert it to 8 or 16 bits")
+    eight_bits = (array.astype(np.uint16) >> 8).astype(np.uint8)
     return eight_bits if key is None else np.where(array == key, np.uint8(0), eight_bits)
 
 

@@ -15,6 +15,7 @@ _SYSTEM = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
 # Number of endings that a description lists.
 _LISTED = 5
 _OTHER = "of another type"
+_GONE = "no such file, or a link to a file that is gone"
 
 
 class UnreadableFileError(UserError):
@@ -162,13 +163,19 @@ def subfolders(path: pathlib.Path, field: str) -> list[pathlib.Path]:
     """Lists the folders in a folder that are searched, sorted by name.
 
     Raises:
-      UserError: the folder cannot be read.
+      UnreadableFileError: the folder cannot be read, or has a link to nothing, which may have been a folder.
     """
+    names, broken = [], []
     try:
         with os.scandir(path) as entries:
-            names = [entry.name for entry in entries if not _is_ignored(entry.name) and _is_folder(entry)]
+            for entry in entries:
+                if not _is_ignored(entry.name):
+                    names += [entry.name] if _is_folder(entry) else []
+                    broken += [entry.name] if _is_broken(entry) else []
     except OSError as error:
         raise unreadable(str(path), _reason(error), field) from None
+    if broken:
+        raise unreadable(f"{path}/{min(broken)}", _GONE, field)
     return [path / name for name in sorted(names)]
 
 
@@ -260,10 +267,15 @@ class _Walk:
         return self._first_only and bool(self.files)
 
     def _add(self, parts: tuple[str, ...], entry: os.DirEntry) -> None:
+        ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+        if not ending and _is_broken(entry) and not _is_ignored(entry.name):
+            # It may have been a folder.
+            self.unreadable.append((printable("/".join(parts)), _GONE))
+            return
         if not self._kind.includes(entry.name):
             if not entry.name.startswith("."):
                 self._leave_out(_OTHER, parts)
-                self._others.add(os.path.splitext(entry.name)[1].lower() or "no ending")  # noqa: PTH122
+                self._others.add(ending or "no ending")
             return
         if entry.name.startswith("."):
             self._leave_out("with a hidden name", parts)
@@ -290,6 +302,11 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
+def _is_broken(entry: os.DirEntry) -> bool:
+    """Whether it is a link to nothing, or to itself."""
+    return entry.is_symlink() and not os.path.exists(entry.path)  # noqa: PTH110
+
+
 def _is_ignored(name: str) -> bool:
     return name.startswith(".") or _is_system(name)
 
@@ -300,5 +317,5 @@ def _is_system(name: str) -> bool:
 
 def _reason(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
-        return "no such file, or a link to a file that is gone"
+        return _GONE
     return error.strerror or str(error) or type(error).__name__

@@ -293,3 +293,14 @@ def test_classes_that_differ_in_letter_case_alone_are_an_error(image_folder, mak
         (image_folder / "test" / name).rename(image_folder / "test" / name.title())
     with pytest.raises(UserError, match=r"test/Ape' is a class without training data; known: ape, bee, cat"):
         data.load(make_config(source=f"folder:{image_folder}"), seed=0)
+
+
+@pytest.mark.parametrize("place", ["train/bee", "test", "train/ape/more"])
+def test_a_link_to_a_folder_that_is_gone_is_named(place, image_folder, make_config):
+    if (image_folder / place).exists():
+        shutil.rmtree(image_folder / place)
+    (image_folder / place).symlink_to("gone")
+    with pytest.raises(
+        UserError, match=f"^data.source: '{image_folder / place}' cannot be read .no such file, or a link"
+    ):
+        data.load(make_config(source=f"folder:{image_folder}"), seed=0)

@@ -125,6 +125,13 @@ def test_floating_point_values_from_0_to_1_are_scaled_and_others_refused():
         images.decode(file.getvalue(), "x", images.ImageFormat(shape=(1, 3, 1)))
 
 
+def test_integers_of_more_than_16_bits_are_refused():
+    file = io.BytesIO()
+    PIL.Image.fromarray(np.array([[0, 70_000]], np.int32)).save(file, "TIFF")
+    with pytest.raises(images.CorruptImageError, match="integers outside 0 to 65535; convert it to 8 or 16 bits"):
+        images.decode(file.getvalue(), "x", images.ImageFormat(shape=(1, 2, 1)))
+
+
 def test_the_endings_are_those_of_the_formats_that_pillow_decodes_itself():
     PIL.Image.init()
     # Those that need another program or a handler, videos, and formats without a sound ending or of single programs.

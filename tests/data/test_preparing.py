@@ -48,8 +48,11 @@ def same(prepared, folder):
 
 
 def test_a_prepared_folder_gives_the_same_examples(image_folder, prepare, make_config):
-    # A colour JPEG, a grey 16-bit image and one of another size keep their bytes too.
+    # Images of other types and in a folder below, a grey 16-bit image and one of another size keep their bytes too.
     PIL.Image.new("RGB", (6, 5), (200, 10, 30)).save(image_folder / "train" / "bee" / "a.jpg")
+    (image_folder / "train" / "bee" / "below").mkdir()
+    PIL.Image.new("RGB", (6, 5), (20, 100, 30)).save(image_folder / "train" / "bee" / "below" / "b.WEBP")
+    PIL.Image.new("RGB", (6, 5), (20, 10, 30)).save(image_folder / "train" / "cat" / "c.tiff")
     PIL.Image.fromarray(np.full((5, 6), 4096, np.uint16)).save(image_folder / "train" / "ape" / "z.png")
     PIL.Image.new("RGB", (9, 7), (1, 2, 3)).save(image_folder / "test" / "cat" / "0.png")
     shutil.copytree(image_folder / "test", image_folder / "validation")
