@@ -199,12 +199,14 @@ def spelled_texts(table: Table, array, *, decimal: str | None = None) -> list[st
     written = written_numbers.read(coded.dictionary, decimal=decimal, unit="")
     names = []
     for index, text in enumerate(distinct):
+        # Integers are exact, which float64 is not.
+        plain = text.replace(",", ".") if decimal == "," and "." not in text else text
         if written.strange[index]:
             names.append(text)
         elif written.missing[index]:
             names.append(None)
-        elif written_numbers.is_number(text) and (decimal != "," or "." not in text):
-            names.append(spell(text))
+        elif written_numbers.is_number(plain) and (decimal != "," or "." not in text):
+            names.append(spell(plain))
         else:
             names.append(spell(float(written.values[index])))
     return [None if code is None else names[code] for code in coded.indices.to_pylist()]
