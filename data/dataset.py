@@ -49,7 +49,8 @@ class Dataset:
       assignment: digest of the rows, labels and groups of each split.
       left_out: files of the source that are not used.
       unused_splits: splits of the source that are not used.
-      opening: how the data were read, in lines for a user; () where there is nothing to say.
+      opening: how a table was read, in a screenful of lines for a user; () for other data.
+      opening_in_full: the same with all columns and notes.
     """
 
     features: Features
@@ -63,6 +64,7 @@ class Dataset:
     left_out: tuple[LeftOut, ...] = ()
     unused_splits: tuple[str, ...] = ()
     opening: tuple[str, ...] = ()
+    opening_in_full: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -133,7 +135,7 @@ def load(config: ml_collections.ConfigDict, *, seed: int, assets: RunAssets | No
         if config.drop or config.weights:
             raise UserError("data.drop, data.weights: not supported for one long text; leave them empty")
         features, splits, fingerprints = language.make(source, config, tokenizer)
-        parts, left_out, unused, opening = {}, (), (), ()
+        parts, left_out, unused, opening = {}, (), (), ((), ())
     else:
         assigned = row_lists.drop_rows(_assign(source, config, seed), lists, config)
         left_out, unused = _left_out(source, assigned), _unused_splits(source, config)
@@ -142,9 +144,9 @@ def load(config: ml_collections.ConfigDict, *, seed: int, assets: RunAssets | No
         parts = {name: part.fingerprint for name, (part, _) in assigned.items()}
         fingerprints = [*parts.values(), *filter(None, [lists.digest()])]
         if assigned["train"][0].records is not None:
-            (features, splits), opening = _image_splits(source, assigned, config), ()
+            (features, splits), opening = _image_splits(source, assigned, config), ((), ())
         elif assigned["train"][0].texts is not None:
-            (features, splits), opening = text_splits.make(source, assigned, config, tokenizer), ()
+            (features, splits), opening = text_splits.make(source, assigned, config, tokenizer), ((), ())
         else:
             features, splits, opening = _table_splits(source, assigned, config, assets.columns if assets else ())
         features = dataclasses.replace(features, class_names=class_names, target_offset=target_offset)
@@ -163,7 +165,8 @@ def load(config: ml_collections.ConfigDict, *, seed: int, assets: RunAssets | No
         assignment=_digest_assignment(splits),
         left_out=left_out,
         unused_splits=unused,
-        opening=opening,
+        opening=opening[0],
+        opening_in_full=opening[1],
     )
 
 
@@ -307,8 +310,11 @@ def _make_targets_relative(assigned: Assignment, offset: float | None) -> tuple[
 
 def _table_splits(
     source: Source, assigned: Assignment, config: ml_collections.ConfigDict, columns: tuple[Column, ...]
-) -> tuple[Features, dict[str, Split], tuple[str, ...]]:
-    """Makes the features and splits of a table. The types of the columns are inferred, unless a run stored them."""
+) -> tuple[Features, dict[str, Split], tuple[tuple[str, ...], ...]]:
+    """Makes the features and splits of a table, and describes it in short and in full.
+
+    The types of the columns are inferred, unless a run stored them.
+    """
     train, rows = assigned["train"]
     if columns:
         inferred = Inferred(columns=columns, left_out=source.left_out)

@@ -32,7 +32,7 @@ def describe(dataset: Dataset, config: ml_collections.ConfigDict, *, full: bool 
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
     groups = f"; {pluralize(len(features.group_names), 'group')} by '{config.group}'" if config.group else ""
     if dataset.opening:
-        lines = [*dataset.opening, f"  splits: {sizes}{groups}"]
+        lines = [*(dataset.opening_in_full if full else dataset.opening), f"  splits: {sizes}{groups}"]
     else:
         lines = [f"data: {_task(features)}; {sizes}{groups}", _inputs(features)]
     if full:

@@ -11,20 +11,23 @@ from data.table_columns import Inferred
 from plumbline import pluralize
 
 # Characters of names in one line of the opening, and remarks.
-_LINE, _REMARKS = 300, 5
+_LINE, _REMARKS, _NO_LIMIT = 300, 5, 10**9
 _KINDS = {"numeric": "numeric", "boolean": "true or false", "categorical": "categorical (categories)"}
 
 
 def describe(
     features: Features, inferred: Inferred, assigned: Assignment, encoded: Mapping[int, np.ndarray]
-) -> tuple[str, ...]:
-    """Describes task, target and columns, in at most a screenful of lines.
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Describes task, target and columns.
 
     Args:
       features: description of one row.
       inferred: how the columns are read.
       assigned: all splits.
       encoded: the encoded inputs (n, F) of each part, by its `id`.
+
+    Returns:
+      Lines, at most a screenful of them; and the same with all columns that are left out, and all notes.
     """
     train, _ = assigned["train"]
     goal = f"{features.task} of '{features.target}'"
@@ -36,8 +39,6 @@ def describe(
         detail = f" ({len(column.categories)})" if column.kind == "categorical" else f" in {column.unit}"
         kinds[column.kind].append(column.name + (detail if column.kind == "categorical" or column.unit else ""))
     lines += [f"  {len(names)} {_KINDS[kind]}: {_shorten(names)}" for kind, names in kinds.items() if names]
-    left_out = [f"{name or 'unnamed'} ({reason})" for name, reason in inferred.left_out.items()]
-    lines += [f"  {len(left_out)} left out: {_shorten(left_out)}"] if left_out else []
     remarks = list(inferred.remarks)
     parts = {id(part): part for part, _ in assigned.values()}
     for part in parts.values():
@@ -47,9 +48,13 @@ def describe(
             )
         if part is not train:
             remarks += table_columns.describe_unseen(part.table, inferred.columns, encoded[id(part)])
-    lines += [f"  note: {remark}" for remark in remarks[:_REMARKS]]
-    lines += [f"  and {len(remarks) - _REMARKS} more notes of this kind"] if len(remarks) > _REMARKS else []
-    return tuple(lines)
+    left_out = [f"{name or 'unnamed'} ({reason})" for name, reason in inferred.left_out.items()]
+    short, full = (
+        [f"  {len(left_out)} left out: {_shorten(left_out, limit)}"] if left_out else [] for limit in (_LINE, _NO_LIMIT)
+    )
+    notes = [f"  note: {remark}" for remark in remarks]
+    more = [f"  and {len(remarks) - _REMARKS} more notes of this kind"] if len(remarks) > _REMARKS else []
+    return (*lines, *short, *notes[:_REMARKS], *more), (*lines, *full, *notes)
 
 
 def _shorten(names: Collection[str], limit: int = _LINE) -> str:

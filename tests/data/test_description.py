@@ -58,6 +58,17 @@ def test_a_table_says_how_each_column_was_read(table):
     assert all(f"{letter} ({count})" in categories for letter, count in counts.items())
 
 
+def test_all_columns_that_are_left_out_are_named_in_full(tmp_path, make_config):
+    names = [f"a column that holds nothing at all with the number {number}" for number in range(20)]
+    rows = [f"{row}," + "," * 20 + f"{row % 2}" for row in range(20)]
+    (tmp_path / "a.csv").write_text("\n".join([",".join(["x", *names, "label"]), *rows]))
+    config = make_config(source=f"csv:{tmp_path / 'a.csv'}", target="label", validation="none")
+    dataset = data.load(config, seed=0)
+    short, full = (description.describe(dataset, config, full=full) for full in (False, True))
+    assert not all(any(name in line for line in short) for name in names)
+    assert all(any(name in line for line in full) for name in names)
+
+
 def test_a_line_lists_some_of_many_classes(tmp_path, make_config):
     write_images(tmp_path / "train", per_class=1, classes=tuple(f"a class with the number {n}" for n in range(40)))
     write_images(tmp_path / "test", per_class=2, classes=("a class with the number 0",))
