@@ -19,6 +19,7 @@ Rows = np.ndarray | slice
 BATCHES_AHEAD = 2
 # Number of steps of a training stream: more than any run has, and still within 64-bit indices.
 _ENDLESS = 2**40
+_PLATFORMS = "JAX_PLATFORMS"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Stream:
         """Reads inputs (B_local, ...) of `step`, and a mask (B_local,) bool of the valid ones."""
         if self._workers == 0:
             return self._read_step(step)
-        with _block_signals():
+        with _block_signals(), _hide_accelerators():
             if step != self._next_step:
                 self._restart(step)
             inputs, valid = next(self._iterator)
@@ -151,6 +152,20 @@ def _block_signals() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _hide_accelerators() -> Iterator[None]:
+    """Workers that are started in the block see no accelerator: a second process on it fails or takes its memory."""
+    before = os.environ.get(_PLATFORMS)
+    os.environ[_PLATFORMS] = "cpu"  # JAX has read it in this process already.
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_PLATFORMS]
+        else:
+            os.environ[_PLATFORMS] = before
 
 
 def _parse_flags() -> None:

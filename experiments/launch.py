@@ -23,6 +23,7 @@ Flags:
     --cluster=NAME             xpk: the GKE cluster
     --options='WORDS'          more words for the launcher itself, such as --partition=gpu or --zone=us-central1-a
     --output=FILE              the job file (default: runs/jobs/RUN with the launcher's suffix)
+    --overwrite                replace a job file that is there and differs
     --submit                   submit the file with sky, sbatch or xpk, which must be on PATH
 """
 
@@ -53,6 +54,7 @@ _CLOUD = flags.DEFINE_string("cloud", None, "Cloud, for sky.")
 _CLUSTER = flags.DEFINE_string("cluster", None, "GKE cluster, for xpk.")
 _OPTIONS = flags.DEFINE_string("options", "", "More words for the launcher.")
 _OUTPUT = define_path("output", None, "Job file.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a job file that differs.")
 _SUBMIT = flags.DEFINE_bool("submit", False, "Submit the job file.")
 
 
@@ -74,7 +76,7 @@ def main(words: list[str]) -> int:
     settings.check(_CONFIG.value)
     if _SUBMIT.value:
         check_on_path(launcher)
-    write_job_file(path, text)
+    write_job_file(path, text, overwrite=_OVERWRITE.value)
     if _SUBMIT.value:
         print(f"{path}: written; submitted with\n{shlex.join(words)}", flush=True)
         return submit(words, launcher.tool)

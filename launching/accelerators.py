@@ -5,6 +5,7 @@ import difflib
 import re
 from typing import Literal
 
+from launching import gpus
 from plumbline import UserError
 
 
@@ -38,7 +39,9 @@ class Accelerator:
     @property
     def extra(self) -> str:
         """The extra that installs JAX for it; "" for CPUs."""
-        return {"tpu": "[tpu]", "gpu": "[gpu]", "cpu": ""}[self.kind]
+        if self.kind == "gpu":
+            return f"[{gpus.extra(self.name)}]"
+        return "[tpu]" if self.kind == "tpu" else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +76,7 @@ def parse_accelerator(text: str) -> Accelerator:
     """Parses `tpu-GENERATION-SIZE`, `NAME`, `NAME:COUNT`, `cpu` or `cpu:CORES`.
 
     Raises:
-      UserError: it has another form, or there is no such TPU.
+      UserError: it has another form, there is no such TPU, or JAX does not run on the GPU.
     """
     if match := re.fullmatch(r"tpu-([a-z0-9]+)-(\d+)", text):
         # Google's tools say v5litepod for what its documentation calls v5e.
@@ -83,6 +86,7 @@ def parse_accelerator(text: str) -> Accelerator:
         if name.lower() == "cpu":
             return Accelerator("cpu", "cpu", count)
         if not re.match(r"(tpu|v\d+[a-z]*-\d)", name):
+            gpus.extra(name)
             return Accelerator("gpu", name, count or 1)
     near = difflib.get_close_matches(text, [f"tpu-{name}-{size}" for name in _GENERATIONS for size in (8, 16, 32)], n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ""

@@ -10,7 +10,7 @@ _CLOUDS = ("aws", "azure", "gcp", "kubernetes")
 # SkyPilot's names. For another GPU that SkyPilot supports, add its name.
 _GPUS = (
     *("A10", "A100", "A100-80GB", "A10G", "B200", "B300", "GB200", "GH200", "H100", "H100-MEGA", "H200", "H200-SXM"),
-    *("K80", "L4", "L40", "L40S", "M60", "MI300", "P100", "P4", "RTXPRO6000", "T4", "T4g", "V100", "V100-32GB"),
+    *("L4", "L40", "L40S", "M60", "P100", "P4", "RTXPRO6000", "T4", "T4g", "V100", "V100-32GB"),
 )
 
 # Software of a Cloud TPU VM that JAX needs, by generation. SkyPilot's default for v5litepod is that of v5p.

@@ -1,12 +1,16 @@
 """Slurm: a batch script that requeues the training after preemption or at the end of its time limit."""
 
 import pathlib
+import re
 import shlex
 
 from launching.buckets import parse_bucket
 from launching.job import Job, Launcher, check_checkout, refuse_flags
 from launching.templating import render
 from plumbline import UserError
+
+# Slurm's default is one core for each task, which starves a GPU. Nearly all nodes have more than these.
+_CORES_PER_GPU = 4
 
 
 def _make_job_file(job: Job) -> str:
@@ -28,6 +32,8 @@ def _make_job_file(job: Job) -> str:
         checkout=str(pathlib.Path.cwd()),
         log=f"{job.path.parent.absolute()}/{job.name}-%j.log",
         options=_join_options(job.options),
+        extra=job.accelerator.extra,
+        cores=_cores(job),
         command=_make_command(job),
     )
 
@@ -36,6 +42,13 @@ def _make_command(job: Job) -> str:
     command = job.command(job.workdir, "SLURM_PROCID")
     # Each task of a sweep is a worker, and only the task knows its number.
     return f"bash -c {shlex.quote(f'exec {command}')}" if job.sweeps else command
+
+
+def _cores(job: Job) -> int:
+    """Cores of each task; 0 if the options give them, or the whole node is taken."""
+    if any(re.match(r"-c|--cpus-per-", word) for word in job.options):
+        return 0
+    return _CORES_PER_GPU if job.accelerator.kind == "gpu" else job.accelerator.count
 
 
 def _join_options(options: tuple[str, ...]) -> list[str]:

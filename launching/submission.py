@@ -11,15 +11,23 @@ from plumbline import UserError
 from plumbline.files import write_text
 
 
-def write_job_file(path: pathlib.Path, text: str) -> None:
-    """Writes a job file, replacing only an earlier job file.
+def write_job_file(path: pathlib.Path, text: str, *, overwrite: bool = False) -> None:
+    """Writes a job file. One that is there may have been edited, and is replaced on request only.
+
+    Args:
+      path: of the file.
+      text: of it.
+      overwrite: replace an earlier job file with another content.
 
     Raises:
       UserError: the path holds another file, or cannot be written.
     """
     try:
-        if path.exists() and WRITTEN_BY not in path.read_text(encoding="utf-8", errors="replace"):
+        there = path.read_text(encoding="utf-8", errors="replace") if path.exists() else text
+        if WRITTEN_BY not in there:
             raise UserError(f"--output: '{path}' exists and is not a job file of this command; choose another")
+        if there != text and not overwrite:
+            raise UserError(f"--output: '{path}' exists and differs; --overwrite replaces it, or name another file")
         write_text(path, text)
     except OSError as error:
         raise UserError(f"--output: cannot write '{path}': {error.strerror}; choose another") from None

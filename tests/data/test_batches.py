@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import pathlib
 import signal
 
 import numpy as np
@@ -101,13 +102,19 @@ def test_streamed_equals_cached(workers, image_folder, make_config):
         _assert_same(one, other)
 
 
-def test_signals_to_the_group_reach_the_workers_of_a_stream_without_ending_them(image_folder, make_config):
+def test_signals_to_the_group_reach_the_workers_of_a_stream_without_ending_them(image_folder, make_config, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
     config = make_config(source=f"folder:{image_folder}", cache_limit_gib=0.0)
     stream = batches.TrainBatches(data.load(config, seed=0).splits["train"], batch_size=4, seed=0, workers=2)
     try:
         stream.read(0)
         workers = multiprocessing.active_children()
         assert len(workers) == 2
+        # They see no accelerator.
+        assert os.environ["JAX_PLATFORMS"] == "cuda,cpu"
+        for worker in workers:
+            environment = pathlib.Path(f"/proc/{worker.pid}/environ").read_bytes().split(b"\0")
+            assert [entry for entry in environment if entry.startswith(b"JAX_PLATFORMS=")] == [b"JAX_PLATFORMS=cpu"]
         for worker in workers:
             os.kill(worker.pid, signal.SIGTERM)
             os.kill(worker.pid, signal.SIGINT)

@@ -33,7 +33,7 @@ def job(command, tmp_path):
 
     def write(launcher, *words):
         path = tmp_path / "job"
-        command("launch", *NEEDED[launcher], *words, f"--output={path}")
+        command("launch", *NEEDED[launcher], "--overwrite", *words, f"--output={path}")
         return path.read_text(encoding="utf-8")
 
     return write
@@ -208,8 +208,13 @@ def test_a_missing_flag_is_named(fails, missing):
     assert f"--{missing}: missing" in fails("launch", *words)
 
 
-def test_only_a_job_file_is_overwritten(job, fails, tmp_path):
+def test_only_a_job_file_is_overwritten_and_one_that_differs_on_request(command, job, fails, tmp_path):
     job("sky")
+    path = tmp_path / "job"
+    assert command("launch", *NEEDED["sky"], f"--output={path}").stdout.startswith(f"{path}: written")
+    line = fails("launch", *NEEDED["sky"], "--spot", f"--output={path}")
+    assert line == f"--output: '{path}' exists and differs; --overwrite replaces it, or name another file"
+    assert "use_spot" not in path.read_text()
     assert "use_spot" in job("sky", "--spot")
     (tmp_path / "job").write_text("mine")
     assert "exists and is not a job file" in fails("launch", *NEEDED["sky"], f"--output={tmp_path / 'job'}")

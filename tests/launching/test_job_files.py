@@ -32,6 +32,7 @@ JOBS = {
     "s3.sky": {"accelerator": "L4", "workdir": "s3://bucket/run"},
     "cpu.sky": {"accelerator": "cpu", "workdir": "runs/m l"},
     "sweep.sky": {"accelerator": "cpu:4", "nodes": 2, **SWEEP},
+    "v100.sky": {"accelerator": "V100", "workdir": "s3://bucket/run"},
     "gpus.slurm": {
         "accelerator": "H100:8",
         "workdir": "/shared/run",
@@ -54,6 +55,47 @@ def make_file(name):
 @pytest.mark.parametrize("name", JOBS)
 def test_a_job_file_equals_its_golden_file(name):
     assert make_file(name) == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [
+        ("H100:8", "[gpu]"),
+        ("T4", "[gpu]"),
+        ("gpu:2", "[gpu]"),
+        ("a100-80gb", "[gpu]"),
+        ("V100-32GB:8", "[gpu-cuda12]"),
+        ("tesla_p100", "[gpu-cuda12]"),
+        ("P4", "[gpu-cuda12]"),
+        ("M60", "[gpu-cuda12]"),
+        ("cpu:4", ""),
+    ],
+)
+def test_the_extra_follows_from_the_accelerator(name, extra):
+    assert parse_accelerator(name).extra == extra
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("K80:4", "'K80' has compute capability 3.7, and JAX needs at least 5.2; choose a newer GPU"),
+        ("tesla-k40", "'tesla-k40' has compute capability 3.5"),
+        ("MI300:8", "'MI300' is no NVIDIA GPU"),
+        ("mi250x", "'mi250x' is no NVIDIA GPU"),
+    ],
+)
+def test_a_gpu_that_jax_does_not_support_is_refused(name, message):
+    with pytest.raises(UserError, match=f"^--accelerator: {message}"):
+        parse_accelerator(name)
+
+
+@pytest.mark.parametrize("option", ["--cpus-per-task=16", "-c 16", "-c16", "--cpus-per-gpu=8"])
+def test_the_cores_of_a_task_under_slurm_are_those_of_the_options(option):
+    job = dataclasses.replace(
+        JOB, accelerator=parse_accelerator("H100:8"), workdir="/shared/run", options=tuple(option.split())
+    )
+    text = slurm.LAUNCHER.make_job_file(job)
+    assert [line for line in text.splitlines() if "--cpus-per" in line or "SBATCH -c" in line] == [f"#SBATCH {option}"]
 
 
 def test_every_golden_file_is_compared():

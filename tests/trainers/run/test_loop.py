@@ -1,7 +1,9 @@
 """What a run does at its steps, in this process."""
 
 import json
+import os
 import shutil
+import signal
 import weakref
 
 import jax
@@ -10,7 +12,7 @@ import pytest
 
 from configs import breast_cancer_mlp, diabetes_mlp, digits_linear
 from plumbline import UserError
-from trainers.run import loop, steps
+from trainers.run import events, loop, steps
 from trainers.run.directory import RunDirectory
 from trainers.run.loop import train as train_on
 from trainers.settings import override
@@ -234,6 +236,48 @@ def test_the_generator_of_random_keys_does_not_depend_on_the_environment(tmp_pat
         train(config, tmp_path / "other")
     written = [RunDirectory(tmp_path / name).last_metrics("train") for name in ("default", "other")]
     assert written[0] == written[1]
+
+
+@pytest.mark.parametrize(
+    ("stop", "at"),
+    [
+        ("killed", "evaluate"),
+        ("killed", "save"),
+        ("killed", "after saving"),
+        ("preempted", "evaluate"),
+        pytest.param("preempted", "save", marks=pytest.mark.slow),
+        pytest.param("preempted", "after saving", marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_due_at_the_step_of_a_stop_is_done_exactly_once(tmp_path, monkeypatch, stop, at):
+    name = "save" if at == "after saving" else at
+    whole = getattr(events, name)
+
+    def act_and_stop(run, outputs, state, *arguments, **options):
+        is_there, result = state.step == 20, state
+        if at == "after saving":
+            result = whole(run, outputs, state, *arguments, **options)
+        if is_there and stop == "killed":
+            raise Kill
+        if is_there:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return result if at == "after saving" else whole(run, outputs, state, *arguments, **options)
+
+    config = quick(train__checkpoint_every="10 steps", train__best_metric="loss")
+    with monkeypatch.context() as patch:
+        patch.setattr(events, name, act_and_stop)
+        if stop == "killed":
+            with pytest.raises(Kill):
+                train(config, tmp_path)
+        else:
+            assert train(config, tmp_path)["status"] == "preempted"
+    assert train(config, tmp_path)["best_step"] == 30
+    lines = [(line["split"], line["step"]) for line in RunDirectory(tmp_path).metrics()]
+    assert lines == [(split, step) for step in (10, 20, 30) for split in ("train", "validation")]
+
+
+class Kill(BaseException):
+    """What stops a run at once."""
 
 
 def test_what_is_saved_after_a_damaged_checkpoint_is_saved_and_frees_the_best_parameters_before_it(
