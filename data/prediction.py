@@ -192,21 +192,29 @@ def _read_texts(
         for start in range(0, len(files), _CHUNK):
             names, texts = [], []
             for file in files[start : start + _CHUNK]:
+                name = input_files.printable(file)
                 try:
-                    texts.append(_text(file, features))
-                    names.append(input_files.printable(file))
+                    text = folder.decode_text(input_files.read_bytes(file, "inputs"), f"'{name}'", "inputs")
+                    text_splits.check_not_empty(text, f"'{name}'", "inputs")
                 except UserError as error:
                     notes.add_unreadable(error)
-            if names:
-                yield Chunk(names=names, inputs=_tokens(features, texts, names), labels=None)
+                else:
+                    names.append(name)
+                    texts.append(text)
+            yield from _encode_texts(features, texts, names, notes)
 
 
-def _text(file: str, features: Features) -> str:
-    """Reads a text file, and checks that the tokenizer gives tokens for it."""
-    name = input_files.printable(file)
-    text = folder.decode_text(input_files.read_bytes(file, "inputs"), f"'{name}'", "inputs")
-    _tokens(features, [text], [name])
-    return text
+def _encode_texts(features: Features, texts: list[str], names: list[str], notes: "Notes") -> Iterator[Chunk]:
+    """Tokenises texts; those without tokens go to the notes."""
+    while names:
+        try:
+            tokens = _tokens(features, texts, names)
+        except text_splits.NoTokensError as error:
+            notes.add_unreadable(error)
+            texts, names = [each[: error.row] + each[error.row + 1 :] for each in (texts, names)]
+        else:
+            yield Chunk(names=names, inputs=tokens, labels=None)
+            return
 
 
 def _read_tables(features: Features, config: ml_collections.ConfigDict, paths: list[str]) -> Iterator[Chunk]:

@@ -18,6 +18,18 @@ from plumbline import UserError
 _LONG = 200_000
 
 
+class NoTokensError(UserError):
+    """A tokenizer gives no tokens for a text.
+
+    Attributes:
+      row: its row among the texts.
+    """
+
+    def __init__(self, message: str, row: int):
+        super().__init__(message)
+        self.row = row
+
+
 class TextReader(ArrayReader):
     """Tokens of texts, and the texts.
 
@@ -124,17 +136,33 @@ def encode(
       Tokens (n, length) int32.
 
     Raises:
-      UserError: a text is empty, or the tokenizer gives no tokens for it.
+      UserError: a text is empty, or (`NoTokensError`) the tokenizer gives no tokens for it.
     """
     for row, text in enumerate(texts):
-        if not text.strip():
-            raise UserError(f"{field}: {name(row)} is empty; add a text, or remove it")
+        check_not_empty(text, name(row), field)
     encoded = chosen.encode(texts, length)
     nothing = (encoded == PADDING_TOKEN).all(axis=1)
     if nothing.any():
-        first = name(int(np.argmax(nothing)))
-        raise UserError(f"{field}: the tokenizer gives no tokens for {first}; fix the text, or use another tokenizer")
+        first = int(np.argmax(nothing))
+        raise NoTokensError(
+            f"{field}: the tokenizer gives no tokens for {name(first)}; fix the text, or use another tokenizer", first
+        )
     return encoded
+
+
+def check_not_empty(text: str, name: str, field: str) -> None:
+    """Raises an error for a text of white space alone.
+
+    Args:
+      text: the text.
+      name: its name.
+      field: config field or argument that named it.
+
+    Raises:
+      UserError: it is empty.
+    """
+    if not text.strip():
+        raise UserError(f"{field}: {name} is empty; add a text, or remove it")
 
 
 def cache_tokens(

@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 
 import numpy as np
@@ -155,6 +156,23 @@ def test_texts_that_cannot_be_read_are_noted(texts, tmp_path):
     assert [str(error).split(" (")[0].split(";")[0] for error in notes.unreadable] == [
         f"inputs: '{tmp_path}/some/b.txt' is not encoded as UTF-8",
         f"inputs: '{tmp_path}/some/c.txt' is empty",
+    ]
+
+
+def test_texts_without_tokens_are_noted(texts, tmp_path):
+    import tokenizers
+
+    letters = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="a"))
+    letters.normalizer = tokenizers.normalizers.Replace(tokenizers.Regex("[0-9]"), "")
+    features = dataclasses.replace(texts[0].features, tokenizer=letters.to_str(), vocabulary=1)
+    (tmp_path / "some").mkdir()
+    for name, content in {"a": "2024", "b": "a", "c": "1", "d": "a a"}.items():
+        (tmp_path / "some" / f"{name}.txt").write_text(content)
+    notes = prediction.Notes()
+    (chunk,) = prediction.read_inputs(features, texts[1], [tmp_path / "some"], notes)
+    assert chunk.names == [f"{tmp_path}/some/b.txt", f"{tmp_path}/some/d.txt"]
+    assert [str(error).split(";")[0] for error in notes.unreadable] == [
+        f"inputs: the tokenizer gives no tokens for '{tmp_path}/some/{name}.txt'" for name in "ac"
     ]
 
 

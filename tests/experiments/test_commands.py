@@ -93,6 +93,8 @@ def test_a_table_is_trained_evaluated_and_predicted_with_and_without_its_target(
     assert "\n  splits: 409 train, 46 validation, 114 test\n" in trained.stderr
     accuracy = json.loads((workdir / "summary.json").read_text())["metrics"]["test"]["accuracy"]
     assert accuracy > 0.93
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert (summary["left_out"], summary["unused_splits"]) == ([], [])
     with_target = lines_of(command("predict", f"--workdir={workdir}", table))
     assert len(with_target) == 569
     assert with_target[0]["input"] == f"{table}:2"
