@@ -137,6 +137,8 @@ def decode(encoded: bytes, name: str, image_format: ImageFormat) -> np.ndarray:
 def _read(encoded: bytes) -> np.ndarray:
     """Decodes an image to (H, W, C) uint8, with 1 or 3 channels."""
     image = _open(encoded)
+    if image.mode in ("L", "RGB") and "transparency" not in image.info:
+        return _as_array(image)  # Most images, without further checks.
     key = _transparent_value(image, encoded)
     if image.mode.startswith(("I", "F")):
         array = _eight_bits(image, key)
@@ -144,8 +146,8 @@ def _read(encoded: bytes) -> np.ndarray:
         array = np.array(image.convert("L") if image.mode == "1" else image)
         array[(array == key) if array.ndim == 2 else (array == key).all(axis=2)] = 0
     else:
-        array = np.asarray(_on_black(image))
-    return array[:, :, None] if array.ndim == 2 else array
+        array = _on_black(image)
+    return _as_array(array)
 
 
 def _open(encoded: bytes):
@@ -212,8 +214,6 @@ def _on_black(image):
         image = image.convert("RGBA")
         black = PIL.Image.new("RGBA", image.size, (0, 0, 0, 255))
         return PIL.Image.alpha_composite(black, image).convert("L" if grey else "RGB")
-    if image.mode in ("L", "RGB"):
-        return image
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
