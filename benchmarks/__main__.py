@@ -21,6 +21,7 @@ NAMES = (
     "step_rate",
     "input_cached",
     "input_streamed",
+    "read_table",
     "start_up",
     "checkpoints",
     "two_processes",

@@ -324,10 +324,10 @@ def _clean(column, missing_values: Collection[str]):
 
 def _booleans(table: Table, name: str, array) -> np.ndarray:
     import pyarrow
-    import pyarrow.compute
 
-    text = pyarrow.compute.utf8_lower(array.cast(pyarrow.large_string()))
-    values = np.array([_BOOLEANS.get(value, np.nan) for value in text.to_pylist()])
+    coded = array.cast(pyarrow.large_string()).dictionary_encode()
+    distinct = np.array([*(_BOOLEANS.get(text.lower(), np.nan) for text in coded.dictionary.to_pylist()), np.nan])
+    values = distinct[coded.indices.fill_null(len(distinct) - 1).to_numpy(zero_copy_only=False)]
     strange = array.is_valid().to_numpy(zero_copy_only=False) & np.isnan(values)
     if strange.any():
         raise _other_type(table, name, array, int(np.argmax(strange)), "true or false")

@@ -226,6 +226,34 @@ def test_what_is_no_input_is_a_one_line_error(examples, message, run):
     assert "\n" not in str(caught.value)
 
 
+def test_numbers_that_float32_would_merge_are_predicted_alike_from_every_form(tmp_path):
+    seconds = 1_700_000_000 + 7 * np.arange(120)
+    frame = pandas.DataFrame({"when": seconds, "until": 2 * seconds})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_csv(tmp_path / "a.csv.gz", index=False)
+    frame.to_parquet(tmp_path / "a.parquet")
+    overrides = {"data.source": f"csv:{tmp_path / 'a.csv'}", "data.target": "until", "train.duration": "60 steps"}
+    run = plumbline.train("configs/diabetes_mlp.py", tmp_path / "run", overrides={**SHORT, **overrides})
+    assert run.features.columns[0].offset in seconds
+    assert run.features.target_offset in 2 * seconds
+    inputs = run.inputs(frame)
+    np.testing.assert_array_equal(inputs[:, 0] + np.float64(run.features.columns[0].offset), seconds)
+    predicted = run.predict(frame)["prediction"]
+    values = frame[["when"]].to_numpy()
+    for examples in (
+        inputs,
+        values,
+        values.astype(float),
+        *(tmp_path / f"a.{end}" for end in ("csv", "csv.gz", "parquet")),
+    ):
+        np.testing.assert_array_equal(run.predict(examples)["prediction"], predicted)
+    # Two seconds, not two of the thousands of a float32.
+    assert np.abs(predicted - 2 * seconds).max() < 20_000
+    lines = list(FinishedRun(tmp_path / "run").predict([str(tmp_path / "a.csv")]))
+    assert [line["target"] for line in lines] == (2 * seconds).tolist()
+    np.testing.assert_allclose([line["prediction"] for line in lines], predicted, rtol=1e-9)
+
+
 def test_a_frame_that_lacks_a_column_is_an_error(regression):
     with pytest.raises(UserError, match=r"lacks the input column 's6'"):
         regression.predict(load_diabetes(as_frame=True).data.drop(columns="s6"))
