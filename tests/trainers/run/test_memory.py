@@ -1,5 +1,6 @@
 """Resident memory of a long run."""
 
+import ctypes
 import gc
 
 import jax
@@ -10,8 +11,8 @@ from configs import digits_linear
 from trainers.run import steps
 from trainers.run.loop import train
 
-EVALUATIONS, CHECKPOINTS, WARM_UP = 1200, 60, 200
-# One state is 0.9 MiB. TensorStore 0.1.84 itself keeps about 0.2 MiB for each save, of any size.
+EVALUATIONS, CHECKPOINTS, WARM_UP = 1400, 70, 400
+# One state is 0.9 MiB. TensorStore 0.1.86 itself keeps up to 0.2 MiB for each save, of any size, and buffers settle.
 ALLOWED_BYTES = 20 * 2**20
 
 
@@ -34,13 +35,14 @@ def test_memory_stays_flat_over_checkpoints_and_evaluations(tmp_path, monkeypatc
 
     def handle_and_measure(run, outputs, at):
         at = handle(run, outputs, at)
-        if at.step % WARM_UP == 0:
+        if at.step in (WARM_UP, EVALUATIONS):
             outputs.checkpoints.wait()
             gc.collect()
+            # What the allocator keeps for later is no leak.
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
             sizes[at.step] = psutil.Process().memory_info().rss
         return at
 
     monkeypatch.setattr(steps, "handle_events", handle_and_measure)
     train(config, tmp_path, devices=jax.devices()[:1])
-    assert set(sizes) == set(range(WARM_UP, EVALUATIONS + 1, WARM_UP))
     assert sizes[EVALUATIONS] - sizes[WARM_UP] < ALLOWED_BYTES, sizes
