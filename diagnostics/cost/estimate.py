@@ -59,6 +59,18 @@ class Estimate:
         return not self.compiled.overflow and (not self.available or self.compiled.memory.total <= self.available)
 
     @property
+    def least_seconds(self) -> float:
+        """Of one step, as `seconds`, if a GPU's compiler fuses all vector arithmetic; else the same as `seconds`.
+
+        What is left are the matrix products, one reading and writing of the state, and the collectives.
+        """
+        if self.target.kind != "gpu" or self.time is None:
+            return self.seconds
+        memory = self.compiled.memory
+        state = memory.parameters + memory.optimizer + memory.average + memory.rest
+        return min(self.seconds, roofline.least_seconds(self.time, self.target.hardware, 2 * state + memory.batch))
+
+    @property
     def examples_per_second(self) -> float:
         """Over all devices."""
         return self.training.config.train.batch_size / self.seconds
@@ -121,6 +133,7 @@ class Estimate:
             },
             "collectives": {kind: dataclasses.asdict(each) for kind, each in self.collectives.items()},
             "step_seconds": _or_none(self.seconds),
+            "step_seconds_range": [_or_none(self.least_seconds), _or_none(self.seconds)],
             "roofline": self.time and {**dataclasses.asdict(self.time), "bound": self.time.bound},
             "calibration": self.calibration and dataclasses.asdict(self.calibration),
             "assumptions": assumptions(self),

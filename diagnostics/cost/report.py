@@ -140,8 +140,9 @@ def _run(estimate: Estimate) -> rich.table.Table:
     if not estimate.fits:
         table.add_row("step", "does not fit")
         return table
-    at_most = ", at most" if estimate.target.kind == "gpu" else ""
-    table.add_row(f"step{at_most}", duration(estimate.seconds))
+    # For GPUs a range: what their compiler fuses is not known here.
+    shares = (estimate.least_seconds / estimate.seconds, 1.0) if estimate.target.kind == "gpu" else (1.0,)
+    table.add_row("step", _range([duration(share * estimate.seconds) for share in shares]))
     if estimate.time is not None:
         time = estimate.time
         table.add_row("  compute, by itself", duration(time.compute))
@@ -153,12 +154,14 @@ def _run(estimate: Estimate) -> rich.table.Table:
     if estimate.calibration is not None:
         table.add_row("  dispatch", duration(estimate.calibration.dispatch))
         table.add_row("  matrix products reach", f"{estimate.calibration.flops_rate / 1e9:,.3g} GFLOP/s")
-    table.add_row("examples/s", f"{estimate.examples_per_second:,.0f}")
-    table.add_row("MFU", _percent(estimate.mfu))
-    table.add_row("hours, all steps", f"{estimate.hours:,.3g} ({duration(3600 * estimate.hours)})")
-    table.add_row("energy", f"{estimate.bill.kwh:,.3g} kWh")
-    table.add_row("on demand", _money(estimate.bill.on_demand, estimate))
-    table.add_row("spot", _money(estimate.bill.spot, estimate))
+    slow_first = shares[::-1]
+    table.add_row("examples/s", _range([f"{estimate.examples_per_second / share:,.0f}" for share in slow_first]))
+    table.add_row("MFU", _range([_percent(estimate.mfu and estimate.mfu / share) for share in slow_first]))
+    hours = [share * estimate.hours for share in shares]
+    table.add_row("hours, all steps", _range([f"{each:,.3g} ({duration(3600 * each)})" for each in hours]))
+    table.add_row("energy", _range([f"{share * estimate.bill.kwh:,.3g} kWh" for share in shares]))
+    table.add_row("on demand", _range([_money(share * estimate.bill.on_demand, estimate) for share in shares]))
+    table.add_row("spot", _range([_money(share * estimate.bill.spot, estimate) for share in shares]))
     return table
 
 
@@ -186,6 +189,10 @@ def _tried_cells(tried: Tried) -> list[str]:
         return [tried.text, "", "no", "", tried.reason]
     seconds = duration(estimate.seconds) if estimate.fits else ""
     return [tried.text, size(estimate.compiled.memory.total), "yes" if estimate.fits else "no", seconds, ""]
+
+
+def _range(texts: Sequence[str]) -> str:
+    return " to ".join(dict.fromkeys(texts))
 
 
 def _money(amount: float, estimate: Estimate) -> str:

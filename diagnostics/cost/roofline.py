@@ -100,6 +100,17 @@ def step_time(
     )
 
 
+def least_seconds(time: StepTime, hardware: Hardware, num_bytes: int) -> float:
+    """The time of a step of which only the matrix products, some traffic and the collectives are left.
+
+    Args:
+      time: of the whole step.
+      hardware: of the devices.
+      num_bytes: to and from the main memory of a device.
+    """
+    return max(time.compute, num_bytes / (hardware.memory_bandwidth * MEMORY_EFFICIENCY), time.interconnect)
+
+
 def bandwidth(hardware: Hardware, shape: Sequence[int], group_size: int) -> float:
     """Bytes a second that a device can send to the others of a group, all links of use taken together.
 

@@ -64,7 +64,8 @@ class Target:
             return (
                 f"compiled for {self.num_devices} CPU devices in place of GPUs, whose compiler is not here: memory, "
                 "collectives and bytes are those of the program as partitioned and fused for a CPU, which moves more "
-                "than a GPU's would: time and money are upper bounds, not to be compared with those of TPUs"
+                "than a GPU's would. Time and money are ranges, from a program that fuses all vector arithmetic to "
+                "this one; they are not to be compared with those of TPUs"
             )
         return "compiled for the CPU devices of this machine"
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 
 import pytest
 
@@ -45,6 +46,9 @@ def test_a_plan_for_gpus_says_what_it_stands_on_and_counts_collectives(plan):
     assert figures["collectives"]["all-reduce"]["bytes"] >= 4 * figures["parameters"]
     assert figures["memory"]["available"] < 80 * 2**30
     assert 0 < figures["mfu"] < 1
+    low, high = figures["step_seconds_range"]
+    assert figures["roofline"]["compute"] <= low < high == figures["step_seconds"]
+    assert re.search(r"step +│ +[0-9.]+ [um]s to [0-9.]+ ms", text)
     assert figures["bill"]["on_demand"] == pytest.approx(6.88 * 8 * figures["hours"])
 
 

@@ -58,3 +58,14 @@ def test_small_operations_and_collectives_have_a_least_time():
 
 def test_mfu_is_the_share_of_the_peak():
     assert roofline.mfu(2.0, 1e12, 1e12) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("compute", "num_bytes", "interconnect", "expected"),
+    [(3.0, 0, 1.0, 3.0), (0.5, 0, 1.0, 1.0), (0.5, 1, 0.5, 2.0)],
+)
+def test_the_least_time_of_a_step_is_its_longest_part(compute, num_bytes, interconnect, expected):
+    # As many bytes as take two seconds.
+    num_bytes = round(num_bytes * 2 * H100.memory_bandwidth * roofline.MEMORY_EFFICIENCY)
+    time = roofline.StepTime(compute=compute, memory=9.0, operations=9.0, interconnect=interconnect)
+    assert roofline.least_seconds(time, H100, num_bytes) == pytest.approx(expected)
