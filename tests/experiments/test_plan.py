@@ -48,7 +48,7 @@ def test_a_plan_for_gpus_says_what_it_stands_on_and_counts_collectives(plan):
     assert 0 < figures["mfu"] < 1
     low, high = figures["step_seconds_range"]
     assert figures["roofline"]["compute"] <= low < high == figures["step_seconds"]
-    assert re.search(r"step +│ +[0-9.]+ [um]s to [0-9.]+ ms", text)
+    assert re.search(r"step +│ +[0-9.]+ [um]s to [0-9.]+ [um]s", text)
     assert figures["bill"]["on_demand"] == pytest.approx(6.88 * 8 * figures["hours"])
 
 
