@@ -35,7 +35,7 @@ from ml_collections import config_flags
 
 from experiments import command, config_differences, distribution, origins
 from experiments.path_flags import define_path
-from plumbline import UserError, exit_codes
+from plumbline import exit_codes
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
 _WORKDIR = define_path("workdir", None, "Run directory.")
@@ -56,9 +56,6 @@ def main(words: list[str]) -> int:
         command.require(workdir=_WORKDIR.value)
     if _EXTEND.value:
         command.require(workdir=_WORKDIR.value)
-    if _EXTEND.value and (_OVERWRITE.value or _CONFIG.value.transfer.check):
-        other = "--overwrite" if _OVERWRITE.value else "--config.transfer.check"
-        raise UserError(f"--extend: cannot be given with {other}; leave one of them out")
     # Until the training handles signals there is nothing to save, and the same command can be run again. An exception
     # could get lost in a module that is being imported.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(exit_codes.PREEMPTED))

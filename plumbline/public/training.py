@@ -58,6 +58,7 @@ def train(
     *,
     overrides: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    extend: bool = False,
 ) -> Run:
     """Trains a run, or continues one that stopped, as the command `plumbline train` does.
 
@@ -66,6 +67,7 @@ def train(
       workdir: the run directory: new, empty, or that of the same config.
       overrides: config path -> value.
       overwrite: delete what another run left in `workdir`.
+      extend: go on with the run in `workdir`, which is done, for a longer `train.duration`.
 
     Returns:
       The run. Its `status` says whether it is done, was preempted (Ctrl-C, after a save) or diverged. With
@@ -78,7 +80,7 @@ def train(
     config = load_config(config, overrides)
     if config.transfer.check:
         transfer_check.check_possible()
-    summary = loop.train(config, workdir, overwrite=overwrite)
+    summary = loop.train(config, workdir, overwrite=overwrite, extend=extend)
     if config.transfer.check and summary["status"] == "done":
         transfer_check.check(config, workdir)
     return open_run(workdir)

@@ -12,7 +12,7 @@ _Result = TypeVar("_Result")
 
 # Flags that are arguments of the Python API, with what a message calls them.
 _ARGUMENTS = {name: name for name in ("checkpoint", "fields", "metrics", "seeds", "sort", "split", "workdir")}
-_ARGUMENTS["overwrite"] = "overwrite=True"
+_ARGUMENTS |= {"overwrite": "overwrite=True", "extend": "extend=True"}
 _FLAG = re.compile(rf"(?<![\w-])--({'|'.join(_ARGUMENTS)})\b(?!=)")
 
 

@@ -168,6 +168,8 @@ class RunDirectory:
           UserError: the directory holds a run of another config, or files that are not those of a run; or there is
             nothing to extend.
         """
+        if extend:
+            extension.check_alone(overwrite=overwrite, checks_transfer=config.transfer.check)
         if not self._writes:
             return
         if (self.path / "config.json").exists():

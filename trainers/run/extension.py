@@ -33,6 +33,17 @@ def find_fixed(old: Mapping[str, Any], new: Mapping[str, Any], differing: Sequen
     return [path for path in differing if path not in free]
 
 
+def check_alone(*, overwrite: bool, checks_transfer: bool) -> None:
+    """Checks that nothing is asked for that cannot go with an extension.
+
+    Raises:
+      UserError: the run would be deleted, or compared with a training from scratch that is not extended.
+    """
+    if overwrite or checks_transfer:
+        other = "--overwrite" if overwrite else "transfer.check"
+        raise UserError(f"--extend: cannot be given with {other}; leave one of them out")
+
+
 def check_length(total_steps: int, taken: int) -> None:
     """Checks that an extension has steps to take.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import plumbline
 from configs import digits_linear
 from plumbline import UserError
 from trainers.run import extension
@@ -143,3 +144,18 @@ def test_only_a_run_that_is_done_is_extended(done, tmp_path):
     shutil.rmtree(done / "checkpoints")
     with pytest.raises(UserError, match="--extend: no checkpoint in"):
         run(LONG, done, extend=True)
+
+
+def test_an_extension_is_refused_beside_what_cannot_be_extended(done):
+    with pytest.raises(UserError, match="--extend: cannot be given with --overwrite"):
+        run(LONG, done, extend=True, overwrite=True)
+    checked = override(LONG, {"transfer.check": True, "transfer.source": str(done)})
+    with pytest.raises(UserError, match=r"--extend: cannot be given with transfer\.check"):
+        run(checked, done, extend=True)
+
+
+def test_a_run_is_extended_from_python(done):
+    extended = plumbline.train(LONG, done, extend=True)
+    assert (extended.status["step"], extended.config.train.duration) == (40, "40 steps")
+    with pytest.raises(UserError, match=r"extend=True: train\.duration is 20 steps, and the run has taken 40"):
+        plumbline.train(SHORT, done, extend=True)
