@@ -135,7 +135,7 @@ def load(config: ml_collections.ConfigDict, *, seed: int, assets: RunAssets | No
         if config.drop or config.weights:
             raise UserError("data.drop, data.weights: not supported for one long text; leave them empty")
         features, splits, fingerprints = language.make(source, config, tokenizer)
-        parts, left_out, unused, opening = {}, (), (), ((), ())
+        parts, left_out, unused, opening = {}, source.left_out, (), ((), ())
     else:
         assigned = row_lists.drop_rows(_assign(source, config, seed), lists, config)
         left_out, unused = _left_out(source, assigned), _unused_splits(source, config)

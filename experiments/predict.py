@@ -71,7 +71,7 @@ def _predict_inputs(run: "FinishedRun", inputs: list[str]) -> Iterator[dict[str,
     for prediction in run.predict(inputs, notes):
         if not answered:
             for entry in notes.left_out:
-                print(f"left out: {entry.describe()}", file=sys.stderr)
+                print(f"left out: {' '.join(entry.describe().split())}", file=sys.stderr)
         shown, answered = _print_unreadable(notes, shown), True
         yield prediction
     if not answered and notes.unreadable:
@@ -84,7 +84,7 @@ def _predict_inputs(run: "FinishedRun", inputs: list[str]) -> Iterator[dict[str,
 def _print_unreadable(notes: "Notes", shown: int) -> int:
     """Prints the errors from the one at `shown` on. Returns the number of all."""
     for error in notes.unreadable[shown:]:
-        print(f"not predicted: {str(error).removeprefix('inputs: ')}", file=sys.stderr)
+        print(f"not predicted: {' '.join(str(error).removeprefix('inputs: ').split())}", file=sys.stderr)
     return len(notes.unreadable)
 
 

@@ -10,7 +10,7 @@ import zlib
 import ml_collections
 
 from data import input_files
-from data.input_files import LONG_TEXTS
+from data.input_files import LONG_TEXTS, LeftOut
 from data.sources.folder import decode_text
 from plumbline import UserError
 
@@ -22,10 +22,12 @@ class LanguageText:
     Attributes:
       text: the whole text.
       fingerprint: fingerprint of the text, independent of its location.
+      left_out: files of a folder that are not used.
     """
 
     text: str
     fingerprint: str
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def open_source(name: str, config: ml_collections.ConfigDict) -> LanguageText:
@@ -46,13 +48,13 @@ def read(path: str, field: str) -> LanguageText:
     Raises:
       UserError: it does not exist, is empty or is not a text.
     """
-    root = pathlib.Path(path).expanduser()
+    root, left_out = pathlib.Path(path).expanduser(), ()
     if not os.path.exists(root):  # noqa: PTH110 (a pathlib path raises an error if a folder above is not readable)
         raise UserError(f"{field}: no such file or folder '{path}'; give a .txt or .txt.gz file, or a folder of them")
     if root.is_dir():
         listing = input_files.list_files(root, LONG_TEXTS)
         input_files.refuse_unreadable(listing, root, field)
-        files = [root / file.name for file in listing.files]
+        files, left_out = [root / file.name for file in listing.files], tuple(listing.left_out)
         if not files:
             raise UserError(f"{field}: folder '{path}' has no texts; expected .txt or .txt.gz files in it or below it")
     elif not LONG_TEXTS.includes(root.name):
@@ -63,7 +65,7 @@ def read(path: str, field: str) -> LanguageText:
     whole = "".join(text if text.endswith("\n") else text + "\n" for text in texts[:-1]) + texts[-1]
     if not whole.strip():
         raise UserError(f"{field}: '{path}' is empty; give a text")
-    return LanguageText(whole, digest(whole))
+    return LanguageText(whole, digest(whole), left_out)
 
 
 def digest(text: str) -> str:

@@ -105,12 +105,14 @@ def test_a_folder_is_read_by_name_and_packed_files_are_unpacked(make_config, tmp
     (folder / "more").mkdir(parents=True)
     (folder / "b.txt.gz").write_bytes(gzip.compress(POEM.replace("\n", "\r\n").encode()))
     (folder / "a.txt").write_text(POEM.rstrip("\n"))
-    (folder / "more" / "c.txt").write_text(POEM)
+    (folder / "more" / "c.TXT").write_text(POEM)
     (folder / "notes.md").write_text("no text of it")
+    (folder / "._a.txt").write_text("no text of it")
     config = make_config(source=f"text:{folder}", tokenizer="characters", text_length=10, validation="none")
     dataset = data.load(config, seed=0)
     chosen = tokenizer.Tokenizer(dataset.features.tokenizer)
     assert "".join(joined(split, chosen) for split in dataset.splits.values()) == POEM * 3
+    assert {entry.reason: entry.number for entry in dataset.left_out} == {"of another type": 1, "with a hidden name": 1}
 
 
 def test_another_text_is_the_test_whole(make_language_config, tmp_path):
