@@ -11,10 +11,11 @@ import io
 import lzma
 import os
 import pathlib
+import re
 import sys
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import ml_collections
 
@@ -205,8 +206,8 @@ def _read_csv(file: pathlib.Path, path: str, form: Form, field: str):
 
     encoding = _find_encoding(file) if form.encoding == "auto" else form.encoding
     delimiter = _find_delimiter(file, encoding) if form.delimiter == "auto" else form.delimiter
-    names = _column_names(file, path, encoding, delimiter, form, field)
     layout = _Layout(file=file, encoding=encoding, delimiter=delimiter, header=form.header)
+    names, start = _column_names(layout, path, field)
     parse_options = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     convert_options = pyarrow.csv.ConvertOptions(
         column_types=dict.fromkeys(names, pyarrow.large_string()), strings_can_be_null=False
@@ -218,7 +219,7 @@ def _read_csv(file: pathlib.Path, path: str, form: Form, field: str):
             block_size=block_size,
             encoding="utf8" if own else encoding,
             column_names=names,
-            skip_rows_after_names=1 if form.header else 0,
+            skip_rows=start,
         )
         try:
             with _open_arrow(file) as source:
@@ -231,6 +232,7 @@ def _read_csv(file: pathlib.Path, path: str, form: Form, field: str):
                 continue
             _check_rows(layout, len(names), path, field)
             raise
+    _check_unnamed(table, layout, names, path, field)
     return table, _Lines(layout)
 
 
@@ -244,10 +246,19 @@ class _Layout:
     header: bool
 
     @contextlib.contextmanager
-    def rows(self) -> Iterator:
-        """Opens the file; yields a reader of its rows, with the header."""
+    def rows(self) -> Iterator[Iterator[tuple[int, list[str]]]]:
+        """Opens the file; yields its rows, with the header and the number of the last line of each.
+
+        Empty lines are left out, as pyarrow does, and the line "sep=;" with which Excel names the delimiter.
+        """
         with _open_text(self.file, self.encoding) as stream:
-            yield _reader(stream, self.delimiter)
+            reader = _reader(stream, self.delimiter)
+            directive = next(_reader([f"sep={self.delimiter}"], self.delimiter))
+            yield (
+                (reader.line_num, fields)
+                for fields in reader
+                if fields and not (reader.line_num == 1 and fields == directive)
+            )
 
 
 class _Lines:
@@ -259,43 +270,62 @@ class _Lines:
 
     def __call__(self, row: int) -> int:
         if self._lines is None:
-            with self._layout.rows() as reader:
-                # pyarrow skips empty lines as well. A row with line breaks has the number of its last line.
-                self._lines = [reader.line_num for fields in reader if fields][1 if self._layout.header else 0 :]
+            with self._layout.rows() as rows:
+                self._lines = [line for line, _ in rows][1 if self._layout.header else 0 :]
         return self._lines[row]
 
 
-def _column_names(file: pathlib.Path, path: str, encoding: str, delimiter: str, form: Form, field: str) -> list[str]:
-    """Returns the names in the header, or c0, c1, ... without one. Unnamed columns get the names of `tables.unnamed`.
+def _column_names(layout: _Layout, path: str, field: str) -> tuple[list[str], int]:
+    """Returns the names of the columns, and the number of lines before the first row.
 
-    Each line may end with more delimiters than the header has: their columns are empty.
+    Without a header the names are c0, c1, ... Unnamed columns get the names of `tables.number_unnamed`. The first line
+    may end with more delimiters than the header has: their columns have no names.
     """
-    with _open_text(file, encoding) as stream:
-        rows = (fields for fields in _reader(stream, delimiter) if fields)
-        header, first = next(rows, []), next(rows, [])
-    if not form.header:
-        return [f"c{index}" for index in range(len(header))]
+    with layout.rows() as rows:
+        line, header = next(rows, (0, []))
+        _, first = next(rows, (0, []))
+    if not header or (layout.header and not first):
+        what = "has a header but no rows" if header else "is empty"
+        raise UserError(f"{field}: '{path}' {what}; give a file with a header and rows")
+    if not layout.header:
+        # The line that names the delimiter is no row.
+        return [f"c{index}" for index in range(len(header))], line - 1 if _has_directive(layout) else 0
     extra = first[len(header) :]
     names = [tables.clean_name(name) for name in header] + [""] * (len(extra) if not any(extra) else 0)
     names = tables.number_unnamed(names)
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if twice is not None:
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
         raise UserError(
             f"{field}: '{path}' has two columns '{twice}'; rename one, or set data.header=False if its first line is "
             "not a header"
         )
-    return names
+    return names, line
+
+
+def _has_directive(layout: _Layout) -> bool:
+    with _open_text(layout.file, layout.encoding) as stream:
+        return stream.readline().rstrip("\r\n") == f"sep={layout.delimiter}"
+
+
+def _check_unnamed(table, layout: _Layout, names: list[str], path: str, field: str) -> None:
+    """Raises if a column that the header lacks holds values."""
+    if not layout.header:
+        return
+    with layout.rows() as rows:
+        _, header = next(rows)
+    for name in names[len(header) :]:
+        if any(value for value in table.column(name).unique().to_pylist()):
+            _check_rows(layout, len(header), path, field)
 
 
 def _check_rows(layout: _Layout, width: int, path: str, field: str) -> None:
-    """Raises for the first line with another number of fields than the header."""
-    with layout.rows() as reader:
-        for fields in reader:
-            if fields and len(fields) != width and not (reader.line_num == 1 and len(fields) < width):
+    """Raises for the first line with another number of fields than the header; empty ones at the end do not count."""
+    with layout.rows() as rows:
+        for line, fields in rows:
+            if len(fields) < width or any(fields[width:]):
                 raise UserError(
-                    f"{field}: '{path}' line {reader.line_num} has {pluralize(len(fields), 'field')}, its header "
-                    f"{width}; correct the line (a value with the delimiter '{layout.delimiter}' needs quotes), or set "
-                    "data.delimiter"
+                    f"{field}: '{path}' line {line} has {pluralize(len(fields), 'field')}, its header {width}; correct "
+                    f"the line (a value with the delimiter '{layout.delimiter}' needs quotes), or set data.delimiter"
                 ) from None
 
 
@@ -320,6 +350,8 @@ def _find_delimiter(file: pathlib.Path, encoding: str) -> str:
     """
     with _open_text(file, encoding) as stream:
         lines = list(_take_lines(stream))
+    if lines and (directive := re.fullmatch(r"sep=(.)\s*", lines[0])):
+        return directive[1]
     text, best, chosen = "".join(lines), (1, False), ","
     for delimiter in dict.fromkeys(DELIMITERS.values()):
         rows = [fields for fields in _reader(io.StringIO(text, newline=""), delimiter) if fields]
@@ -343,7 +375,7 @@ def _take_lines(stream: io.TextIOBase) -> Iterator[str]:
         yield line
 
 
-def _reader(stream: io.TextIOBase, delimiter: str):
+def _reader(stream: Iterable[str], delimiter: str):
     # The limit is one for all readers of the process; by default it is 128 KiB.
     csv.field_size_limit(sys.maxsize)
     return csv.reader(stream, delimiter=delimiter)

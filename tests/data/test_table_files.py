@@ -135,6 +135,43 @@ def test_trailing_delimiters_make_columns_without_a_name(tmp_path, make_config, 
     assert "left out: label (data.target), unnamed (no name)" in dataset.opening[2]
 
 
+@pytest.mark.parametrize(
+    ("content", "columns", "lines"),
+    [
+        ("\n\nx,label\n1,a\n\n2,b\n", {"x": ["1", "2"], "label": ["a", "b"]}, [4, 6]),
+        ("x,label\r1,a\r2,b", {"x": ["1", "2"], "label": ["a", "b"]}, [2, 3]),
+        ('\ufeff"x","label"\r\n1,a\r\n', {"x": ["1"], "label": ["a"]}, [2]),
+        ("sep=;\nx;label\n1,5;a\n", {"x": ["1,5"], "label": ["a"]}, [3]),
+        ('"x\ny",label\n1,"a\nb"\n2,c\n', {"x\ny": ["1", "2"], "label": ["a\nb", "c"]}, [4, 5]),
+        ("label\na\n\nb\n", {"label": ["a", "b"]}, [2, 4]),
+        ('x,label\n5" pipe,a\n', {"x": ['5" pipe'], "label": ["a"]}, [2]),
+        ("a;b;c\n1,5;2,5;x\n1,5;2,5;y\n", {"a": ["1,5"] * 2, "b": ["2,5"] * 2, "c": ["x", "y"]}, [2, 3]),
+    ],
+)
+def test_unusual_lines_are_read(tmp_path, content, columns, lines):
+    (tmp_path / "a.csv").write_bytes(content.encode())
+    table = _read(tmp_path / "a.csv")
+    assert _columns(table) == columns
+    assert [table.line(row) for row in range(table.num_rows)] == lines
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("\n", "is empty"),
+        ("\ufeff", "is empty"),
+        ("x,label", "has a header but no rows"),
+        ("x,label\n1,a,\n2,b,c\n", "line 3 has 3 fields, its header 2"),
+        ('x,label\n"1,a\n2,b\n', "line 3 has 1 field, its header 2"),
+        ("1 comment\nx,label\n1,a\n", "line 2 has 2 fields, its header 1"),
+    ],
+)
+def test_what_is_no_table_is_an_error(tmp_path, content, message):
+    (tmp_path / "a.csv").write_bytes(content.encode())
+    with pytest.raises(UserError, match=rf"^data.source: '.*a.csv' {message}"):
+        _read(tmp_path / "a.csv")
+
+
 def test_a_short_line_is_named(tmp_path):
     (tmp_path / "a.csv").write_text("x,y,z\n1,2,3\n4,5\n6,7,8\n")
     with pytest.raises(UserError, match=r"line 3 has 2 fields, its header 3; correct the line"):
