@@ -50,6 +50,8 @@ _MOST_LANES_ON_CPU = 32
 _IN_FLIGHT = 8
 # Seconds between saves if the config counts them in steps, since each member is at a step of its own.
 _SAVE_SECONDS = 60.0
+# Fields that were added after populations began to record theirs, so that no earlier one has them.
+_ADDED_SINCE = ("data.decimal", "data.delimiter", "data.encoding", "data.header", "data.unlabelled")
 # Fields that a population can be resumed with another value of, and that are in the fingerprints of earlier versions.
 _COULD_NOT_CHANGE = (
     "evaluation.batch_size",
@@ -302,7 +304,7 @@ class Population:
         saved = read(self._path)
         # Fields that were added since then are not in the fingerprint; they must have their defaults. Fields that may
         # change now, but could not then, are in it.
-        there = saved.fields or (*fields, *_COULD_NOT_CHANGE)
+        there = saved.fields or {*fields, *_COULD_NOT_CHANGE}.difference(_ADDED_SINCE)
         fields = {n: v for n, v in fields.items() if n in there or v != settings.FIELDS[n].default}
         fields |= {n: v for n, v in settings.used_fields(config).items() if n in there}
         if saved.fingerprint != _digest([fields, *rows]):
