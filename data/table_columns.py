@@ -41,10 +41,13 @@ _DATE_OR_TIME = (
     rf"({_DAY}[- ]?{_MONTH}\.?([-, ]+{_YEAR})?|{_MONTH}\.?[- ]{_DAY}(,? {_YEAR})?|{_MONTH}\.?[-, /]+{_YEAR}))"
     r"([ T]?\d{1,2}:\d{2}.*|:\d{2}.*|,? \d{1,2}:\d{2}.*)?$"
 )
+_NO_VALUES = "no values in the training rows"
 # Texts that a message names all.
 _FEW_WORDS = 5
 # Share of the distinct values of a column that float32 may merge.
 _MERGED = 0.01
+# Up to this one, float64 tells integers apart.
+_LARGEST_INTEGER = 2.0**53
 # Values that show whether float32 merges them.
 _SHOWN = 20_000
 # Share of the cells of a column from which on values that training has not seen are mentioned.
@@ -109,12 +112,15 @@ def infer_columns(
             continue
         array = whole.take(taken)
         if array.null_count == len(array):
-            left_out[name] = "no values in the training rows"
+            left_out[name] = _NO_VALUES
             continue
         try:
             found, remark = _infer_column(table, name, array, name in categorical, config)
         except _Unreadable as error:
             problems[name] = error
+            continue
+        if found is None:
+            left_out[name] = _NO_VALUES
             continue
         columns.append(found)
         remarks += [remark] if remark else []
@@ -214,11 +220,15 @@ def _count_merged(distinct: np.ndarray) -> int:
 
 def _infer_column(
     table: Table, name: str, array, categorical: bool, config: ml_collections.ConfigDict
-) -> tuple[Column, str]:
-    """Returns the column and a remark; raises `_Unreadable`."""
+) -> tuple[Column | None, str]:
+    """Returns the column, or None if it has no values, and a remark; raises `_Unreadable`."""
     import pyarrow
 
     has_missing = array.null_count > 0
+    if pyarrow.types.is_temporal(array.type):
+        raise _dates(str(array.drop_null()[0]))
+    if not (tables.is_text(array) or tables.is_numeric(table, array) or tables.is_boolean(array)):
+        raise _Unreadable(f"is of type {array.type}, which is not supported", "add it to data.ignore")
     if categorical:
         numeric = tables.is_text(array) and tables.is_numeric(table, array)
         found = tables.spelled_texts(table, array) if numeric else tables.texts(array)
@@ -227,23 +237,21 @@ def _infer_column(
     if tables.is_text(array):
         return _infer_text(table, name, array, config)
     if tables.is_numeric(table, array):
-        return _numeric(name, tables.to_float64(array), has_missing)
-    if tables.is_boolean(array):
-        return Column(name=name, kind="boolean", has_missing=has_missing), ""
-    if pyarrow.types.is_temporal(array.type):
-        raise _dates(str(array.drop_null()[0]))
-    raise _Unreadable(f"is of type {array.type}, which is not supported", "add it to data.ignore")
+        return _numeric(name, array, tables.to_float64(array), has_missing)
+    return Column(name=name, kind="boolean", has_missing=has_missing), ""
 
 
-def _infer_text(table: Table, name: str, array, config: ml_collections.ConfigDict) -> tuple[Column, str]:
+def _infer_text(table: Table, name: str, array, config: ml_collections.ConfigDict) -> tuple[Column | None, str]:
     if tables.is_boolean(array):
         return Column(name=name, kind="boolean", has_missing=array.null_count > 0), ""
     written = tables.read_numbers(table, array)
+    if written.missing.all():
+        return None, ""
     # In a file with types, plain numbers that are stored as texts are names.
     are_names = table.typed and written_numbers.all_plain(array)
     if not written.strange.any() and not are_names:
         decimal = "" if written.decimal == table.decimal else written.decimal
-        return _numeric(name, written.values, bool(written.missing.any()), unit=written.unit, decimal=decimal)
+        return _numeric(name, array, written.values, bool(written.missing.any()), unit=written.unit, decimal=decimal)
     if (first := _first_date(array)) is not None:
         raise _dates(first)
     if not are_names:
@@ -260,10 +268,20 @@ def _infer_text(table: Table, name: str, array, config: ml_collections.ConfigDic
     return Column(name=name, kind="categorical", categories=categories, has_missing=array.null_count > 0), remark
 
 
-def _numeric(name: str, values: np.ndarray, has_missing: bool, **form: str) -> tuple[Column, str]:
+def _numeric(name: str, array, values: np.ndarray, has_missing: bool, **form: str) -> tuple[Column, str]:
     offset = choose_offset(values)
     column = Column(name=name, kind="numeric", has_missing=has_missing, offset=offset, **form)
-    return column, describe_merged(name, values, offset)
+    return column, _describe_long_integers(name, array, values) or describe_merged(name, values, offset)
+
+
+def _describe_long_integers(name: str, array, values: np.ndarray) -> str:
+    """Returns a sentence if integers are too long even for float64, else ""."""
+    if not np.nanmax(np.abs(values)) > _LARGEST_INTEGER:
+        return ""
+    written, found = len(array.slice(0, _SHOWN).drop_null().unique()), len(_distinct(values[:_SHOWN]))
+    if written - found <= _MERGED * written:
+        return ""
+    return f"'{name}' has integers of more than 53 bits, some of which are equal as numbers; leave out identifiers"
 
 
 def _dates(first: str) -> _Unreadable:

@@ -1,5 +1,6 @@
 """How the columns of a table are read: types, names of numbers, offsets, what is left out and what is refused."""
 
+import datetime
 import decimal
 import re
 
@@ -173,6 +174,26 @@ def test_values_that_still_merge_are_mentioned(load):
     assert any("'x' has values that are equal as float32" in line for line in dataset.opening)
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_integers_that_float64_merges_are_mentioned(load, name):
+    dataset, _ = load({"x": [2**60 + 7 * n % 60 for n in range(60)], "label": _labels(60)}, name=name)
+    assert any("'x' has integers of more than 53 bits" in line for line in dataset.opening)
+
+
+@pytest.mark.parametrize("categorical", [(), ("x",)])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([datetime.date(2024, 1, 1)] * 60, r"column 'x' holds dates or times \('2024-01-01'\)"),
+        ([[1, 2]] * 60, r"column 'x' is of type list<.*>, which is not supported; add it to data.ignore"),
+        ([b"a"] * 60, r"column 'x' is of type binary, which is not supported"),
+    ],
+)
+def test_types_without_a_meaning_are_an_error(load, values, message, categorical):
+    with pytest.raises(UserError, match=message):
+        load({"x": values, "label": _labels(60)}, name="a.parquet", categorical=categorical)
+
+
 # ---- Columns that are left out.
 
 
@@ -180,7 +201,7 @@ def test_columns_without_names_or_values_are_left_out(load, tmp_path):
     columns = {
         "": list(range(60)),
         "Unnamed: 3": ["a"] * 60,
-        "empty": [""] * 60,
+        "empty": [("", "NaN", "<NA>")[n % 3] for n in range(60)],
         "x": [n / 2 for n in range(60)],
         "label": _labels(60),
     }
