@@ -370,6 +370,9 @@ def _describe() -> ml_collections.ConfigDict:
     train.accumulation_steps = constant(1, AT_LEAST_ONE)
     # Decay of the exponential moving average of the parameters, which evaluation uses; 0 means no average.
     train.ema_decay = hyperparameter(0.0, SHARE, adds_state=True)
+    # With a moving average and batch norms: whether the statistics of the norms are computed for the averaged
+    # parameters at the end of the training, over one epoch without augmentation. If not, they are those of the steps.
+    train.recompute_statistics = operational(False, runs_only="leave it out")
     # How often training metrics are written, and how often the validation split is evaluated.
     train.log_every = traced("1 epochs")
     train.evaluate_every = traced("1 epochs")

@@ -84,6 +84,8 @@ def check(config: ml_collections.ConfigDict) -> None:
             )
     if config.transfer.check and not config.transfer.source:
         raise UserError("transfer.check: compares with a training from scratch, but transfer.source is not given")
+    if config.train.recompute_statistics and not config.train.ema_decay:
+        raise UserError("train.recompute_statistics: is for averaged parameters; set train.ema_decay, or leave it out")
     if config.train.patience and config.data.validation == "none":
         raise UserError("train.patience: needs a validation split; set data.validation, or set patience to ''")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
-from trainers.run import rules
+from trainers.run import batch_statistics, rules
 from trainers.run.checkpoints import Best, Checkpoint, Checkpoints
 from trainers.run.evaluation import overall
 from trainers.run.goodput import training_figures
@@ -31,6 +31,7 @@ def handle_events(run: Run, outputs: Outputs, at: RunState) -> RunState:
         at = log(run, outputs, at)
     if "validation" in run.dataset.splits and rules.is_evaluated(run.rules, at.step):
         at = evaluate(run, outputs, at)
+    at = batch_statistics.recompute_at_end(run, at)
     if rules.is_saved(run.rules, at.step):
         at = save(run, outputs.checkpoints, at)
     outputs.progress.show(at.step)

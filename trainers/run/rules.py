@@ -147,6 +147,11 @@ def is_out_of_patience(rules: Rules, step: int, best_step: int | None) -> bool:
     return rules.evaluate.last_until(step) - best_step >= rules.patience
 
 
+def is_over(rules: Rules, step: int, best_step: int | None) -> bool:
+    """Whether a training has ended; arguments as those of `is_out_of_patience`."""
+    return step >= rules.total_steps or is_out_of_patience(rules, step, best_step)
+
+
 def has_diverged(skipped: Any, max_skipped: int) -> Any:
     """Whether a training has diverged, by the number of updates skipped in a row, which may be an array."""
     return skipped >= max_skipped

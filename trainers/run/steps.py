@@ -101,7 +101,7 @@ def take_steps(
 
 def _is_over(run: Run, at: RunState) -> bool:
     best_step = None if at.best is None else at.best.step
-    return at.step >= run.rules.total_steps or rules.is_out_of_patience(run.rules, at.step, best_step)
+    return rules.is_over(run.rules, at.step, best_step)
 
 
 def _make_request(run: Run, at: RunState, signals: Signals) -> tuple[Request, RunState]:
