@@ -55,6 +55,16 @@ class Pool:
         weights = class_weights(self.features, labels, config)
         return fitted if weights is None else {**fitted, "class_weights": weights}
 
+    def digest(self) -> str:
+        """Returns a digest of the classes, groups and columns, and of the row, label, group and split of examples."""
+        names = (self.features.class_names, self.features.group_names, [c.name for c in self.features.columns])
+        digest = hashlib.sha256(repr(names).encode())
+        for values in (self.rows, self.labels, self.groups, *(self.splits[name] for name in sorted(self.splits))):
+            # Tokens of a language model are a function of the text, which has a fingerprint.
+            if values is not None and values.ndim == 1:
+                digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()[:32]
+
     def with_copies(
         self, positions: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
     ) -> tuple["Pool", np.ndarray]:

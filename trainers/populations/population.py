@@ -295,7 +295,8 @@ class Population:
         """Reads what is saved, if anything is."""
         config, rows = self._config.to_dict(), [self._pool.fingerprint, sorted(self._pool.splits)]
         fields = defining_fields(config)
-        new = PopulationCheckpoint(fingerprint=_digest([fields, *rows]), fields=tuple(fields))
+        examples = self._pool.digest()
+        new = PopulationCheckpoint(fingerprint=_digest([fields, *rows]), fields=tuple(fields), examples=examples)
         if self._path is None:
             return new
         remove_unfinished(self._path)
@@ -312,6 +313,12 @@ class Population:
                 f"--workdir: '{self._path.parent}' holds trainings of another config or other data; "
                 "choose another --workdir, or --overwrite"
             )
+        if saved.examples not in ("", examples):
+            raise UserError(
+                f"--workdir: '{self._path.parent}' holds trainings on the same files, but with other classes, groups, "
+                "columns or splits; use the versions of Plumbline and of its packages that began them, or --overwrite"
+            )
+        saved.examples = examples
         return saved
 
     def _save(self) -> None:

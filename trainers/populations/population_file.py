@@ -76,6 +76,7 @@ class PopulationCheckpoint:
       outcomes: by member and the step it was to stop at.
       paused: checkpoints by the member's name.
       modes: how the lanes of each group are run.
+      examples: digest of the examples in the pool, its classes, groups and splits; "" in files of earlier versions.
     """
 
     fingerprint: str
@@ -83,6 +84,7 @@ class PopulationCheckpoint:
     outcomes: dict[str, Outcome] = dataclasses.field(default_factory=dict)
     paused: dict[str, MemberCheckpoint] = dataclasses.field(default_factory=dict)
     modes: dict[str, str] = dataclasses.field(default_factory=dict)
+    examples: str = ""
 
 
 def write(path: pathlib.Path, saved: PopulationCheckpoint) -> None:
@@ -103,6 +105,7 @@ def write(path: pathlib.Path, saved: PopulationCheckpoint) -> None:
         "outcomes": outcomes,
         "paused": {name: _describe(member, f"paused/{name}", arrays) for name, member in saved.paused.items()},
         "modes": saved.modes,
+        "examples": saved.examples,
     }
     try:
         with replace_atomically(path) as temporary:
@@ -128,7 +131,8 @@ def read(path: pathlib.Path) -> PopulationCheckpoint:
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"--workdir: '{path}' is damaged ({error}); remove it, and its trainings start again") from None
     fields = tuple(about.get("fields", ()))
-    return PopulationCheckpoint(about["fingerprint"], fields, outcomes, paused, about["modes"])
+    examples = about.get("examples", "")
+    return PopulationCheckpoint(about["fingerprint"], fields, outcomes, paused, about["modes"], examples)
 
 
 def _describe(member: MemberCheckpoint, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -388,6 +388,17 @@ def test_another_config_in_the_directory_is_told(pool, tmp_path):
         population(make_config(train__duration="30 steps"), pool, directory=tmp_path)
 
 
+def test_other_classes_or_splits_of_the_same_files_are_an_error(pool, tmp_path):
+    config = make_config(train__duration="20 steps")
+    population(config, pool, directory=tmp_path).train(folds(pool)[:1])
+    renamed = dataclasses.replace(pool.features, class_names=pool.features.class_names[::-1])
+    moved = {**pool.splits, "test": pool.splits["test"][1:]}
+    for other in ({"features": renamed}, {"labels": pool.labels[::-1]}, {"splits": moved}):
+        with pytest.raises(UserError, match="holds trainings on the same files, but with other classes, groups"):
+            population(config, dataclasses.replace(pool, **other), directory=tmp_path)
+    assert population(config, pool, directory=tmp_path)
+
+
 def test_a_field_that_was_added_since_then_counts_as_its_default(pool, tmp_path, monkeypatch):
     config, added = make_config(train__duration="20 steps"), "objective.label_smoothing"
 
