@@ -18,7 +18,7 @@ import numpy as np
 
 from data.selection import Assignment
 from plumbline import UserError, unknown_name
-from plumbline.files import replace_atomically
+from plumbline.files import expand_home, replace_atomically
 
 FILE = "findings.npz"
 """Name of the file that `write` makes in the directory of an audit."""
@@ -114,7 +114,7 @@ def read_lists(config: ml_collections.ConfigDict) -> RowLists:
     field = "data.drop" if config.drop else "data.weights"
     if not config.findings:
         raise UserError(f"{field}: names findings of an audit; set data.findings to its directory")
-    path = pathlib.Path(config.findings) / FILE
+    path = pathlib.Path(expand_home(config.findings)) / FILE
     if not path.is_file():
         raise UserError(f"data.findings: no audit in '{config.findings}' (no {FILE}); run `plumbline audit` there")
     arrays = _read(path, "data.findings", f"[^/]+/{_KIND}/.+|{_PARTS}", [_PARTS])

@@ -29,7 +29,11 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    app.run(lambda words: sys.exit(_guarded(main, words[1:])), flags_parser=_parse)
+    try:
+        app.run(lambda words: sys.exit(_guarded(main, words[1:])), flags_parser=_parse)
+    except BrokenPipeError:
+        _leave_pipe()
+        sys.exit(DONE)
 
 
 def require(**values: object) -> None:
@@ -68,14 +72,13 @@ def _guarded(main: Callable[[list[str]], int | None], words: list[str]) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has had enough, as `| head` does. What is left must not be flushed at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_pipe()
         return DONE
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:
     if any(argument in ("--help", "-h", "-help") for argument in arguments):
-        print(sys.modules["__main__"].__doc__.strip())
+        print(sys.modules["__main__"].__doc__.strip(), flush=True)
         sys.exit(DONE)
     arguments = recipes.resolve_config_flag(arguments)
     try:
@@ -99,6 +102,11 @@ def _check_config_file() -> None:
     if not pathlib.Path(name).is_file():
         raise UserError(f"--config: no file '{name}'; the shipped ones are in configs/")
     config_errors.check_loaded(flags.FLAGS.config, origins.shorten(name))
+
+
+def _leave_pipe() -> None:
+    """Drops what is left: the reader of our output has had enough, as `| head` does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _locate(message: str) -> str:

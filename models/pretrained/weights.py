@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from plumbline import UserError
+from plumbline.files import expand_home
 
 # Types that can be read, as float32.
 FLOATS = ("float32", "float16", "bfloat16", "float64")
@@ -84,7 +85,7 @@ def open_weights(source: str) -> Weights:
     elif source.startswith(packages.PREFIX):
         path = packages.find_path(source)
     else:
-        path = pathlib.Path(source)
+        path = pathlib.Path(expand_home(source))
     if not path.exists():
         raise UserError(
             f"transfer.source: no such file or directory '{source}'; give a run directory, an Orbax checkpoint, a "

@@ -16,6 +16,7 @@ from diagnostics.transfer import transfer_check
 from experiments import config_errors
 from experiments.origins import shorten
 from plumbline import UserError
+from plumbline.files import expand_home
 from plumbline.public.run import Run, open_run
 from plumbline.public.wording import names_arguments
 from plumbline.rooms import find_in_checkout
@@ -190,7 +191,7 @@ def _row(outcome: Outcome, variant: str, member: Member) -> dict[str, Any]:
 
 def _read(config: str) -> ml_collections.ConfigDict:
     """The config that a file returns."""
-    name, colon, argument = find_in_checkout(config).partition(":")
+    name, colon, argument = find_in_checkout(expand_home(config)).partition(":")
     path = pathlib.Path(name)
     spec = importlib.util.spec_from_file_location(f"{path.stem}_config", path) if path.is_file() else None
     if spec is None:

@@ -157,3 +157,10 @@ def test_a_link_to_a_folder_that_does_not_exist_is_named(fails, tmp_path):
     for words in ((), ("--dry_run",)):
         line = fails("train", "--config=configs/digits_linear.py", f"--workdir={tmp_path / 'link' / 'run'}", *words)
         assert line.startswith(f"--workdir: '{tmp_path / 'link'}' is a link to '{tmp_path / 'missing'}', which does")
+
+
+def test_a_reader_that_leaves_the_help_early_is_no_error(command):
+    line = " ".join(command.arguments("runs", "--help"))
+    script = f"{line} | true; exit ${{PIPESTATUS[0]}}"
+    finished = subprocess.run(["bash", "-c", script], env=command.environment, capture_output=True, check=False)
+    assert (finished.returncode, finished.stderr) == (0, b"")

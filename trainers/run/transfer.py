@@ -23,6 +23,7 @@ from models import lora, pretrained
 from models.interface import Model
 from models.pretrained.weights import ArrayWeights, find_tokenizer
 from plumbline import UserError
+from plumbline.files import expand_home
 from trainers import settings
 from trainers.devices.mesh import data_mesh
 from trainers.processes import coordination
@@ -97,13 +98,13 @@ def load_start(config: ml_collections.ConfigDict, program: Program) -> tuple[Sta
 def _architecture(source: str) -> dict[str, object]:
     if not is_run(source):
         return pretrained.architecture(source)
-    tokenizer = find_tokenizer(pathlib.Path(source))
+    tokenizer = find_tokenizer(pathlib.Path(expand_home(source)))
     return pretrained.architecture(ArrayWeights(source, RunDirectory(source).config().to_dict(), {}, tokenizer))
 
 
 def is_run(source: str) -> bool:
     """Whether a source is a run directory."""
-    path = pathlib.Path(source)
+    path = pathlib.Path(expand_home(source))
     return (path / "config.json").exists() and (path / "checkpoints").is_dir()
 
 

@@ -180,3 +180,9 @@ def test_usual_sizes_tell_the_heads_of_a_timm_file(tmp_path):
     fields = pretrained.architecture(str(tmp_path / "a.safetensors"))
     assert fields["model.vit.heads"] == 3
     assert fields["data.image_size"] == 224
+
+
+def test_the_home_is_expanded_in_the_path_of_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.savez(tmp_path / "weights.npz", kernel=np.zeros(3, np.float32))
+    assert set(open_weights("~/weights.npz").tensors) == {"kernel"}
