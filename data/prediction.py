@@ -235,7 +235,7 @@ def _chunk(features: Features, config: ml_collections.ConfigDict, table: tables.
         for line in table_columns.describe_unseen(table, features.columns, inputs):
             print(line, file=sys.stderr, flush=True)
         return Chunk(names=names, inputs=inputs, labels=_labels(features, table))
-    if config.text not in table.columns:
+    if tables.clean_name(config.text) not in table.columns:
         known = ", ".join(table.columns)
         raise UserError(f"inputs: '{table.name}' lacks the text column '{config.text}'; it has {known}")
     found = TableTexts(table, config.text)

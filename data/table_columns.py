@@ -133,6 +133,33 @@ def infer_columns(
     return Inferred(columns=tuple(ordered), left_out=left_out, remarks=tuple(remarks))
 
 
+def check_target(table: Table, name: str, config: ml_collections.ConfigDict) -> None:
+    """Checks that texts to predict are classes, and not numbers that are written in an unclear way.
+
+    Args:
+      table: table with all rows.
+      name: name of the target column.
+      config: `config.data`.
+
+    Raises:
+      UserError: many distinct texts look like numbers.
+    """
+    array = table.columns[name]
+    if table.typed or not tables.is_text(array):
+        return
+    written = tables.read_numbers(table, array)
+    if not written.strange.any() or len(array.filter(written.formed).unique()) <= _MANY_NUMBERS:
+        return
+    try:
+        _refuse_unclear_numbers(table, array, written, config)
+    except _Unreadable as error:
+        remedy = error.remedy.removesuffix(", or add the column to data.categorical")
+        raise UserError(
+            f"data.target: {table.name} column '{name}' {error.what}; {remedy}, or set "
+            "data.task='classification' if they are classes"
+        ) from None
+
+
 def encode(table: Table, columns: Sequence[Column]) -> np.ndarray:
     """Encodes the input columns as (n, F) float32, with NaN for missing numbers and codes for categories.
 

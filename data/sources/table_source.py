@@ -6,7 +6,7 @@ from collections.abc import Callable
 import ml_collections
 import numpy as np
 
-from data import tables
+from data import table_columns, tables
 from data.sources.source import Part
 from data.tables import Table
 from data.written_numbers import are_spelled
@@ -56,6 +56,8 @@ class TableSource:
             self._check_text_column(config.text)
         target = tables.column(self.table, self.target, "data.target")
         self._numeric = tables.is_numeric(self.table, target)
+        if not self.label_names and config.task != "classification":
+            table_columns.check_target(self.table, self.target, config)
         self._labelled(self.table)
         self.task = self._infer_task(target)
         self.class_names = self._infer_classes(target)

@@ -328,6 +328,21 @@ def test_names_stay_categories(load, values):
     assert (column.kind, set(column.categories)) == ("categorical", set(values))
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([f"{n},5" for n in range(60)], r"numbers with a comma, such as '0,5', .*; set data.decimal=','"),
+        ([f"{n}.5" if n % 7 else "unknown" for n in range(60)], r"numbers and texts such as 'unknown'"),
+    ],
+)
+def test_unclear_numbers_are_no_classes(load, values, message):
+    with pytest.raises(UserError, match=rf"^data.target: .*a.csv column 'label' holds {message}"):
+        load({"x": range(60), "label": values})
+    # A few are classes, and so are all that the config says are.
+    assert load({"x": range(60), "label": values[:5] * 12})[0].features.task == "classification"
+    assert load({"x": range(60), "label": values[:30] * 2}, task="classification")
+
+
 def test_all_columns_that_cannot_be_read_are_named_at_once(load):
     columns = {
         "when": ["2024-05-01"] * 120,
