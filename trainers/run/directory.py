@@ -508,7 +508,7 @@ class RunDirectory:
 
     def _remedy(self, differing: Sequence[str]) -> str:
         """What to do about a config that differs in these fields from that of the run."""
-        if self.is_done() and set(differing) <= set(extension.FIELDS):
+        if self.is_done() and "train.duration" in differing and set(differing) <= set(extension.FIELDS):
             return (
                 "--extend goes on with that run, which is done; or start another from its parameters in another "
                 f"--workdir with --config.transfer.source={self.path}"
