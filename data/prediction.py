@@ -133,6 +133,7 @@ def read_frame(features: Features, config: ml_collections.ConfigDict, frame: "pa
         fingerprint="",
         field="inputs",
         decimal=config.decimal,
+        text=config.text,
     )
     return _chunk(features, config, table, names)
 

@@ -55,6 +55,7 @@ class Form:
     decimal: str = "auto"
     encoding: str = "auto"
     header: bool = True
+    text: str = ""
 
     @classmethod
     def from_config(cls, config: ml_collections.ConfigDict) -> "Form":
@@ -82,6 +83,7 @@ class Form:
             decimal=config.decimal,
             encoding=config.encoding,
             header=config.header,
+            text=config.text,
         )
 
 
@@ -142,6 +144,7 @@ def read(path: str, form: Form, field: str) -> Table:
         fingerprint=fingerprint,
         field=field,
         decimal=form.decimal,
+        text=form.text,
     )
 
 

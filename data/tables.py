@@ -58,17 +58,19 @@ def from_arrow(
     fingerprint: str,
     field: str = "data.source",
     decimal: str = "auto",
+    text: str = "",
 ) -> Table:
     """Converts a pyarrow table to a `Table`: strips texts, and sets missing values and NaN to null.
 
-    Texts and names of columns get Unicode's composed form (NFC), so that they compare as they look.
+    Texts and names of columns get Unicode's composed form (NFC), so that they compare as they look; texts in the column
+    `text`, which a tokenizer reads, stay as they are.
     """
     columns = {}
     names = number_unnamed([clean_name(column_name) for column_name in table.column_names])
     for column_name, column in zip(names, table.columns, strict=True):
         if column_name in columns:
             raise UserError(f"{field}: '{name}' has two columns '{column_name}'; rename one")
-        columns[column_name] = _clean(column, missing_values)
+        columns[column_name] = _clean(column, missing_values, compose=column_name != clean_name(text))
     return Table(
         name=name,
         columns=columns,
@@ -299,7 +301,7 @@ def is_boolean(array) -> bool:
     )
 
 
-def _clean(column, missing_values: Collection[str]):
+def _clean(column, missing_values: Collection[str], *, compose: bool):
     import pyarrow
     import pyarrow.compute
 
@@ -310,7 +312,7 @@ def _clean(column, missing_values: Collection[str]):
         column = column.dictionary_decode()
     if _is_text(column.type) or pyarrow.types.is_string_view(column.type):
         column = pyarrow.compute.utf8_trim_whitespace(column.cast(pyarrow.large_string()))
-        if not pyarrow.compute.all(pyarrow.compute.string_is_ascii(column)).as_py():
+        if compose and not pyarrow.compute.all(pyarrow.compute.string_is_ascii(column)).as_py():
             column = pyarrow.compute.utf8_normalize(column, "NFC")
         missing = pyarrow.array(sorted(missing_values), pyarrow.large_string())
         is_missing = pyarrow.compute.is_in(column, value_set=missing)

@@ -194,6 +194,9 @@ def _encode_part(part: Part, chosen: Tokenizer, config: ml_collections.ConfigDic
         "tokenizer": digest(chosen.content),
         "length": config.text_length,
     }
+    if (config.delimiter, config.encoding, config.header) != ("auto", "auto", True):
+        # The same file, read in another way.
+        key["form"] = [config.delimiter, config.encoding, config.header]
     return cache_tokens(
         config,
         key,

@@ -249,3 +249,25 @@ def test_images_go_before_texts_that_lie_beside_them(image_folder, make_config):
     for file in list(image_folder.glob("*/*/*.png")):
         file.with_suffix(".txt").write_text("a caption")
     assert data.load(make_config(source=f"folder:{image_folder}"), seed=0).features.kind == "image"
+
+
+def test_tokens_of_a_file_that_is_read_in_another_way_are_not_those_in_the_cache(
+    tmp_path, make_config, words_tokenizer
+):
+    words = "u\N{COMBINING DIAERESIS} tyger " * 1000
+    lines = [f"{words}{n};{n % 2}" for n in range(30)]
+    (tmp_path / "a.csv").write_text("\n".join(["line;label", *lines]), encoding="utf-8")
+    fields = {
+        "source": f"csv:{tmp_path / 'a.csv'}",
+        "target": "label",
+        "text": "line",
+        "tokenizer": str(words_tokenizer),
+    }
+    loaded = [data.load(make_config(**fields, encoding=encoding), seed=0) for encoding in ("auto", "latin-1")]
+    chosen = tokenizer.Tokenizer(loaded[0].features.tokenizer)
+    texts = [each.splits["train"].reader.text(0) for each in loaded]
+    # Texts for a tokenizer stay as they are, also where Unicode has a composed form.
+    assert texts[0] == lines[int(loaded[0].splits["train"].rows[0])].partition(";")[0]
+    assert texts[1] != texts[0]
+    for each, text in zip(loaded, texts, strict=True):
+        np.testing.assert_array_equal(each.splits["train"].read(np.arange(1)), chosen.encode([text], 128))
