@@ -1,90 +1,20 @@
 """Files of tables: CSV in any usual form and compression, and Parquet files or folders of them."""
 
-import bz2
-import codecs
 import contextlib
-import csv
-import dataclasses
-import gzip
 import hashlib
-import io
-import lzma
 import os
 import pathlib
-import re
-import sys
-import zipfile
-import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 
-import ml_collections
-
-from data import tables
+from data import compressed_files, tables
+from data.compressed_files import has_strange_name
+from data.csv_files import Form, guess_encoding, read_csv
 from data.tables import Table
-from plumbline import UserError, pluralize
+from plumbline import UserError
+
+__all__ = ["PARQUET_EXTENSIONS", "Form", "is_parquet", "read"]
 
 PARQUET_EXTENSIONS = (".parquet", ".pq")
-DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}
-"""Delimiters that "auto" tells apart, by the names that a config may use for them."""
-
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
-# In the order in which a byte order mark is recognised: UTF-32 begins as UTF-16 does.
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-# Encodings to name in the error for a file that is not UTF-8. The last one fits any file.
-_GUESSES = ("cp1252", "latin-1")
-# Lines that show which delimiter a file has.
-_SHOWN = 50
-# Bytes that show which encoding a file has.
-_BEGINNING = 1 << 16
-# Bytes of a block that pyarrow reads at once; a row must fit.
-_BLOCKS = (1 << 20, 1 << 26, (1 << 31) - 1)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Form:
-    """How the text of a CSV file is read; the fields of the config."""
-
-    missing_values: tuple[str, ...]
-    delimiter: str = "auto"
-    decimal: str = "auto"
-    encoding: str = "auto"
-    header: bool = True
-    text: str = ""
-
-    @classmethod
-    def from_config(cls, config: ml_collections.ConfigDict) -> "Form":
-        """Reads the form from `config.data`.
-
-        Raises:
-          UserError: a value is not possible.
-        """
-        delimiter = DELIMITERS.get(config.delimiter, config.delimiter)
-        if delimiter != "auto" and (len(delimiter) != 1 or delimiter in '"\r\n'):
-            raise UserError(
-                f"data.delimiter: '{config.delimiter}' is not possible; give one sign, {', '.join(DELIMITERS)} or auto"
-            )
-        if config.encoding != "auto":
-            try:
-                codecs.lookup(config.encoding)
-            except LookupError:
-                raise UserError(
-                    f"data.encoding: unknown encoding '{config.encoding}'; give 'auto', or one that Python knows, such "
-                    "as 'cp1252'"
-                ) from None
-        return cls(
-            missing_values=tuple(config.missing_values),
-            delimiter=delimiter,
-            decimal=config.decimal,
-            encoding=config.encoding,
-            header=config.header,
-            text=config.text,
-        )
 
 
 def is_parquet(path: str) -> bool:
@@ -121,17 +51,9 @@ def read(path: str, form: Form, field: str) -> Table:
         files = _parquet_files(file, path, field) if file.is_dir() else [file]
         if any(each.stat().st_size == 0 for each in files):
             raise UserError(f"{field}: '{path}' is empty; give a file with a header and rows")
-        table, line = _read_parquet(files) if parquet else _read_csv(file, path, form, field)
+        table, line = _read_parquet(files) if parquet else read_csv(file, path, form, field)
         fingerprint = _fingerprint(files)
-    except (
-        pyarrow.ArrowException,
-        OSError,
-        EOFError,
-        UnicodeError,
-        zlib.error,
-        zipfile.BadZipFile,
-        lzma.LZMAError,
-    ) as error:
+    except (pyarrow.ArrowException, UnicodeError, *compressed_files.ERRORS) as error:
         raise _unreadable(file, path, parquet, form, field, error) from None
     if table.num_rows == 0:
         raise UserError(f"{field}: '{path}' has a header but no rows; give a file with rows")
@@ -154,26 +76,13 @@ def _unreadable(file: pathlib.Path, path: str, parquet: bool, form: Form, field:
     reason = " ".join(str(error).split())[:200]
     if not parquet and ("UTF8" in reason or isinstance(error, UnicodeError)):
         encoding = "UTF-8" if form.encoding == "auto" else form.encoding
-        guess = _guess_encoding(file)
+        guess = guess_encoding(file)
         return UserError(
             f"{field}: '{path}' is not encoded as {encoding} ({reason}); set data.encoding='{guess}', which fits, or "
             "save it as UTF-8"
         )
     kind = "Parquet" if parquet else "CSV"
     return UserError(f"{field}: '{path}' cannot be read as {kind} ({reason}); fix or replace it")
-
-
-def _guess_encoding(file: pathlib.Path) -> str:
-    """Returns an encoding in which the whole file can be read."""
-    for encoding in _GUESSES[:-1]:
-        with contextlib.suppress(UnicodeError), _open_text(file, encoding) as stream:
-            while stream.read(_BEGINNING):
-                pass
-            return encoding
-    return _GUESSES[-1]
-
-
-# ---- Parquet.
 
 
 def _parquet_files(folder: pathlib.Path, path: str, field: str) -> list[pathlib.Path]:
@@ -193,257 +102,10 @@ def _read_parquet(files: list[pathlib.Path]):
 
     read = []
     for file in files:
-        with file.open("rb") if _has_strange_name(file) else contextlib.nullcontext(file) as source:
+        with file.open("rb") if has_strange_name(file) else contextlib.nullcontext(file) as source:
             read.append(pyarrow.parquet.ParquetFile(source).read())
     table = read[0] if len(read) == 1 else pyarrow.concat_tables(read, promote_options="permissive")
     return table, lambda row: row + 1
-
-
-# ---- CSV.
-
-
-def _read_csv(file: pathlib.Path, path: str, form: Form, field: str):
-    """Reads all columns as texts, so that only the training rows determine the types."""
-    import pyarrow
-    import pyarrow.csv
-
-    encoding = _find_encoding(file) if form.encoding == "auto" else form.encoding
-    delimiter = _find_delimiter(file, encoding) if form.delimiter == "auto" else form.delimiter
-    layout = _Layout(file=file, encoding=encoding, delimiter=delimiter, header=form.header)
-    names, start = _column_names(layout, path, field)
-    parse_options = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    convert_options = pyarrow.csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pyarrow.large_string()), strings_can_be_null=False
-    )
-    # Arrow takes the text after a byte order mark, and UTF-8 under its own name without converting it.
-    own = codecs.lookup(encoding).name.removesuffix("-sig") in ("utf-8", "ascii")
-    for block_size in _BLOCKS:
-        read_options = pyarrow.csv.ReadOptions(
-            block_size=block_size,
-            encoding="utf8" if own else encoding,
-            column_names=names,
-            skip_rows=start,
-        )
-        try:
-            with _open_arrow(file) as source:
-                table = pyarrow.csv.read_csv(
-                    source, read_options=read_options, parse_options=parse_options, convert_options=convert_options
-                )
-            break
-        except pyarrow.ArrowInvalid as error:
-            if "straddling" in str(error) and block_size != _BLOCKS[-1]:
-                continue
-            _check_rows(layout, len(names), path, field)
-            raise
-    _check_unnamed(table, layout, names, path, field)
-    return table, _Lines(layout)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Layout:
-    """How a CSV file is read line by line."""
-
-    file: pathlib.Path
-    encoding: str
-    delimiter: str
-    header: bool
-
-    @contextlib.contextmanager
-    def rows(self) -> Iterator[Iterator[tuple[int, list[str]]]]:
-        """Opens the file; yields its rows, with the header and the number of the last line of each.
-
-        Empty lines are left out, as pyarrow does, and the line "sep=;" with which Excel names the delimiter.
-        """
-        with _open_text(self.file, self.encoding) as stream:
-            reader = _reader(stream, self.delimiter)
-            directive = next(_reader([f"sep={self.delimiter}"], self.delimiter))
-            yield (
-                (reader.line_num, fields)
-                for fields in reader
-                if fields and not (reader.line_num == 1 and fields == directive)
-            )
-
-
-class _Lines:
-    """Maps rows to lines of a CSV file. The file is read when this is first called."""
-
-    def __init__(self, layout: _Layout):
-        self._layout = layout
-        self._lines = None
-
-    def __call__(self, row: int) -> int:
-        if self._lines is None:
-            with self._layout.rows() as rows:
-                self._lines = [line for line, _ in rows][1 if self._layout.header else 0 :]
-        return self._lines[row]
-
-
-def _column_names(layout: _Layout, path: str, field: str) -> tuple[list[str], int]:
-    """Returns the names of the columns, and the number of lines before the first row.
-
-    Without a header the names are c0, c1, ... Unnamed columns get the names of `tables.number_unnamed`. The first line
-    may end with more delimiters than the header has: their columns have no names.
-    """
-    with layout.rows() as rows:
-        line, header = next(rows, (0, []))
-        _, first = next(rows, (0, []))
-    if not header or (layout.header and not first):
-        what = "has a header but no rows" if header else "is empty"
-        raise UserError(f"{field}: '{path}' {what}; give a file with a header and rows")
-    if not layout.header:
-        # The line that names the delimiter is no row.
-        return [f"c{index}" for index in range(len(header))], line - 1 if _has_directive(layout) else 0
-    extra = first[len(header) :]
-    names = [tables.clean_name(name) for name in header] + [""] * (len(extra) if not any(extra) else 0)
-    names = tables.number_unnamed(names)
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(
-            f"{field}: '{path}' has two columns '{twice}'; rename one, or set data.header=False if its first line is "
-            "not a header"
-        )
-    return names, line
-
-
-def _has_directive(layout: _Layout) -> bool:
-    with _open_text(layout.file, layout.encoding) as stream:
-        return stream.readline().rstrip("\r\n") == f"sep={layout.delimiter}"
-
-
-def _check_unnamed(table, layout: _Layout, names: list[str], path: str, field: str) -> None:
-    """Raises if a column that the header lacks holds values."""
-    if not layout.header:
-        return
-    with layout.rows() as rows:
-        _, header = next(rows)
-    for name in names[len(header) :]:
-        if any(value for value in table.column(name).unique().to_pylist()):
-            _check_rows(layout, len(header), path, field)
-
-
-def _check_rows(layout: _Layout, width: int, path: str, field: str) -> None:
-    """Raises for the first line with another number of fields than the header; empty ones at the end do not count."""
-    with layout.rows() as rows:
-        for line, fields in rows:
-            if len(fields) < width or any(fields[width:]):
-                raise UserError(
-                    f"{field}: '{path}' line {line} has {pluralize(len(fields), 'field')}, its header {width}; correct "
-                    f"the line (a value with the delimiter '{layout.delimiter}' needs quotes), or set data.delimiter"
-                ) from None
-
-
-def _find_encoding(file: pathlib.Path) -> str:
-    """Returns "utf-8-sig", or the UTF-16 or UTF-32 that a byte order mark or zero bytes show."""
-    with _open_bytes(file) as stream:
-        beginning = stream.read(_BEGINNING)
-    for mark, encoding in _MARKS:
-        if beginning.startswith(mark):
-            return encoding
-    even, odd = beginning[0::2], beginning[1::2]
-    for zeros, letters, encoding in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
-        if len(beginning) > 3 and zeros.count(0) > 0.5 * len(zeros) and letters.count(0) < 0.1 * len(letters):
-            return encoding
-    return "utf-8-sig"
-
-
-def _find_delimiter(file: pathlib.Path, encoding: str) -> str:
-    """Returns the delimiter with the most fields in the first lines, if all lines have as many; else the comma.
-
-    Of two with as many fields it is the one that no blank follows in the header.
-    """
-    with _open_text(file, encoding) as stream:
-        lines = list(_take_lines(stream))
-    if lines and (directive := re.fullmatch(r"sep=(.)\s*", lines[0])):
-        return directive[1]
-    text, best, chosen = "".join(lines), (1, False), ","
-    for delimiter in dict.fromkeys(DELIMITERS.values()):
-        rows = [fields for fields in _reader(io.StringIO(text, newline=""), delimiter) if fields]
-        if len(lines) == _SHOWN:
-            rows.pop()  # It may end within quotes.
-        if not rows:
-            continue
-        width, widths = len(rows[0]), {len(fields) for fields in rows[1:]}
-        rank = width, not any(field.startswith(" ") for field in rows[0][1:])
-        # Lines may end with delimiters that the header lacks.
-        if width > 1 and len(widths) <= 1 and max(widths, default=width) >= width and rank > best:
-            best, chosen = rank, delimiter
-    return chosen
-
-
-def _take_lines(stream: io.TextIOBase) -> Iterator[str]:
-    for _ in range(_SHOWN):
-        line = stream.readline()
-        if not line:
-            return
-        yield line
-
-
-def _reader(stream: Iterable[str], delimiter: str):
-    # The limit is one for all readers of the process; by default it is 128 KiB.
-    csv.field_size_limit(sys.maxsize)
-    return csv.reader(stream, delimiter=delimiter)
-
-
-# ---- Files and compression.
-
-
-def _open_text(file: pathlib.Path, encoding: str) -> io.TextIOBase:
-    # Arrow drops the byte order mark as well.
-    encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
-    return io.TextIOWrapper(_open_bytes(file), encoding=encoding, newline="")
-
-
-def _open_bytes(file: pathlib.Path) -> io.BufferedIOBase:
-    """Opens the content of a file, decompressed."""
-    match file.suffix.lower():
-        case ".gz":
-            return gzip.open(file)
-        case ".bz2":
-            return bz2.open(file)
-        case ".xz":
-            return lzma.open(file)
-        case ".zip":
-            return _open_zip(file)
-        case ".zst":
-            import pyarrow
-
-            return io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.PythonFile(file.open("rb")), "zstd"))
-    return file.open("rb")
-
-
-def _open_zip(file: pathlib.Path) -> io.BufferedIOBase:
-    with zipfile.ZipFile(file) as archive:
-        members = [
-            name
-            for name in archive.namelist()
-            if not name.endswith("/")
-            and not name.startswith("__MACOSX/")
-            and not pathlib.Path(name).name.startswith(".")
-        ]
-        if len(members) != 1:
-            names = ", ".join(members[:5])
-            raise UserError(f"data.source: '{file}' has {len(members)} files ({names}); give an archive with one table")
-        # The file stays open as long as the member is.
-        return archive.open(members[0])
-
-
-@contextlib.contextmanager
-def _open_arrow(file: pathlib.Path) -> Iterator:
-    """Opens a file for pyarrow; a plain one without Python in between."""
-    if file.suffix.lower() not in _COMPRESSED and not _has_strange_name(file):
-        yield str(file) if file.suffix.lower() not in (".lz4", ".brotli") else file.open("rb")
-        return
-    with _open_bytes(file) as stream:
-        yield stream
-
-
-def _has_strange_name(file: pathlib.Path) -> bool:
-    """Returns whether a file has a name that is not UTF-8, which pyarrow cannot open."""
-    try:
-        str(file).encode()
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def _fingerprint(files: Collection[pathlib.Path]) -> str:

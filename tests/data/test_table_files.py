@@ -104,6 +104,7 @@ def test_another_encoding_is_named_and_then_read(tmp_path):
     ("field", "value", "message"),
     [
         ("encoding", "utf-9", r"^data.encoding: unknown encoding 'utf-9'"),
+        ("encoding", "base64", r"^data.encoding: unknown encoding 'base64'"),
         ("delimiter", "::", r"^data.delimiter: '::' is not possible; give one sign"),
     ],
 )
