@@ -154,7 +154,7 @@ def _audit() -> None:
 
 
 def _request(config: "ml_collections.ConfigDict") -> output_directory.Request:
-    from trainers.run.directory import defining_fields
+    from trainers.run.identity import defining_fields
 
     # The population checks the rest of the config; --data-only has no population.
     settings: dict[str, str | int] = {

@@ -21,7 +21,7 @@ from reporting import plot_style, sweep_files, sweep_plots, sweep_text
 from reporting.best_config import BaseConfig, write_best_config
 from trainers.populations.population import Population
 from trainers.run import transfer
-from trainers.run.directory import defining_fields
+from trainers.run.identity import defining_fields
 from tuning import feasibility
 from tuning import storage as storages
 from tuning.directory import SweepDirectory

@@ -11,8 +11,9 @@ import pandas
 
 from diagnostics.statistics import mean_interval, within
 from plumbline import UserError, provenance, unknown_name
-from trainers.run.directory import RunDirectory, defining_fields
+from trainers.run.directory import RunDirectory
 from trainers.run.evaluation import overall
+from trainers.run.identity import defining_fields
 from trainers.step.objectives import bounds
 
 # A run directory has both.

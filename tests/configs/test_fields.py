@@ -10,7 +10,7 @@ from configs.fields import Pretrained, Role
 from plumbline import UserError
 from trainers import settings
 from trainers.populations.members import check_possible, check_shared, program_key
-from trainers.run.directory import defining_fields
+from trainers.run.identity import defining_fields
 from trainers.step import hyperparameters
 
 

@@ -35,7 +35,7 @@ from trainers.populations.population_file import NAME, PopulationCheckpoint, rea
 from trainers.populations.scheduler import Scheduler
 from trainers.processes.signals import Signals
 from trainers.run import transfer
-from trainers.run.directory import defining_fields
+from trainers.run.identity import defining_fields
 from trainers.run.progress import PopulationProgress
 from trainers.step import hyperparameters
 from trainers.step.state import Start

@@ -34,6 +34,7 @@ from plumbline import UserError, provenance
 from plumbline.files import append_line, expand_home, replace_atomically, replace_non_finite, write_text
 from trainers import settings
 from trainers.run import extension
+from trainers.run.identity import Comparison
 
 _LOCK = ".lock"
 _MARK = ".mark-"
@@ -195,7 +196,7 @@ class RunDirectory:
             return
         if origin:
             write_text(self.path / "transfer.txt", origin)
-        self._record_start(self._changed_fields(config))
+        self._record_start(self._compare(config).changed if (self.path / "config.json").exists() else {})
         self._write("config.json", config.to_dict())
         self._write("features.json", dataset.features.to_json())
         if dataset.features.tokenizer:
@@ -269,7 +270,7 @@ class RunDirectory:
 
     def differs(self, config: ml_collections.ConfigDict) -> bool:
         """Whether a run of `config` would be another than the one that is here."""
-        return bool(self._compare(config)[2])
+        return bool(self._compare(config).differing)
 
     def status(self) -> dict[str, Any]:
         """The last status that was written; empty before the first."""
@@ -464,36 +465,28 @@ class RunDirectory:
             raise UserError(f"--workdir: {self.path / 'config.json'} is damaged (no config)")
         return settings.with_defaults(stored)
 
-    def _changed_fields(self, config: ml_collections.ConfigDict) -> dict[str, list[Any]]:
-        """The values, there and in `config`, of fields that differ from those of the run that is here, by path."""
-        if not (self.path / "config.json").exists():
-            return {}
-        written = json.loads(_json(config.to_dict()))
-        there, here = (settings.used_fields(each) for each in (self._read_config(), written))
-        return {path: [there.get(path), value] for path, value in here.items() if there.get(path) != value}
-
-    def _compare(self, config: ml_collections.ConfigDict) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
-        """The defining fields of the run that is here and of `config`, and the paths of those that differ."""
+    def _compare(self, config: ml_collections.ConfigDict) -> Comparison:
+        """The config of the run that is here beside `config`, both as they are written."""
         there, here = self._read_config(), settings.with_defaults(config.to_dict())
-        old, new = (defining_fields(json.loads(_json(each))) for each in (there, here))
-        return old, new, sorted(name for name in old | new if old.get(name) != new.get(name))
+        return Comparison(json.loads(_json(there)), json.loads(_json(here)))
 
     def _check_same(self, config: ml_collections.ConfigDict, *, extend: bool) -> None:
-        old, new, differing = self._compare(config)
-        if unknown := sorted(name for name in old if name not in new and name not in settings.FIELDS):
+        comparison = self._compare(config)
+        if unknown := comparison.unknown:
             raise UserError(
                 f"--workdir: '{self.path}' holds a run with fields that are unknown here ({', '.join(unknown[:5])}); "
                 f"resume it with {self._writer()}, which wrote it, or give another --workdir"
             )
-        if extend and not (fixed := extension.find_fixed(old, new, differing)):
-            self._check_can_extend(differing)
-            return
-        differing = fixed if extend else differing
+        differing = comparison.differing
+        if extend:
+            fixed = extension.find_fixed(comparison.old, comparison.new, differing)
+            if not fixed:
+                self._check_can_extend(differing)
+            differing = fixed
         if differing:
-            shown = ", ".join(f"{n} is {_quote(old, n)} there, {_quote(new, n)} here" for n in differing[:5])
-            more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
             raise UserError(
-                f"--workdir: '{self.path}' holds a run of another config ({shown}{more}); {self._remedy(differing)}"
+                f"--workdir: '{self.path}' holds a run of another config ({comparison.describe(differing)}); "
+                f"{self._remedy(differing)}"
             )
 
     def _check_can_extend(self, differing: Sequence[str]) -> None:
@@ -514,19 +507,6 @@ class RunDirectory:
                 f"--workdir with --config.transfer.source={self.path}"
             )
         return "give another --workdir, or --overwrite to delete that run"
-
-
-def defining_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that define a run, by path: none that a resumed run may change, and none of models it does not use."""
-    return {path: value for path, value in settings.used_fields(config).items() if not _may_change(path)}
-
-
-def _may_change(path: str) -> bool:
-    return path in settings.FIELDS and settings.FIELDS[path].may_change
-
-
-def _quote(fields: Mapping[str, Any], name: str) -> str:
-    return repr(fields[name]) if name in fields else "no field"
 
 
 def _to_tuples(value: Any) -> Any:

@@ -22,9 +22,10 @@ from trainers.processes import coordination
 from trainers.processes.signals import Signals
 from trainers.run import cached_features, extension, preflight, profiling, transfer
 from trainers.run.announcement import announce
-from trainers.run.directory import RunDirectory, defining_fields
+from trainers.run.directory import RunDirectory
 from trainers.run.evaluation import make_run_evaluate
 from trainers.run.goodput import Goodput
+from trainers.run.identity import defining_fields
 from trainers.run.resume import open_checkpoints, restore_or_begin
 from trainers.run.rules import make_rules
 from trainers.run.run_state import Run, record_failure

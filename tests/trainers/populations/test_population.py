@@ -14,7 +14,8 @@ from plumbline import UserError
 from trainers.populations import population_file
 from trainers.populations.population import _COULD_NOT_CHANGE, Member, Population, train_population
 from trainers.run import progress
-from trainers.run.directory import RunDirectory, defining_fields
+from trainers.run.directory import RunDirectory
+from trainers.run.identity import defining_fields
 from trainers.run.inference import FinishedRun
 from trainers.run.loop import train
 from trainers.settings import fields, override
