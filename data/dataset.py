@@ -149,7 +149,9 @@ def load(config: ml_collections.ConfigDict, *, seed: int, assets: RunAssets | No
             (features, splits), opening = text_splits.make(source, assigned, config, tokenizer), ((), ())
         else:
             features, splits, opening = _table_splits(source, assigned, config, assets.columns if assets else ())
-        features = dataclasses.replace(features, class_names=class_names, target_offset=target_offset)
+        table = assigned["train"][0].table
+        width = len(table.columns) if table is not None and table.numbered else 0
+        features = dataclasses.replace(features, class_names=class_names, target_offset=target_offset, width=width)
         splits["train"].weights *= lists.factors(parts["train"], splits["train"].rows)
     for name, split in splits.items():
         if not split.weights.any():

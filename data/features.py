@@ -55,6 +55,7 @@ class Features:
       columns: columns of a table in input order: numeric and boolean first, then categorical.
       target: name of the prediction target.
       tokenizer: content of the tokenizer.json of texts.
+      width: number of columns of a training file without a header; 0 for other data, and in runs of earlier versions.
       target_offset: subtracted from the target of a regression before it becomes float32, as `Column.offset`.
       vocabulary: number of tokens of the tokenizer; 0 unless the inputs are texts.
     """
@@ -70,6 +71,7 @@ class Features:
     tokenizer: str = dataclasses.field(default="", repr=False)
     vocabulary: int = 0
     target_offset: float = 0.0
+    width: int = 0
 
     @property
     def num_outputs(self) -> int:

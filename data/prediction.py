@@ -118,7 +118,9 @@ def read_frame(features: Features, config: ml_collections.ConfigDict, frame: "pa
         raise UserError(
             f"inputs: a DataFrame given, but the model was trained on {features.kind}s; give files or arrays"
         )
-    frame = frame.rename(columns=str)
+    # pandas numbers columns without names from 0.
+    numbered = not config.header and list(frame.columns) == list(range(frame.shape[1]))
+    frame = frame.rename(columns=(lambda number: f"c{number}") if numbered else str)
     names = [str(label) for label in frame.index]
     try:
         arrow = pyarrow.Table.from_pandas(frame, preserve_index=False)
@@ -134,6 +136,7 @@ def read_frame(features: Features, config: ml_collections.ConfigDict, frame: "pa
         field="inputs",
         decimal=config.decimal,
         text=config.text,
+        numbered=numbered,
     )
     return _chunk(features, config, table, names)
 
@@ -231,13 +234,14 @@ def _read_tables(features: Features, config: ml_collections.ConfigDict, paths: l
 
 def _chunk(features: Features, config: ml_collections.ConfigDict, table: tables.Table, names: list[str]) -> Chunk:
     """Converts the rows of a table to inputs of a model of tables, or of texts in one column."""
+    tables.check_width(table, features.width, features.target)
     if features.kind == "table":
         inputs = table_columns.encode(table, features.columns)
         for line in table_columns.describe_unseen(table, features.columns, inputs):
             print(line, file=sys.stderr, flush=True)
         return Chunk(names=names, inputs=inputs, labels=_labels(features, table))
     if tables.clean_name(config.text) not in table.columns:
-        known = ", ".join(table.columns)
+        known = ", ".join(table.named)
         raise UserError(f"inputs: '{table.name}' lacks the text column '{config.text}'; it has {known}")
     found = TableTexts(table, config.text)
     texts = [found.text(row) for row in range(len(found))]

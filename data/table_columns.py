@@ -172,7 +172,7 @@ def encode(table: Table, columns: Sequence[Column]) -> np.ndarray:
     for index, expected in enumerate(columns):
         name = tables.clean_name(expected.name)
         if name not in table.columns:
-            known = ", ".join(table.columns)
+            known = ", ".join(table.named)
             hint = "; set data.delimiter if it has several" if len(table.columns) == 1 and not table.typed else ""
             raise UserError(f"{table.name}: lacks the input column '{expected.name}'; it has {known}{hint}")
         array = table.columns[name]

@@ -67,6 +67,7 @@ def read(path: str, form: Form, field: str) -> Table:
         field=field,
         decimal=form.decimal,
         text=form.text,
+        numbered=not parquet and not form.header,
     )
 
 

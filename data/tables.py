@@ -9,7 +9,7 @@ import numpy as np
 
 from data import written_numbers
 from data.written_numbers import Written, spell
-from plumbline import UserError, unknown_name
+from plumbline import UserError, pluralize, unknown_name
 
 # Texts of a boolean column, in lower case.
 _BOOLEANS = {"false": 0.0, "true": 1.0}
@@ -32,6 +32,7 @@ class Table:
       fingerprint: fingerprint of the content.
       field: config field or argument that names the table, for messages; "inputs" of a trained run.
       decimal: sign before the decimals of numbers in texts: ".", "," or "auto".
+      numbered: whether the columns have no names but c0, c1, ..., by their position.
     """
 
     name: str
@@ -42,6 +43,12 @@ class Table:
     fingerprint: str
     field: str
     decimal: str = "auto"
+    numbered: bool = False
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Names of the columns that have one."""
+        return tuple(name for name in self.columns if not is_unnamed(name))
 
     def place(self, row: int, column: str) -> str:
         """Returns the location of a value, for messages."""
@@ -59,6 +66,7 @@ def from_arrow(
     field: str = "data.source",
     decimal: str = "auto",
     text: str = "",
+    numbered: bool = False,
 ) -> Table:
     """Converts a pyarrow table to a `Table`: strips texts, and sets missing values and NaN to null.
 
@@ -80,6 +88,36 @@ def from_arrow(
         fingerprint=fingerprint,
         field=field,
         decimal=decimal,
+        numbered=numbered,
+    )
+
+
+def check_width(table: Table, width: int, target: str, *, needs_target: bool = False) -> None:
+    """Checks that columns without names have the positions of the training, of which only the last may be left out.
+
+    Args:
+      table: the table; nothing is checked if its columns have names.
+      width: number of columns of the training file; 0 if it is not known or its columns have names.
+      target: name of the target column, which may be left out if it is the last one.
+      needs_target: whether the target must be there.
+
+    Raises:
+      UserError: the table has another number of columns.
+    """
+    found = len(table.columns)
+    if not width or not table.numbered or found == width:
+        return
+    is_last = target == f"c{width - 1}"
+    if found == width - 1 and is_last and not needs_target:
+        return
+    if found == width - 1 and not needs_target:
+        remedy = f"keep the target column '{target}', whose cells may be empty, as only a last column can be left out"
+    else:
+        also = " (all but the last one, the target, will do)" if is_last and not needs_target else ""
+        remedy = f"give the {width} columns of the training in their order{also}"
+    raise UserError(
+        f"{table.field}: '{table.name}' has {pluralize(found, 'column')}, the training file {width}, and without a "
+        f"header (data.header=False) columns are matched by position; {remedy}"
     )
 
 
@@ -107,7 +145,7 @@ def column(table: Table, name: str, field: str):
     """
     name = clean_name(name)
     if name not in table.columns:
-        shown = [each for each in table.columns if each]
+        shown = table.named
         error = unknown_name(field, name, shown)
         hint = ""
         if not table.typed and sum(map(written_numbers.is_number, shown)) > 0.5 * len(shown):

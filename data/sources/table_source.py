@@ -47,7 +47,7 @@ class TableSource:
             for name in config[field]:
                 tables.column(self.table, name, f"data.{field}")
         if not self.target:
-            columns = ", ".join(self.table.columns)
+            columns = ", ".join(self.table.named)
             raise UserError(f"data.target: not set; give the column to predict, one of {columns}")
         self.target = tables.clean_name(self.target)
         if self.target in map(tables.clean_name, config.ignore):
@@ -83,6 +83,7 @@ class TableSource:
         if self.read_other is None:
             raise UserError(f"data.test: '{path}' is not supported for {self.config.source}; write 'N percent'")
         table = self.read_other(path)
+        tables.check_width(table, len(self.table.columns), self.target, needs_target=True)
         tables.column(table, self.target, "data.target")
         if self.config.group:
             # New groups are appended, so that existing numbers do not change.

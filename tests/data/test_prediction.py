@@ -2,6 +2,7 @@ import dataclasses
 import gzip
 
 import numpy as np
+import pandas
 import PIL.Image
 import pytest
 
@@ -56,6 +57,55 @@ def test_a_table_without_an_input_column_is_an_error(table, tmp_path):
     (tmp_path / "b.csv").write_text("X,c\n1,b\n")
     with pytest.raises(UserError, match=r"b.csv: input column: unknown name 'x'|b.csv: .*'x'"):
         _read(dataset, config, tmp_path / "b.csv")
+
+
+def _load_without_header(tmp_path, make_config, target):
+    rows = [[str(index), "ab"[index % 2], ("no", "yes")[index % 2]] for index in range(40)]
+    if target == "c1":
+        rows = [[row[0], row[2], row[1]] for row in rows]
+    (tmp_path / "a.csv").write_text("\n".join(",".join(row) for row in rows))
+    config = make_config(source=f"csv:{tmp_path / 'a.csv'}", target=target, validation="none", header=False)
+    return data.load(config, seed=0), config
+
+
+@pytest.mark.parametrize(
+    ("target", "line", "message"),
+    [
+        ("c2", "5,b", None),
+        ("c2", "5,b,", None),
+        ("c2", "5,b,no,1", r"has 4 columns, the training file 3, .*; give the 3 columns .*the last one, the target"),
+        ("c2", "5", r"has 1 column, the training file 3"),
+        ("c1", "5,,b", None),
+        ("c1", "5,b", r"^inputs: .* has 2 columns, the training file 3, .*; keep the target column 'c1', whose cells"),
+        ("c1", "1,5,no,b", r"give the 3 columns of the training in their order$"),
+    ],
+)
+def test_without_a_header_a_table_must_have_the_columns_of_the_training(tmp_path, make_config, target, line, message):
+    dataset, config = _load_without_header(tmp_path, make_config, target)
+    assert data.Features.from_json(dataset.features.to_json()).width == 3
+    (tmp_path / "b.csv").write_text(line + "\n")
+    frame = pandas.read_csv(tmp_path / "b.csv", header=None)
+    if message is None:
+        (chunk,) = _read(dataset, config, tmp_path / "b.csv")
+        np.testing.assert_array_equal(chunk.inputs, [[5, 3]])
+        np.testing.assert_array_equal(prediction.read_frame(dataset.features, config, frame).inputs, [[5, 3]])
+        return
+    with pytest.raises(UserError, match=message):
+        _read(dataset, config, tmp_path / "b.csv")
+    with pytest.raises(UserError, match=message):
+        prediction.read_frame(dataset.features, config, frame)
+    # The width is not known of runs of earlier versions.
+    earlier = dataclasses.replace(dataset, features=dataclasses.replace(dataset.features, width=0))
+    if line.count(",") > 1:
+        assert len(_read(earlier, config, tmp_path / "b.csv")) == 1
+
+
+def test_a_test_file_without_a_header_must_have_all_columns(tmp_path, make_config):
+    _, config = _load_without_header(tmp_path, make_config, "c2")
+    (tmp_path / "b.csv").write_text("5,b,no,1\n")
+    config.test = str(tmp_path / "b.csv")
+    with pytest.raises(UserError, match=r"^data.test: .* has 4 columns, the training file 3"):
+        data.load(config, seed=0)
 
 
 def test_images_are_found_in_folders_and_read_as_in_training(image_folder, make_config):
