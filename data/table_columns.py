@@ -31,12 +31,23 @@ _MONTH = (
     r"(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?"
     r"|dec(ember)?)"
 )
+# Months in German, and in full in Dutch, French, Italian, Portuguese and Spanish.
+_FOREIGN_MONTH = (
+    r"(jan(uar)?|jän(ner)?|feb(ruar|er)?|mär(z)?|mrz|mai|juni|juli|okt(ober)?|dez(ember)?"
+    r"|januari|februari|maart|mei|augustus|janvier|février|mars|avril|juin|juillet|août|septembre|octobre|novembre"
+    r"|décembre|gennaio|febbraio|marzo|aprile|maggio|giugno|luglio|agosto|settembre|ottobre|novembre|dicembre"
+    r"|janeiro|fevereiro|março|abril|maio|junho|julho|setembro|outubro|novembro|dezembro"
+    r"|enero|febrero|mayo|junio|julio|septiembre|octubre|noviembre|diciembre)"
+)
 _DAY = r"\d{1,2}(st|nd|rd|th)?\.?"
 _YEAR = r"('?\d{2}|\d{4})"
-# Dates as 2024-05-01, 1/5/2024, 1.5.24, 2024-05, 05/2024, 2024Q1, 3 May 2024, May 2024 and Fri, May 3, times as 14:30.
+# Dates as 2024-05-01, 1/5/2024, 1.5.24, 24.5., 2024-05, 05/2024, 2024Q1, 3 May 2024, May 2024, Fri, May 3, 3. Mai 2024
+# and 3 de mayo, times as 14:30.
 _DATE_OR_TIME = (
     r"(?i)^(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})|\d{1,2}:\d{2}"
+    r"|(0?[1-9]|[12]\d|3[01])\.(0?[1-9]|1[0-2])\."
     r"|\d{4}[-/](0?[1-9]|1[0-2])|(0?[1-9]|1[0-2])/\d{4}|\d{4}[- ]?(Q[1-4]|W\d{1,2})|Q[1-4][- /]?\d{4}"
+    rf"|{_DAY}[- ]?(de )?{_FOREIGN_MONTH}\.?([-, ]+(de )?{_YEAR})?|{_FOREIGN_MONTH}\.? \d{{4}}"
     rf"|((mon|tues?|wed(nes)?|thu(rs)?|fri|sat(ur)?|sun)(day)?,? )?"
     rf"({_DAY}[- ]?{_MONTH}\.?([-, ]+{_YEAR})?|{_MONTH}\.?[- ]{_DAY}(,? {_YEAR})?|{_MONTH}\.?[-, /]+{_YEAR}))"
     r"([ T]?\d{1,2}:\d{2}.*|:\d{2}.*|,? \d{1,2}:\d{2}.*)?$"
@@ -103,7 +114,7 @@ def infer_columns(
 
     taken, left_out = pyarrow.array(rows), dict(left_out)
     categorical = {tables.clean_name(name) for name in config.categorical}
-    columns, problems, remarks = [], {}, []
+    columns, problems, remarks, constant = [], {}, [], []
     for name, whole in table.columns.items():
         if name in left_out:
             continue
@@ -123,12 +134,15 @@ def infer_columns(
             left_out[name] = _NO_VALUES
             continue
         columns.append(found)
+        constant += [name] if _is_constant(array) else []
         remarks += [remark] if remark else []
         remarks += [f"'{name}' looks like an identifier or a row number"] if _counts_up(found, whole) else []
     if problems:
-        raise _refuse(table, problems)
+        raise _refuse(table, problems, config.ignore)
     if not columns:
         raise UserError(f"data.source: {table.name} has no input columns left; remove some from data.ignore")
+    if constant:
+        remarks.append(_describe_constant(constant))
     ordered = sorted(columns, key=lambda found: found.kind == "categorical")
     return Inferred(columns=tuple(ordered), left_out=left_out, remarks=tuple(remarks))
 
@@ -279,7 +293,8 @@ def _infer_text(table: Table, name: str, array, config: ml_collections.ConfigDic
     if not written.strange.any() and not are_names:
         decimal = "" if written.decimal == table.decimal else written.decimal
         return _numeric(name, array, written.values, bool(written.missing.any()), unit=written.unit, decimal=decimal)
-    if (first := _first_date(array)) is not None:
+    first, share = _find_dates(array)
+    if share >= _MOSTLY:
         raise _dates(first)
     if not are_names:
         _refuse_unclear_numbers(table, array, written, config)
@@ -292,6 +307,8 @@ def _infer_text(table: Table, name: str, array, config: ml_collections.ConfigDic
         )
     categories = tables.sorted_values(distinct.to_pylist())
     remark = f"'{name}' has a different text in every row" if len(distinct) == len(present) else ""
+    if share >= _PARTLY:
+        remark = f"'{name}' has dates or times, such as '{first}', which are read as categories"
     return Column(name=name, kind="categorical", categories=categories, has_missing=array.null_count > 0), remark
 
 
@@ -318,21 +335,33 @@ def _dates(first: str) -> _Unreadable:
     )
 
 
-def _first_date(array) -> str | None:
-    """Returns the first date if almost all texts are dates or times, else None."""
+def _find_dates(array) -> tuple[str, float]:
+    """Returns the first date or time, "" if there is none, and their share of the texts."""
     import pyarrow.compute
 
     present = array.drop_null()
     matches = pyarrow.compute.match_substring_regex(present, _DATE_OR_TIME)
-    if pyarrow.compute.mean(matches).as_py() < _MOSTLY:
-        return None
-    return present.filter(matches)[0].as_py()
+    share = pyarrow.compute.mean(matches).as_py()
+    return (present.filter(matches)[0].as_py() if share else ""), share
+
+
+def _is_constant(array) -> bool:
+    """Returns whether all values are the same one, and none is missing."""
+    return not array.null_count and len(array[:1000].unique()) == 1 and len(array.unique()) == 1
+
+
+def _describe_constant(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:10])
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"one value in all training rows: {shown}{more}"
 
 
 def _refuse_unclear_numbers(table: Table, array, written: Written, config: ml_collections.ConfigDict) -> None:
     """Raises for numbers that are not written in one clear way, or that have texts among them."""
     present, strange = ~written.missing, written.strange
     count = int(present.sum())
+    if table.decimal != "auto":
+        _refuse_other_decimals(table, array, written)
     if written.commas and written.formed.sum() >= _PARTLY * count:
         commas = array.filter(written.formed & strange)
         raise _Unreadable(
@@ -361,6 +390,22 @@ def _refuse_unclear_numbers(table: Table, array, written: Written, config: ml_co
         )
 
 
+def _refuse_other_decimals(table: Table, array, written: Written) -> None:
+    """Raises for numbers whose decimals follow the sign that the config does not name."""
+    other = "." if table.decimal == "," else ","
+    again = tables.read_numbers(table, array, decimal=other)
+    others = written.strange & ~again.strange
+    if not others.any() or (others | ~written.strange)[~written.missing].mean() < _PARTLY:
+        return
+    dates = " (or dates without a year)" if other == "." else ""
+    raise _Unreadable(
+        f"holds numbers with '{other}' before the decimals{dates}, such as {_examples(array.filter(others))}, but "
+        f"data.decimal is '{table.decimal}'",
+        f"set data.decimal='{other}' if all columns are written so, else rewrite the column, or add the column to "
+        "data.categorical",
+    )
+
+
 def _examples(array) -> str:
     return ", ".join(f"'{str(value)[:40]}'" for value in array.slice(0, 10_000).unique().to_pylist()[:3])
 
@@ -370,14 +415,14 @@ def _as_flag(names: Collection[str]) -> str:
     return '"(' + "".join(f"{name!r}," for name in names).removesuffix("," if len(names) > 1 else "") + ')"'
 
 
-def _refuse(table: Table, problems: Mapping[str, _Unreadable]) -> UserError:
+def _refuse(table: Table, problems: Mapping[str, _Unreadable], ignored: Sequence[str]) -> UserError:
     if len(problems) == 1:
         ((name, problem),) = problems.items()
         return UserError(f"data.source: {table.name} column '{name}' {problem.what}; {problem.remedy}")
     shown = list(problems.items())[:20]
     more = f"; and {len(problems) - len(shown)} more" if len(problems) > len(shown) else ""
     listed = "; ".join(f"'{name}' {problem.what} ({problem.remedy})" for name, problem in shown)
-    names = _as_flag(problems) if len(problems) <= len(shown) else '"(...)"'
+    names = _as_flag((*ignored, *problems)) if len(problems) <= len(shown) else '"(...)"'
     return UserError(
         f"data.source: {table.name} has {pluralize(len(problems), 'column')} that cannot be read: {listed}{more}; or "
         f"leave all out with --config.data.ignore={names}"

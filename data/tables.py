@@ -179,7 +179,9 @@ def numbers(
     if is_text(array):
         written = read_numbers(table, array, unit=unit, decimal=decimal)
         if written.strange.any():
-            raise _other_type(table, name, array, int(np.argmax(written.strange)), _describe_numbers(written, unit))
+            row = int(np.argmax(written.strange))
+            expected = _describe_numbers(written, unit) + _describe_sign(array[row : row + 1], decimal or table.decimal)
+            raise _other_type(table, name, array, row, expected)
         values = written.values
     elif _is_number_type(array.type):
         values = to_float64(array)
@@ -379,13 +381,11 @@ def _describe_numbers(written: Written, unit: str | None) -> str:
     return f"numbers with '{unit}'" if unit else "numbers"
 
 
-def _number_key(text: str) -> tuple[bool, int | float, str]:
-    """Returns a key for a total order of numbers, which NaN alone would not have. Integers are compared exactly."""
-    try:
-        return False, int(text), text
-    except ValueError:
-        value = float(text)
-    return value != value, 0.0 if value != value else value, text
+def _describe_sign(array, decimal: str) -> str:
+    """Returns how decimals are written if a text is a number with the other sign before them, else ""."""
+    sign, other = (",", ".") if decimal == "," else (".", ",")
+    again = written_numbers.read(array, decimal=other)
+    return "" if again.strange.any() or again.missing.any() else f" with '{sign}' before the decimals"
 
 
 def _other_type(table: Table, name: str, array, row: int, expected: str) -> UserError:

@@ -55,7 +55,8 @@ _FORM = re.compile(
 )
 # Digits in groups of three, and then decimals; or without groups.
 _GROUPED = {
-    sign: re.compile(rf"\d{{1,3}}([{other}{_APART}]\d{{3}})+({sign}\d*)?") for sign, other in ((r"\.", ","), (",", "."))
+    sign: re.compile(rf"[1-9]\d{{0,2}}([{other}{_APART}]\d{{3}})+({sign}\d*)?")
+    for sign, other in ((r"\.", ","), (",", "."))
 }
 _UNGROUPED = {sign: re.compile(rf"\d+({sign}\d*)?|{sign}\d+") for sign in (r"\.", ",")}
 
@@ -210,7 +211,7 @@ def _find_decimal(numbers: list[str], unit: str) -> str:
     """Returns "." if each comma certainly separates thousands, else "auto"."""
     with_comma = [number for number in numbers if "," in number]
     certain = unit in _WITH_COMMAS or any(number.count(",") > 1 or "." in number for number in with_comma)
-    grouped = all(_GROUPED[r"\."].fullmatch(number) and not number.startswith("0") for number in with_comma)
+    grouped = all(_GROUPED[r"\."].fullmatch(number) for number in with_comma)
     return "." if with_comma and certain and grouped else "auto"
 
 

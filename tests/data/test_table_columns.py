@@ -300,6 +300,11 @@ def test_decimal_commas_are_read_where_the_config_says_so(load, tmp_path):
         ([f"2024Q{n % 4 + 1}" for n in range(60)], r"dates or times \('2024Q1'\)"),
         ([f"Mon, {n % 28 + 1} January 2024 10:0{n % 10}" for n in range(60)], r"dates or times"),
         ([f"2024-05-{n % 28 + 1:02}T10:00:00Z" for n in range(60)], r"dates or times"),
+        ([f"{n % 28 + 1}.{n % 12 + 1}." for n in range(60)], r"dates or times \('1.1.'\)"),
+        ([f"{n % 28 + 1}. Mai 2024" for n in range(60)], r"dates or times \('1. Mai 2024'\)"),
+        ([f"{n % 28 + 1:02} MÄRZ" for n in range(60)], r"dates or times \('01 MÄRZ'\)"),
+        ([f"{n % 28 + 1} de mayo de 2024" for n in range(60)], r"dates or times"),
+        ([f"août {2000 + n % 9}" for n in range(60)], r"dates or times"),
     ],
 )  # fmt: skip
 def test_what_is_not_clear_is_refused_with_the_flag(load, values, message):
@@ -320,6 +325,8 @@ def test_what_is_not_clear_is_refused_with_the_flag(load, values, message):
         ["A1", "B2", "10th"],
         ["m", "k"],
         ["1.2.3", "1.10.0"],
+        ["Set 1", "Mai", "Mars"],
+        ["1.13.", "32.1."],
     ],
 )
 def test_names_stay_categories(load, values):
@@ -356,6 +363,55 @@ def test_all_columns_that_cannot_be_read_are_named_at_once(load):
     line = str(caught.value)
     assert "a.csv has 3 columns that cannot be read: 'when' holds dates" in line
     assert line.endswith("or leave all out with --config.data.ignore=\"('when','size, m','who')\"")
+    with pytest.raises(UserError, match=r"""--config.data.ignore="\('x','when','size, m','who'\)"$"""):
+        load(columns, ignore=("x",))
+
+
+@pytest.mark.parametrize(
+    ("decimal", "values"),
+    [
+        (",", [f"{n}.5" for n in range(60)]),
+        (",", [f"0.{n + 100}" for n in range(60)]),
+        (",", [f"{n % 28 + 1}.10" for n in range(60)]),
+        (",", [f"{n % 3}.5 €" if n % 4 else "unknown" for n in range(60)]),
+        (",", [f"{n},5" if n % 2 else f"{n}.5" for n in range(60)]),
+        (".", [f"{n},5" for n in range(60)]),
+        (".", [f"0,{n + 100}" for n in range(60)]),
+    ],
+)
+def test_decimals_after_the_other_sign_are_no_categories(load, decimal, values):
+    other = "." if decimal == "," else ","
+    columns = {"x": values, "y": [f"{n}{decimal}5" for n in range(60)], "label": _labels(60)}
+    with pytest.raises(UserError) as caught:
+        load(columns, decimal=decimal)
+    assert re.search(
+        rf"column 'x' holds numbers with '{other}' before the decimals.*, such as '.*', but data.decimal is "
+        rf"'{decimal}'; set data.decimal='{other}' if all .*data.categorical$",
+        str(caught.value),
+    ), caught.value
+    assert load(columns, decimal=decimal, categorical=("x",))[0].features.columns[1].kind == "categorical"
+
+
+@pytest.mark.parametrize("decimal", ["auto", ".", ","])
+def test_the_decimal_sign_that_a_run_reads_is_named_at_prediction(load, tmp_path, decimal):
+    sign, other = (",", ".") if decimal == "," else (".", ",")
+    loaded = load({"x": [f"{n}{sign}5" for n in range(60)], "label": _labels(60)}, decimal=decimal)
+    with pytest.raises(UserError, match=rf"'5\{other}5', but training rows hold numbers with '\{sign}' before the"):
+        _predict(loaded, tmp_path / "b.csv", {"x": [f"5{other}5"]})
+
+
+def test_constant_columns_and_some_dates_are_mentioned(load):
+    columns = {
+        "x": range(60),
+        "one": [7] * 60,
+        "same": ["a"] * 60,
+        "gaps": ["b", ""] * 30,
+        "when": [f"{n % 5 + 1}.5." if n % 5 else "later" for n in range(60)],
+        "label": _labels(60),
+    }
+    opening = "\n".join(load(columns)[0].opening)
+    assert "one value in all training rows: 'one', 'same'\n" in opening + "\n"
+    assert "'when' has dates or times, such as '2.5.', which are read as categories" in opening
 
 
 # ---- Rows without a label.
