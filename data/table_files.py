@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import re
 from collections.abc import Collection
 
 from data import compressed_files, tables
@@ -15,6 +16,8 @@ from plumbline import UserError
 __all__ = ["PARQUET_EXTENSIONS", "Form", "is_parquet", "read"]
 
 PARQUET_EXTENSIONS = (".parquet", ".pq")
+# How pandas names an index in a Parquet file.
+_INDEX = r"__index_level_\d+__"
 
 
 def is_parquet(path: str) -> bool:
@@ -49,9 +52,15 @@ def read(path: str, form: Form, field: str) -> Table:
         if not file.exists():
             raise UserError(f"{field}: no such file '{path}'; give the path of a CSV or Parquet file")
         files = _parquet_files(file, path, field) if file.is_dir() else [file]
-        if any(each.stat().st_size == 0 for each in files):
-            raise UserError(f"{field}: '{path}' is empty; give a file with a header and rows")
-        table, line = _read_parquet(files) if parquet else read_csv(file, path, form, field)
+        if any((empty := each).stat().st_size == 0 for each in files):
+            name = str(empty) if file.is_dir() else path
+            raise UserError(f"{field}: '{name}' is empty; give a file with a header and rows")
+        if file.is_dir():
+            table, line = _read_folder(files, form, field), lambda row: row + 1
+        elif parquet:
+            table, line = _read_parquet(file), lambda row: row + 1
+        else:
+            table, line = read_csv(file, path, form, field)
         fingerprint = _fingerprint(files)
     except (pyarrow.ArrowException, UnicodeError, *compressed_files.ERRORS) as error:
         raise _unreadable(file, path, parquet, form, field, error) from None
@@ -78,10 +87,10 @@ def _unreadable(file: pathlib.Path, path: str, parquet: bool, form: Form, field:
     if not parquet and ("UTF8" in reason or isinstance(error, UnicodeError)):
         encoding = "UTF-8" if form.encoding == "auto" else form.encoding
         guess = guess_encoding(file)
-        return UserError(
-            f"{field}: '{path}' is not encoded as {encoding} ({reason}); set data.encoding='{guess}', which fits, or "
-            "save it as UTF-8"
-        )
+        remedy = f"set data.encoding='{guess}', which fits, or save it as UTF-8"
+        if field == "inputs":
+            remedy = f"save it as {encoding}, which this run reads (it can be read as {guess})"
+        return UserError(f"{field}: '{path}' is not encoded as {encoding} ({reason}); {remedy}")
     kind = "Parquet" if parquet else "CSV"
     return UserError(f"{field}: '{path}' cannot be read as {kind} ({reason}); fix or replace it")
 
@@ -97,16 +106,58 @@ def _parquet_files(folder: pathlib.Path, path: str, field: str) -> list[pathlib.
     return files
 
 
-def _read_parquet(files: list[pathlib.Path]):
-    import pyarrow
+def _read_parquet(file: pathlib.Path):
     import pyarrow.parquet
+
+    with file.open("rb") if has_strange_name(file) else contextlib.nullcontext(file) as source:
+        return pyarrow.parquet.ParquetFile(source).read()
+
+
+def _read_folder(files: list[pathlib.Path], form: Form, field: str):
+    """Reads Parquet files that have the same columns, in any order and perhaps with numbers of other types."""
+    import pyarrow
 
     read = []
     for file in files:
-        with file.open("rb") if has_strange_name(file) else contextlib.nullcontext(file) as source:
-            read.append(pyarrow.parquet.ParquetFile(source).read())
-    table = read[0] if len(read) == 1 else pyarrow.concat_tables(read, promote_options="permissive")
-    return table, lambda row: row + 1
+        try:
+            read.append(_read_parquet(file))
+        except (pyarrow.ArrowException, UnicodeError, *compressed_files.ERRORS) as error:
+            raise _unreadable(file, str(file), True, form, field, error) from None
+        _check_same_columns(files[0], read[0].schema, file, read[-1].schema, field)
+    return read[0] if len(read) == 1 else pyarrow.concat_tables(read, promote_options="permissive")
+
+
+def _check_same_columns(first: pathlib.Path, expected, file: pathlib.Path, found, field: str) -> None:
+    """Raises if the schemas of two files of a folder differ in their columns, other than in an index of pandas."""
+    import pyarrow
+
+    names = [
+        {name for name in schema.names if not tables.is_unnamed(name) and not re.fullmatch(_INDEX, name)}
+        for schema in (expected, found)
+    ]
+    remedy = "give files with the same columns, or name one file"
+    differences = [
+        f"'{file}' {verb} the column{'s' if len(others) > 1 else ''} {_list(others)}"
+        for verb, others in (("lacks", names[0] - names[1]), ("has in addition", names[1] - names[0]))
+        if others
+    ]
+    if differences:
+        raise UserError(f"{field}: {' and '.join(differences)}, compared with '{first}'; {remedy}")
+    # Of two columns with one name, reading the whole table says so.
+    for name in sorted(name for name in names[0] if [*expected.names, *found.names].count(name) == 2):
+        try:
+            types = [schema.field(name) for schema in (expected, found)]
+            pyarrow.unify_schemas([pyarrow.schema([each]) for each in types], promote_options="permissive")
+        except pyarrow.ArrowException:
+            raise UserError(
+                f"{field}: the column '{name}' is of type {types[1].type} in '{file}', but {types[0].type} in "
+                f"'{first}'; convert one of them, or name one file"
+            ) from None
+
+
+def _list(names: Collection[str]) -> str:
+    shown = sorted(names)
+    return ", ".join(f"'{name}'" for name in shown[:10]) + (f" and {len(shown) - 10} more" if shown[10:] else "")
 
 
 def _fingerprint(files: Collection[pathlib.Path]) -> str:

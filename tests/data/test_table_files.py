@@ -209,6 +209,31 @@ def test_a_folder_of_parquet_files_is_one_table(tmp_path, make_config):
         _read(tmp_path / "empty")
 
 
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"y": [1.5], "x": [2.5]}, None),
+        ({"x": [1.5], "y": [None], "__index_level_0__": [3]}, None),
+        ({"x": [1]}, r"'.*b.parquet' lacks the column 'y', compared with '.*a.parquet'; give files with the same"),
+        ({"x": [1], "Y": [1]}, r"lacks the column 'y' and '.*b.parquet' has in addition the column 'Y', compared"),
+        ({"x": [1], "y": ["a"]}, r"the column 'y' is of type string in '.*b.parquet', but int64 in '.*a.parquet'"),
+        (b"x", r"^data.source: '.*b.parquet' cannot be read as Parquet"),
+        (b"", r"^data.source: '.*b.parquet' is empty"),
+    ],
+)
+def test_files_of_a_folder_have_the_same_columns(tmp_path, columns, message):
+    pyarrow.parquet.write_table(pyarrow.table({"x": [1], "y": [2]}), tmp_path / "a.parquet")
+    if isinstance(columns, bytes):
+        (tmp_path / "b.parquet").write_bytes(columns)
+    else:
+        pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "b.parquet")
+    if message is None:
+        assert _read(tmp_path).num_rows == 2
+        return
+    with pytest.raises(UserError, match=message):
+        _read(tmp_path)
+
+
 def test_types_that_newer_arrow_writes_are_read(tmp_path):
     table = pyarrow.table({"view": pyarrow.array(["a", " b", None]).cast(pyarrow.string_view()), "x": [1, 2, 3]})
     found = data.tables.from_arrow(
