@@ -33,6 +33,8 @@ _GUESSES = ("cp1252", "latin-1")
 _SHOWN = 50
 # Bytes that show which encoding a file has.
 _BEGINNING = 1 << 16
+# Share of zero bytes from which on a text may be UTF-16.
+_ZEROS = 0.05
 # Bytes of a block that pyarrow reads at once; a row must fit.
 _BLOCKS = (1 << 20, 1 << 26, (1 << 31) - 1)
 
@@ -105,7 +107,7 @@ def read_csv(file: pathlib.Path, path: str, form: Form, field: str) -> tuple[obj
     import pyarrow
     import pyarrow.csv
 
-    encoding = _find_encoding(file) if form.encoding == "auto" else form.encoding
+    encoding = _choose_encoding(file, path, form, field)
     delimiter = _find_delimiter(file, encoding) if form.delimiter == "auto" else form.delimiter
     layout = _Layout(file=file, encoding=encoding, delimiter=delimiter, header=form.header)
     names, start = _column_names(layout, path, field)
@@ -206,10 +208,10 @@ def _column_names(layout: _Layout, path: str, field: str) -> tuple[list[str], in
     names = tables.number_unnamed(names)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(
-            f"{field}: '{path}' has two columns '{twice}'; rename one, or set data.header=False if its first line is "
-            "not a header"
-        )
+        other = "set data.header=False if its first line is not a header"
+        if field == "inputs":
+            other = "add a header, which this run reads, if its first line is not one"
+        raise UserError(f"{field}: '{path}' has two columns '{twice}'; rename one, or {other}")
     return names, line
 
 
@@ -234,10 +236,58 @@ def _check_rows(layout: _Layout, width: int, path: str, field: str) -> None:
     with layout.rows() as rows:
         for line, fields in rows:
             if len(fields) < width or any(fields[width:]):
+                first = "header" if layout.header else "first line"
+                other = "" if field == "inputs" else ", or set data.delimiter"
                 raise UserError(
-                    f"{field}: '{path}' line {line} has {pluralize(len(fields), 'field')}, its header {width}; correct "
-                    f"the line (a value with the delimiter '{layout.delimiter}' needs quotes), or set data.delimiter"
+                    f"{field}: '{path}' line {line} has {pluralize(len(fields), 'field')}, its {first} {width}; "
+                    f"correct the line (a value with the delimiter '{layout.delimiter}' needs quotes){other}"
                 ) from None
+
+
+def _choose_encoding(file: pathlib.Path, path: str, form: Form, field: str) -> str:
+    """Returns the encoding of the config, or the one of the file.
+
+    A file that certainly has another encoding than that of the config is an error, but a trained run reads it as it is.
+    """
+    found = _find_encoding(file)
+    if form.encoding == "auto":
+        with open_bytes(file) as stream:
+            beginning = stream.read(_BEGINNING)
+        if found == "utf-8-sig" and beginning.count(0) > _ZEROS * len(beginning):
+            raise UserError(
+                f"{field}: '{path}' holds zero bytes, as text in UTF-16 does, but no byte order mark; save it as UTF-8"
+                + ("" if field == "inputs" else ", or set data.encoding to 'utf-16-le' or 'utf-16-be'")
+            )
+        return found
+    if not _contradicts(file, found, form.encoding):
+        return form.encoding
+    if field != "inputs":
+        name = found.removesuffix("-sig").upper()
+        raise UserError(
+            f"{field}: '{path}' is encoded as {name}, not as {form.encoding}; set data.encoding='auto', which reads "
+            f"it, or save it as {form.encoding}"
+        )
+    return found
+
+
+def _contradicts(file: pathlib.Path, found: str, named: str) -> bool:
+    """Returns whether a file certainly has the encoding that was found, and not the named one."""
+    named = codecs.lookup(named).name
+    if found != "utf-8-sig":
+        return named[:6] != found[:6]
+    if named in ("ascii", "utf-7") or named.startswith("utf-8"):
+        return False  # Reading it fails where the encoding is wrong.
+    decoder, is_ascii, has_zeros = codecs.getincrementaldecoder("utf-8")(), True, False
+    with open_bytes(file) as stream:
+        try:
+            while block := stream.read(_BLOCKS[0]):
+                decoder.decode(block)
+                is_ascii, has_zeros = is_ascii and block.isascii(), has_zeros or 0 in block
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return False
+    # In a text of ASCII, all encodings but these agree.
+    return not has_zeros if named.startswith(("utf-16", "utf-32")) else not is_ascii
 
 
 def _find_encoding(file: pathlib.Path) -> str:
@@ -251,6 +301,11 @@ def _find_encoding(file: pathlib.Path) -> str:
     for zeros, letters, encoding in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
         if len(beginning) > 3 and zeros.count(0) > 0.5 * len(zeros) and letters.count(0) < 0.1 * len(letters):
             return encoding
+        # Letters of other scripts have no zeros, but delimiters, digits and line breaks have.
+        if zeros.count(0) > _ZEROS * len(zeros) and not letters.count(0):
+            with contextlib.suppress(UnicodeDecodeError):
+                codecs.getincrementaldecoder(encoding)().decode(beginning)
+                return encoding
     return "utf-8-sig"
 
 

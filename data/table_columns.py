@@ -187,7 +187,10 @@ def encode(table: Table, columns: Sequence[Column]) -> np.ndarray:
         name = tables.clean_name(expected.name)
         if name not in table.columns:
             known = ", ".join(table.named)
-            hint = "; set data.delimiter if it has several" if len(table.columns) == 1 and not table.typed else ""
+            hint = ""
+            if len(table.columns) == 1 and not table.typed:
+                remedy = "separate them as in the training file" if table.field == "inputs" else "set data.delimiter"
+                hint = f"; if it has several, {remedy}"
             raise UserError(f"{table.name}: lacks the input column '{expected.name}'; it has {known}{hint}")
         array = table.columns[name]
         if expected.kind == "categorical":

@@ -101,6 +101,46 @@ def test_another_encoding_is_named_and_then_read(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("named", "encoding"),
+    [
+        *(("cp1252", encoding) for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32")),
+        *(("latin-1", "utf-8"), ("gbk", "utf-8"), ("utf-8", "utf-16"), ("utf-16", "utf-8"), ("utf-16-le", "utf-8")),
+    ],
+)
+def test_a_file_of_another_encoding_than_the_named_one_is_an_error_and_read_by_a_run(tmp_path, named, encoding):
+    (tmp_path / "a.csv").write_text(_text(), encoding=encoding)
+    with pytest.raises(UserError) as caught:
+        _read(tmp_path / "a.csv", encoding=named)
+    shown = encoding.removesuffix("-sig").upper()
+    assert f"a.csv' is encoded as {shown}, not as {named}; set data.encoding='auto', which" in str(caught.value)
+    form = Form(missing_values=("",), encoding=named)
+    assert _columns(table_files.read(str(tmp_path / "a.csv"), form, "inputs")) == _PLAIN
+
+
+def test_a_run_reads_what_fits_its_encoding(tmp_path):
+    form = Form(missing_values=("",), encoding="cp1252")
+    for encoding in ("cp1252", "ascii"):
+        text = _text().replace("ö", "ö" if encoding == "cp1252" else "oe")
+        (tmp_path / "a.csv").write_text(text, encoding=encoding)
+        for field in ("data.source", "inputs"):
+            assert list(table_files.read(str(tmp_path / "a.csv"), form, field).columns) == list(_NAMES)
+    (tmp_path / "a.csv").write_bytes(_text().encode("cp1252"))
+    message = r"save it as UTF-8, which this run reads \(it can be read as cp1252\)$"
+    with pytest.raises(UserError, match=message):
+        table_files.read(str(tmp_path / "a.csv"), Form(missing_values=("",)), "inputs")
+
+
+def test_utf_16_is_found_in_other_scripts(tmp_path):
+    text = "имя;ответ\n" + "".join(f"город{n};{('да', 'нет')[n % 2]}\n" for n in range(40))
+    for encoding in ("utf-16-le", "utf-16-be"):
+        (tmp_path / "a.csv").write_text(text, encoding=encoding)
+        assert list(_read(tmp_path / "a.csv").columns) == ["имя", "ответ"]
+    (tmp_path / "a.csv").write_bytes(b"a\0b,\0c\n1,2\n")
+    with pytest.raises(UserError, match=r"holds zero bytes, as text in UTF-16 does, .* to 'utf-16-le' or 'utf-16-be'"):
+        _read(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
     ("field", "value", "message"),
     [
         ("encoding", "utf-9", r"^data.encoding: unknown encoding 'utf-9'"),
