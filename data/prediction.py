@@ -118,9 +118,10 @@ def read_frame(features: Features, config: ml_collections.ConfigDict, frame: "pa
         raise UserError(
             f"inputs: a DataFrame given, but the model was trained on {features.kind}s; give files or arrays"
         )
-    # pandas numbers columns without names from 0.
-    numbered = not config.header and list(frame.columns) == list(range(frame.shape[1]))
-    frame = frame.rename(columns=(lambda number: f"c{number}") if numbered else str)
+    # pandas numbers columns without names from 0. If one in the middle is left out, the others keep their numbers.
+    positions = not config.header and all(isinstance(name, int) for name in frame.columns)
+    numbered = positions and list(frame.columns) == list(range(frame.shape[1]))
+    frame = frame.rename(columns=(lambda number: f"c{number}") if positions else str)
     names = [str(label) for label in frame.index]
     try:
         arrow = pyarrow.Table.from_pandas(frame, preserve_index=False)

@@ -94,6 +94,9 @@ def test_without_a_header_a_table_must_have_the_columns_of_the_training(tmp_path
         _read(dataset, config, tmp_path / "b.csv")
     with pytest.raises(UserError, match=message):
         prediction.read_frame(dataset.features, config, frame)
+    if target == "c1" and line.count(",") == 1:
+        left = frame.rename(columns={1: 2})
+        np.testing.assert_array_equal(prediction.read_frame(dataset.features, config, left).inputs, [[5, 3]])
     # The width is not known of runs of earlier versions.
     earlier = dataclasses.replace(dataset, features=dataclasses.replace(dataset.features, width=0))
     if line.count(",") > 1:
