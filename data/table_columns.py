@@ -295,7 +295,10 @@ def _infer_text(table: Table, name: str, array, config: ml_collections.ConfigDic
     are_names = table.typed and written_numbers.all_plain(array)
     if not written.strange.any() and not are_names:
         decimal = "" if written.decimal == table.decimal else written.decimal
-        return _numeric(name, array, written.values, bool(written.missing.any()), unit=written.unit, decimal=decimal)
+        column, remark = _numeric(
+            name, array, written.values, bool(written.missing.any()), unit=written.unit, decimal=decimal
+        )
+        return column, remark or _describe_thousands(table, name, array)
     first, share = _find_dates(array)
     if share >= _MOSTLY:
         raise _dates(first)
@@ -319,6 +322,20 @@ def _numeric(name: str, array, values: np.ndarray, has_missing: bool, **form: st
     offset = choose_offset(values)
     column = Column(name=name, kind="numeric", has_missing=has_missing, offset=offset, **form)
     return column, _describe_long_integers(name, array, values) or describe_merged(name, values, offset)
+
+
+def _describe_thousands(table: Table, name: str, array) -> str:
+    """Returns a sentence if only the config says that a sign separates thousands, as in 1.234, else ""."""
+    import pyarrow.compute
+
+    if table.decimal == "auto":
+        return ""
+    separator = "." if table.decimal == "," else ","
+    separated = pyarrow.compute.match_substring(array, separator)
+    signs = pyarrow.compute.any(pyarrow.compute.match_substring(array, table.decimal)).as_py()
+    if signs or not pyarrow.compute.any(separated).as_py():
+        return ""
+    return f"'{name}' has '{separator}' between thousands, as in {_examples(array.filter(separated))}"
 
 
 def _describe_long_integers(name: str, array, values: np.ndarray) -> str:

@@ -400,6 +400,12 @@ def test_the_decimal_sign_that_a_run_reads_is_named_at_prediction(load, tmp_path
         _predict(loaded, tmp_path / "b.csv", {"x": [f"5{other}5"]})
 
 
+def test_separators_of_thousands_are_mentioned_where_only_the_config_tells(load):
+    columns = {"x": [f"{n + 1}.{n + 100}" for n in range(60)], "y": ["1.234,5", "2"] * 30, "label": _labels(60)}
+    notes = [line for line in load(columns, decimal=",")[0].opening if "between thousands" in line]
+    assert notes == ["  note: 'x' has '.' between thousands, as in '1.100', '2.101', '3.102'"]
+
+
 def test_constant_columns_and_some_dates_are_mentioned(load):
     columns = {
         "x": range(60),
