@@ -12,7 +12,7 @@ _DRIVER = pathlib.Path("/proc/driver/nvidia/version")
 # Oldest NVIDIA drivers that JAX supports, newest first, and the extra with the CUDA libraries for them.
 _DRIVERS = ((580, "gpu"), (525, "gpu-cuda12"))
 _GPUS = ("cuda", "gpu")
-_CPU = "or leave JAX_PLATFORMS unset, to use what there is"
+_CPU = "or unset JAX_PLATFORMS to use the devices that are available"
 
 
 def describe(error: BaseException) -> str:
@@ -42,7 +42,7 @@ def gpu_remedy(driver: int) -> str:
         return f"for the driver, pip install -c constraints.txt -e '.[{wanted}]'"
     what = "update the NVIDIA driver" if driver else "install an NVIDIA driver"
     extras = " or ".join(f"{oldest} for '.[{extra}]'" for oldest, extra in _DRIVERS)
-    return f"{what} (at least {extras})"
+    return f"{what} (at least {extras}), and pip install -c constraints.txt -e '.[{_DRIVERS[0][1]}]'"
 
 
 def driver_version() -> int:

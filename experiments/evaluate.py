@@ -6,7 +6,7 @@ Flags:
     --workdir=DIR                the run directory
     --split=NAME                 train, validation or test (the default)
     --checkpoint=best|last       which parameters: the best on the validation split (the default), or the last
-    --output=FILE                also write the metrics as JSON
+    --output=FILE.json           also write the metrics as JSON
     --distributed=auto|off|explicit   whether to join other processes, auto by default; see experiments/distribution.py
     --coordinator=HOST:PORT --processes=N --process-id=I --initialization-timeout=SECONDS
 """
@@ -16,7 +16,7 @@ import json
 from absl import flags
 
 from experiments import command, distribution
-from experiments.path_flags import define_path
+from experiments.path_flags import check_output, define_path
 from plumbline.files import write_text
 
 _WORKDIR = define_path("workdir", None, "Run directory.")
@@ -30,6 +30,7 @@ def main(words: list[str]) -> None:
     """Evaluates and prints."""
     command.refuse(words)
     command.require(workdir=_WORKDIR.value)
+    check_output(_OUTPUT.value, (".json", ""))
     with distribution.join_processes():
         from trainers.processes import coordination
         from trainers.run.inference import FinishedRun

@@ -13,11 +13,12 @@ Exit codes: 0 done, 2 an error that you can fix.
 """
 
 import json
+import os
 import pathlib
 from typing import TYPE_CHECKING
 
 from experiments import command
-from experiments.path_flags import define_path
+from experiments.path_flags import check_output, define_path
 from plumbline import UserError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def main(words: list[str]) -> None:
     command.require(workdir=_WORKDIR.value, output=_OUTPUT.value)
     if pathlib.Path(_OUTPUT.value).exists():
         raise UserError(f"--output: '{_OUTPUT.value}' exists already; name a new folder")
+    check_output(_OUTPUT.value.rstrip(os.sep))
     from models.pretrained.export import About, export
     from trainers.run import transfer
 

@@ -12,7 +12,6 @@ Flags:
 """
 
 import os
-import pathlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -28,14 +27,14 @@ if __name__ == "inspect":
     _spec = importlib.machinery.PathFinder.find_spec("inspect", [os.path.dirname(os.__file__)])  # noqa: PTH120
     _spec.loader.exec_module(sys.modules[__name__])
 else:
-    from absl import flags
     from ml_collections import config_flags
 
     from experiments import command
+    from experiments.path_flags import check_output, define_path
     from plumbline import UserError
 
     _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
-    _OUTPUT = flags.DEFINE_string("output", None, "PNG file for the contact sheet of images.")
+    _OUTPUT = define_path("output", None, "PNG file for the contact sheet of images.")
 
 # Largest number of images on the contact sheet, and number of texts that are shown.
 _IMAGES, _TEXTS = 100, 3
@@ -45,9 +44,12 @@ def main(words: list[str]) -> None:
     """Reads the data, and prints what they hold."""
     command.refuse(words)
     command.require(config=_CONFIG.value)
-    if _OUTPUT.value and pathlib.Path(_OUTPUT.value).suffix.lower() != ".png":
-        raise UserError(f"--output: '{_OUTPUT.value}' does not end in .png; the contact sheet is a PNG file")
+    check_output(_OUTPUT.value, (".png",))
+    import jax
     import numpy as np
+
+    # Nothing here needs an accelerator, so data are shown also where JAX_PLATFORMS names one that is missing.
+    jax.config.update("jax_platforms", "cpu")
 
     import data
     from data import description, preprocessing

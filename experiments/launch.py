@@ -34,7 +34,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command
-from experiments.path_flags import define_path
+from experiments.path_flags import check_output, define_path
 from launching import sky, slurm, xpk
 from launching.accelerators import parse_accelerator
 from launching.job import Job, make_run_name, make_training_command
@@ -62,6 +62,7 @@ def main(words: list[str]) -> int:
     r"""Writes the job file, submits it or prints how to, and returns the exit code."""
     command.refuse(words)
     command.require(on=_ON.value, config=_CONFIG.value, workdir=_WORKDIR.value, accelerator=_ACCELERATOR.value)
+    check_output(_OUTPUT.value)
     if _ON.value not in LAUNCHERS:
         raise unknown_name("--on", _ON.value, LAUNCHERS)
     launcher = LAUNCHERS[_ON.value]

@@ -30,7 +30,7 @@ from ml_collections import config_flags
 from diagnostics.cost import prices
 from diagnostics.cost import target as targets
 from experiments import command
-from experiments.path_flags import define_path
+from experiments.path_flags import check_output, define_path
 from plumbline import UserError
 from plumbline.files import write_text
 
@@ -50,6 +50,7 @@ def main(words: list[str]) -> None:
     """Plans and prints."""
     command.refuse(words)
     command.require(config=_CONFIG.value)
+    check_output(_OUTPUT.value, (".json", ""))
     for name, flag in (("examples", _EXAMPLES), ("classes", _CLASSES), ("compilations", _COMPILATIONS)):
         if flag.value < 0:
             raise UserError(f"--{name}: {flag.value} given; it must be at least 0")

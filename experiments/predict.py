@@ -14,7 +14,7 @@ Flags:
     --split=NAME                 predict a split of the run's own data instead of inputs
     --limit=N                    predict only the first N examples
     --checkpoint=best|last       which parameters: the best on the validation split (the default), or the last
-    --output=FILE                write a CSV file instead
+    --output=FILE.csv            write a CSV file instead
 """
 
 import csv
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from experiments import command
-from experiments.path_flags import define_path
+from experiments.path_flags import check_output, define_path
 from plumbline import UserError, pluralize
 from plumbline.files import replace_atomically
 
@@ -47,13 +47,15 @@ def main(inputs: list[str]) -> None:
     command.require(workdir=_WORKDIR.value)
     if bool(inputs) == bool(_SPLIT.value):
         raise UserError("predict: name inputs (images, texts, folders, tables) or a --split, one of the two")
+    check_output(_OUTPUT.value, (".csv", ""))
     from trainers.run.inference import FinishedRun
 
     run = FinishedRun(_WORKDIR.value, checkpoint=_CHECKPOINT.value)
     predictions = run.predict_split(_SPLIT.value) if _SPLIT.value else _predict_inputs(run, inputs)
     predictions = itertools.islice(predictions, _LIMIT.value)
     if _OUTPUT.value:
-        _write_csv(_OUTPUT.value, predictions)
+        number = _write_csv(_OUTPUT.value, predictions)
+        print(f"{_OUTPUT.value}: {pluralize(number, 'prediction')}")
     else:
         for prediction in predictions:
             print(json.dumps(prediction), flush=True)
@@ -88,8 +90,9 @@ def _print_unreadable(notes: "Notes", shown: int) -> int:
     return len(notes.unreadable)
 
 
-def _write_csv(path: str, predictions: Iterator[Mapping]) -> None:
-    """A column for each field, and one for the probability of each class."""
+def _write_csv(path: str, predictions: Iterator[Mapping]) -> int:
+    """Writes a column for each field, and one for the probability of each class. Returns the number of rows."""
+    number = 0
     with replace_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = None
         for prediction in predictions:
@@ -97,6 +100,8 @@ def _write_csv(path: str, predictions: Iterator[Mapping]) -> None:
             row = prediction | {f"probability {name}": value for name, value in probabilities.items()}
             writer = writer or _with_header(file, row)
             writer.writerow(row)
+            number += 1
+    return number
 
 
 def _with_header(file: object, row: Mapping) -> csv.DictWriter:

@@ -17,6 +17,22 @@ def expand_home(path: str | os.PathLike) -> str:
     return os.path.expanduser(os.fspath(path))  # noqa: PTH111 (pathlib removes "./", and fails on unknown users)
 
 
+def describe_missing(path: str | os.PathLike, wanted: str = "folder") -> str:
+    """Says why there is no such folder or file: it is a link to nothing, or it or a folder above it is a file.
+
+    Args:
+      path: that was looked for.
+      wanted: what it should be, such as "folder" or "file or folder".
+    """
+    for place in (pathlib.Path(path), *pathlib.Path(path).parents):
+        # The functions of `os.path` raise no error where a folder above is not readable.
+        if os.path.islink(place) and not os.path.exists(place):  # noqa: PTH110, PTH114
+            return f"'{place}' is a link to '{os.readlink(place)}', which does not exist"  # noqa: PTH115
+        if os.path.isfile(place):  # noqa: PTH113
+            return f"'{place}' is a file, not a folder"
+    return f"no such {wanted} '{path}'"
+
+
 @contextlib.contextmanager
 def replace_atomically(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Yields a temporary path beside `path`, and renames it to `path` when the block ends without an error.

@@ -11,6 +11,7 @@ import pandas
 
 from diagnostics.statistics import mean_interval, within
 from plumbline import UserError, provenance, unknown_name
+from plumbline.files import describe_missing, expand_home
 from trainers.run.directory import RunDirectory
 from trainers.run.evaluation import overall
 from trainers.run.identity import defining_fields
@@ -63,9 +64,9 @@ def runs(
     if split not in _SPLITS:
         raise unknown_name("--split", split, _SPLITS)
     metrics, fields = ([names] if isinstance(names, str) else list(names) for names in (metrics, fields))
-    root = pathlib.Path(folder)
+    root = pathlib.Path(expand_home(folder))
     if not root.is_dir():
-        raise UserError(f"runs: no such folder '{folder}'; give one that holds run directories")
+        raise UserError(f"runs: {describe_missing(root)}; give a folder that holds run directories")
     records = [_record(path, root, split) for path in sorted(_run_directories(root))]
     if not records:
         raise UserError(f"runs: no run in '{folder}' or below it; give a folder that holds run directories")

@@ -12,6 +12,15 @@ from configs.defaults import FIELDS, get_config
 from data import Features
 from plumbline import UserError, unknown_name
 
+# Types of fields in words, for messages.
+_WORDS = {
+    bool: "True or False",
+    float: "a number",
+    int: "a whole number",
+    str: "a text",
+    tuple: "a tuple",
+}
+
 
 def fields(config: Mapping[str, Any] | ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
     """The values of a config, which may be a plain dict, by path; sections are left out."""
@@ -51,7 +60,9 @@ def override(config: ml_collections.ConfigDict, overrides: Mapping[str, Any]) ->
         if isinstance(old, tuple) and isinstance(value, list):
             value = tuple(value)
         if type(value) is not type(old):
-            raise UserError(f"{path}: {value!r} is no {type(old).__name__}; give one, such as {old!r}")
+            raise UserError(
+                f"{path}: {value!r} is not {_WORDS.get(type(old), type(old).__name__)}; give one, such as {old!r}"
+            )
         typed[path] = value
     changed.update_from_flattened_dict(typed)
     return changed
@@ -80,7 +91,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     for pair in config.transfer.unfreeze:
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
             raise UserError(
-                f"transfer.unfreeze: {pair!r} is not a pair of a pattern and a duration, such as ('.', '1 epochs')"
+                f"transfer.unfreeze: {pair!r} is not a pair of a pattern and a duration, such as ('.', '1 epoch')"
             )
     if config.transfer.check and not config.transfer.source:
         raise UserError("transfer.check: compares with a training from scratch, but transfer.source is not given")

@@ -12,6 +12,7 @@ from data import input_files
 from data.input_files import IMAGES, TEXTS, Kind, LeftOut
 from data.sources.source import Part
 from plumbline import UserError, pluralize
+from plumbline.files import describe_missing
 
 # Number of files whose contents are part of the fingerprint of a folder.
 _SAMPLED_FILES = 1024
@@ -44,7 +45,7 @@ class FolderSource:
 
     def __init__(self, path: pathlib.Path, config: ml_collections.ConfigDict):
         if not os.path.isdir(path):  # noqa: PTH112 (a pathlib path raises an error if a folder above is not readable)
-            raise UserError(f"data.source: no such folder '{path}'; expected {_describe_layout(path)}")
+            raise UserError(f"data.source: {describe_missing(path)}; expected {_describe_layout(path)}")
         folders = input_files.subfolders(path, "data.source")
         named = _name_splits(folders)
         self._kind, has_splits = _layout(path, named)
@@ -83,7 +84,7 @@ class FolderSource:
         """Lists the images or texts in path/class/."""
         folder = pathlib.Path(path).expanduser()
         if not os.path.isdir(folder):  # noqa: PTH112
-            raise UserError(f"data.test: no such folder '{path}'; expected {path}/<class>/ with {self._kind.noun}")
+            raise UserError(f"data.test: {describe_missing(folder)}; expected {path}/<class>/ with {self._kind.noun}")
         return _read_part(folder, self.class_names, self._kind, "data.test")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from data.sources.source import Part
 from data.sources.tfds import TfdsRecords
 from plumbline import UserError
+from plumbline.files import describe_missing
 
 # File with the facts of a prepared data set that TFDS does not store. It is written last.
 FACTS = "prepared.json"
@@ -41,7 +42,7 @@ def read_facts(path: pathlib.Path, where: str) -> dict[str, Any]:
       UserError: there is no such folder, or it is not a prepared data set.
     """
     if not path.is_dir():
-        raise UserError(f"{where}: no such folder '{path}'; plumbline prepare --output={path} makes one")
+        raise UserError(f"{where}: {describe_missing(path)}; plumbline prepare --output={path} makes one")
     try:
         facts = json.loads((path / FACTS).read_text(encoding="utf-8"))
         if facts["format"] != FORMAT:

@@ -13,6 +13,7 @@ from data import input_files
 from data.input_files import LONG_TEXTS, LeftOut
 from data.sources.folder import decode_text
 from plumbline import UserError
+from plumbline.files import describe_missing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,9 @@ def read(path: str, field: str) -> LanguageText:
     """
     root, left_out = pathlib.Path(path).expanduser(), ()
     if not os.path.exists(root):  # noqa: PTH110 (a pathlib path raises an error if a folder above is not readable)
-        raise UserError(f"{field}: no such file or folder '{path}'; give a .txt or .txt.gz file, or a folder of them")
+        raise UserError(
+            f"{field}: {describe_missing(root, 'file or folder')}; give a .txt or .txt.gz file, or a folder of them"
+        )
     if root.is_dir():
         listing = input_files.list_files(root, LONG_TEXTS)
         input_files.refuse_unreadable(listing, root, field)

@@ -3,7 +3,7 @@
 import functools
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -258,9 +258,11 @@ class Run:
             inputs = self._checked(np.asarray(examples))
             yield [str(row) for row in range(len(inputs))], inputs, None
         else:
-            paths = [examples] if isinstance(examples, str | os.PathLike) else list(examples)
+            several = list(examples) if isinstance(examples, Iterable) else []
+            paths = [examples] if isinstance(examples, str | os.PathLike) else several
             if not paths or not all(isinstance(path, str | os.PathLike) for path in paths):
-                raise UserError("inputs: give an array, a pandas DataFrame, or one or several paths")
+                kind = f"{type((paths or [examples])[0]).__name__} given; " if paths or not several else ""
+                raise UserError(f"inputs: {kind}give an array, a pandas DataFrame, or one or several paths")
             for chunk in read_inputs(self.features, self.config.data, [os.fspath(path) for path in paths]):
                 yield chunk.names, chunk.inputs, chunk.labels
 

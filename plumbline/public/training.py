@@ -151,7 +151,7 @@ def population_history(workdir: str | os.PathLike) -> pandas.DataFrame:
     Raises:
       UserError: the folder holds no population, or its file is damaged.
     """
-    path = pathlib.Path(workdir) / population_file.NAME
+    path = pathlib.Path(expand_home(workdir)) / population_file.NAME
     if not path.is_file():
         raise UserError(f"workdir: '{workdir}' holds no population; give the folder that `train_population` saved in")
     outcomes = [outcome for outcome in population_file.read(path).outcomes.values() if outcome.status != "paused"]

@@ -104,7 +104,7 @@ def test_shipped_ablations_fit_their_configs_and_change_something(config):
         ({"baseline": {}, "x": {"ema_decay": 0.0}}, "'x': .*did you mean 'train.ema_decay'.* and [0-9]+ others$"),
         ({"baseline": {}}, "nothing but the baseline; add a variant"),
         ({"baseline": {}, "x": {"optimizer.lerning_rate": 1}}, "'x': .*did you mean 'optimizer.learning_rate'"),
-        ({"baseline": {}, "x": {"train.batch_size": 2.5}}, "'x': train.batch_size: 2.5 is no int"),
+        ({"baseline": {}, "x": {"train.batch_size": 2.5}}, "'x': train.batch_size: 2.5 is not a whole number"),
         ({"baseline": {}, "x": {"data.source": "digits"}}, "'x': data.source: cannot differ between the trainings"),
     ],
 )

@@ -14,14 +14,19 @@ def test_an_accelerator_that_is_not_there_is_one_line(command, fails, tmp_path, 
     line = fails("train", *words, env={**command.environment, "JAX_PLATFORMS": platform})
     assert line.startswith(f"JAX_PLATFORMS: '{platform}' cannot be used here")
     assert "; installed: jax " in line
-    assert line.endswith("use cpu, cuda or tpu, or leave JAX_PLATFORMS unset, to use what there is")
+    assert line.endswith("use cpu, cuda or tpu, or unset JAX_PLATFORMS to use the devices that are available")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("content", "driver", "remedy"),
     [
-        (None, 0, "install an NVIDIA driver (at least 580 for '.[gpu]' or 525 for '.[gpu-cuda12]')"),
+        (
+            None,
+            0,
+            "install an NVIDIA driver (at least 580 for '.[gpu]' or 525 for '.[gpu-cuda12]'), and pip install -c "
+            "constraints.txt -e '.[gpu]'",
+        ),
         ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  470.82.01  Wed", 470, "update the NVIDIA driver (at least"),
         ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu", 535, "-e '.[gpu-cuda12]'"),
         ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release", 580, "-e '.[gpu]'"),

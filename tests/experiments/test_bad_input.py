@@ -197,7 +197,7 @@ def test_a_run_of_another_config_is_not_touched(command, fails, quick_run):
 
 def test_a_workdir_that_cannot_be_written_is_an_error(fails, tmp_path):
     (tmp_path / "file").write_text("")
-    assert "--workdir: cannot write to" in fails("train", MLP, f"--workdir={tmp_path / 'file' / 'run'}")
+    assert "file' is a file, not a folder" in fails("train", MLP, f"--workdir={tmp_path / 'file' / 'run'}")
 
 
 @pytest.fixture

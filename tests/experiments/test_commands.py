@@ -78,7 +78,8 @@ def test_a_damaged_image_is_named_and_all_others_are_predicted(command, fails, q
 
 def test_limit_and_csv_output(command, quick_run, tmp_path):
     output = tmp_path / "predictions.csv"
-    command("predict", f"--workdir={quick_run}", "--split=test", "--limit=3", f"--output={output}")
+    printed = command("predict", f"--workdir={quick_run}", "--split=test", "--limit=3", f"--output={output}").stdout
+    assert printed == f"{output}: 3 predictions\n"
     with output.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3

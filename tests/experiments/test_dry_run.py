@@ -50,7 +50,7 @@ def test_a_config_that_is_right_is_printed_and_nothing_is_written(command, tmp_p
         (["--config.mesh.data=3"], "--config.mesh.data: data=3 x fsdp=1"),
         (["--config.execution.mode=fast"], "--config.execution.mode: unknown name 'fast'"),
         (["--config.model.mlp.hidden_sizes=(100000,100000)"], " GiB"),
-        (["--workdir=pyproject.toml/run"], "--workdir: cannot write to"),
+        (["--workdir=pyproject.toml/run"], "pyproject.toml' is a file, not a folder; choose another path"),
         (["--workdir=tests"], "holds files but no run"),
     ],
 )

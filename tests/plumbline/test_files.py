@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from plumbline.files import append_line, expand_home, remove_unfinished, write_text
+from plumbline.files import append_line, describe_missing, expand_home, remove_unfinished, write_text
 
 
 def test_what_a_kill_left_of_a_file_is_removed_and_nothing_else(tmp_path):
@@ -39,3 +39,19 @@ def test_the_home_is_expanded_at_the_beginning_only(monkeypatch):
     given = ["~", "~/runs", "./~/x", "runs/~", "~no-such-user/x", "gs://bucket/~"]
     expanded = ["/home/ada", "/home/ada/runs", "./~/x", "runs/~", "~no-such-user/x", "gs://bucket/~"]
     assert [expand_home(path) for path in given] == expanded
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("missing/x", "no such folder '{}/missing/x'"),
+        ("file", "'{}/file' is a file, not a folder"),
+        ("file/x/y", "'{}/file' is a file, not a folder"),
+        ("link", "'{}/link' is a link to 'gone', which does not exist"),
+        ("link/x", "'{}/link' is a link to 'gone', which does not exist"),
+    ],
+)
+def test_the_reason_why_a_folder_is_missing_is_named(tmp_path, name, reason):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("gone")
+    assert describe_missing(tmp_path / name) == reason.format(tmp_path)

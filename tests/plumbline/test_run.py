@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas
 import pytest
+from PIL import Image
 from sklearn.datasets import load_diabetes
 
 import data
@@ -88,6 +89,8 @@ def test_messages_name_arguments_in_place_of_flags(run, quick_run, tmp_path):
         run.evaluate("tset")
     with pytest.raises(UserError, match=r"^workdir: .*no config.json"):
         plumbline.open_run(tmp_path)
+    with pytest.raises(UserError, match=r"^workdir: None is not a path"):
+        plumbline.open_run(None)
     with pytest.raises(UserError, match=r"^sort: unknown name 'accurcy'"):
         plumbline.runs(quick_run.parent, sort="accurcy")
     with pytest.raises(UserError, match=r"give another workdir, or overwrite=True to delete that run$"):
@@ -217,6 +220,9 @@ def test_parameters_may_be_stacked(run, test_split):
         (pandas.DataFrame({"a": []}), r"the DataFrame has no rows"),
         ([], r"give an array, a pandas DataFrame, or one or several paths"),
         ([1, 2], r"give an array, a pandas DataFrame, or one or several paths"),
+        (5, r"^inputs: int given; give an array, a pandas DataFrame, or one or several paths"),
+        (None, r"^inputs: NoneType given; give an array"),
+        (Image.new("L", (8, 8)), r"^inputs: Image given; give an array"),
         ("nowhere.png", r"no such file or folder 'nowhere.png'"),
     ],
 )

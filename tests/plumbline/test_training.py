@@ -34,7 +34,7 @@ def test_a_config_comes_from_a_file_with_its_argument_and_overrides(tmp_path):
         ("README.md", {}, "no Python file 'README.md'"),
         ("configs/__init__.py", {}, r"has no function get_config\(\)"),
         ("configs/digits_mlp.py", {"optimizer.learning_rat": 1.0}, "did you mean 'optimizer.learning_rate'"),
-        ("configs/digits_mlp.py", {"train.batch_size": "many"}, "train.batch_size: 'many' is no int"),
+        ("configs/digits_mlp.py", {"train.batch_size": "many"}, "train.batch_size: 'many' is not a whole number"),
         (
             ml_collections.ConfigDict({"data": {"source": "digits"}, "model": "mlp"}),
             {},

@@ -120,6 +120,11 @@ def test_a_folder_without_runs_is_an_error(change, message, tmp_path):
         run_records.runs(tmp_path / change)
 
 
+def test_a_folder_in_the_home_is_found(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert list(run_records.runs(f"~/{folder.name}")["run"]) == list(run_records.runs(folder)["run"])
+
+
 def test_csv_has_every_column_unrounded(folder):
     frame = run_records.runs(folder)
     rows = list(csv.DictReader(io.StringIO(run_table.render(frame, "csv"))))

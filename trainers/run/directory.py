@@ -31,7 +31,14 @@ import numpy as np
 from data import Dataset, Features, RunAssets
 from data.row_lists import RowLists
 from plumbline import UserError, provenance
-from plumbline.files import append_line, expand_home, replace_atomically, replace_non_finite, write_text
+from plumbline.files import (
+    append_line,
+    describe_missing,
+    expand_home,
+    replace_atomically,
+    replace_non_finite,
+    write_text,
+)
 from trainers import settings
 from trainers.run import extension
 from trainers.run.identity import Comparison
@@ -75,6 +82,8 @@ class RunDirectory:
           path: of the directory.
           writes: if False, methods that change files do nothing. Of several processes, one writes.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise UserError(f"--workdir: {path!r} is not a path; give that of the directory of a run")
         if "://" in os.fspath(path):
             raise UserError(
                 f"--workdir: '{path}' is not a path of a file system; mount the bucket, as `plumbline launch` does, "
@@ -132,7 +141,7 @@ class RunDirectory:
             return
         nearest = next(path for path in (self.path, *self.path.parents) if path.exists())
         if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
-            raise self._write_error("Permission denied" if nearest.is_dir() else "Not a directory")
+            raise self._write_error("Permission denied")
         self._check_links()
         if not (self.path / _LOCK).exists():
             return
@@ -386,6 +395,8 @@ class RunDirectory:
 
     def _write_error(self, problem: str) -> UserError:
         self._check_links()
+        if any(path.is_file() for path in (self.path, *self.path.parents)):
+            return UserError(f"--workdir: {describe_missing(self.path)}; choose another path")
         return UserError(f"--workdir: cannot write to '{self.path}': {problem}; choose another")
 
     def _check_links(self) -> None:
@@ -450,10 +461,25 @@ class RunDirectory:
     def _read(self, name: str) -> Any:
         try:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"--workdir: no {name} in '{self.path}'; is it the directory of a run?") from None
-        except json.JSONDecodeError as error:
+        except OSError as error:
+            raise self._read_error(name, error) from None
+        except ValueError as error:  # No JSON, or no UTF-8.
             raise UserError(f"--workdir: {self.path / name} is damaged ({error})") from None
+
+    def _read_error(self, name: str, error: OSError) -> UserError:
+        self._check_links()
+        if isinstance(error, NotADirectoryError):
+            return UserError(f"--workdir: {describe_missing(self.path)}; give the directory of a run")
+        if not isinstance(error, FileNotFoundError):
+            return UserError(f"--workdir: cannot read '{self.path / name}': {error.strerror}; give another directory")
+        from trainers.populations import population_file
+
+        if (self.path / population_file.NAME).exists():
+            return UserError(
+                f"--workdir: '{self.path}' holds a population of trainings, not a run; "
+                "plumbline.population_history reads its metrics"
+            )
+        return UserError(f"--workdir: no {name} in '{self.path}'; is it the directory of a run?")
 
     def _writer(self) -> str:
         return provenance.describe_writer(self.provenance())

@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from configs.fields import Role
-from plumbline import UserError
+from plumbline import UserError, pluralize
 from trainers import settings
 from trainers.durations import Clock
 from trainers.step import pruning_schedule, schedules
@@ -50,7 +50,7 @@ def _unfreezing(pairs: Sequence[tuple[str, str]], clock: Clock) -> dict[str, np.
     for (_, duration), step in zip(pairs, steps, strict=True):
         if step >= clock.total_steps:
             raise UserError(
-                f"transfer.unfreeze: '{duration}' is {step} steps, but the whole training has {clock.total_steps}; put "
-                "parameters that are never trained into transfer.freeze"
+                f"transfer.unfreeze: '{duration}' is {pluralize(step, 'step')}, but the whole training has "
+                f"{clock.total_steps}; put parameters that are never trained into transfer.freeze"
             )
     return {"unfreeze_at": np.asarray(steps, np.float32)} if steps else {}

@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 from jax.typing import ArrayLike
 
-from plumbline import UserError
+from plumbline import UserError, pluralize
 from trainers.durations import Clock
 
 Lengths = Mapping[str, ArrayLike]
@@ -61,17 +61,19 @@ def check(config: ml_collections.ConfigDict, clock: Clock) -> None:
         raise UserError(f"prune.every: '{prune.every}' is not an interval; give more than 0")
     if end > clock.total_steps:
         raise UserError(
-            f"prune.end: '{prune.end}' is {end} steps, but the whole training has {clock.total_steps}; end "
-            "earlier, to leave time for fine-tuning"
+            f"prune.end: '{prune.end}' is {pluralize(end, 'step')}, but the whole training has {clock.total_steps}; "
+            "end earlier, to leave time for fine-tuning"
         )
     if begin > end:
-        raise UserError(f"prune.begin: '{prune.begin}' is {begin} steps, after prune.end at {end}; begin earlier")
+        raise UserError(
+            f"prune.begin: '{prune.begin}' is {pluralize(begin, 'step')}, after prune.end at {end}; begin earlier"
+        )
     durations = [duration for _, duration in config.transfer.unfreeze]
     frozen_until = max((clock.steps(duration, "transfer.unfreeze") for duration in durations), default=0)
     if begin < frozen_until:
         raise UserError(
-            f"prune.begin: '{prune.begin}' is {begin} steps, but transfer.unfreeze freezes parameters until step "
-            f"{frozen_until}; begin when all are trained"
+            f"prune.begin: '{prune.begin}' is {pluralize(begin, 'step')}, but transfer.unfreeze freezes parameters "
+            f"until step {frozen_until}; begin when all are trained"
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from plumbline import UserError, unknown_name
+from plumbline import UserError, pluralize, unknown_name
 from trainers.durations import Clock
 
 Lengths = Mapping[str, ArrayLike]
@@ -53,8 +53,8 @@ def lengths(config: ml_collections.ConfigDict, clock: Clock, names: Collection[s
     warmup = clock.steps(config.warmup, "schedule.warmup") if config.warmup.strip() else 0
     if warmup >= clock.total_steps:
         raise UserError(
-            f"schedule.warmup: '{config.warmup}' is {warmup} steps, but the whole training has {clock.total_steps}; "
-            "shorten the warmup or lengthen train.duration"
+            f"schedule.warmup: '{config.warmup}' is {pluralize(warmup, 'step')}, but the whole training has "
+            f"{clock.total_steps}; shorten the warmup or lengthen train.duration"
         )
     steps = {"warmup_steps": warmup, "decay_steps": clock.total_steps - warmup}
     # Checkpoints cannot store empty arrays.

@@ -348,8 +348,8 @@ def test_what_a_kill_left_of_a_save_is_removed(pool, tmp_path):
     ("overrides", "message"),
     [
         ({"optimizer.learning_rat": 1e-3}, "did you mean 'optimizer.learning_rate'"),
-        ({"optimizer.learning_rate": "high"}, "optimizer.learning_rate: 'high' is no float; give one, such as"),
-        ({"train.batch_size": 1.5}, "train.batch_size: 1.5 is no int"),
+        ({"optimizer.learning_rate": "high"}, "optimizer.learning_rate: 'high' is not a number; give one, such as"),
+        ({"train.batch_size": 1.5}, "train.batch_size: 1.5 is not a whole number"),
         ({"data.source": "sklearn:iris"}, "data.source: cannot differ between the trainings of a population"),
         ({"seed": 3}, "seed: cannot differ between the trainings of a population; give --seeds instead"),
         ({"optimizer.learning_rate": -1.0}, "optimizer.learning_rate: -1.0 given; it must be more than 0"),

@@ -7,6 +7,7 @@ import pytest
 import data
 import plumbline
 from configs import breast_cancer_mlp
+from plumbline import UserError
 from trainers.run.directory import RunDirectory
 
 START = '{"time": 1.0, "command": "plumbline train", "folder": "/x", "commit": null, "dirty": null, "git": ""}'
@@ -42,3 +43,26 @@ def test_a_whole_record_of_starts_is_continued(tmp_path, capsys, begin):
     assert [start["folder"] == "/x" for start in RunDirectory(tmp_path).provenance()["starts"]] == [True, False]
     assert not capsys.readouterr().err
     assert not (tmp_path / "provenance.damaged.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("file", "file' is a file, not a folder; give the directory of a run"),
+        ("file/run", "file' is a file, not a folder; give the directory of a run"),
+        ("link", "link' is a link to 'gone', which does not exist"),
+        ("population", "holds a population of trainings, not a run; plumbline.population_history reads"),
+        ("text", "config.json is damaged"),
+        ("folder", "cannot read '.*config.json': Is a directory"),
+        ("", r"no config.json in .*; is it the directory of a run\?"),
+    ],
+)
+def test_what_is_no_run_is_named(tmp_path, name, message):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("gone")
+    for folder in ("population", "text", "folder/config.json"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "population" / "population.npz").touch()
+    (tmp_path / "text" / "config.json").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=message):
+        RunDirectory(tmp_path / name).config()
