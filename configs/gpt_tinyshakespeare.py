@@ -11,16 +11,16 @@ is the last 10 percent of the text, which other work often uses for validation. 
 AMD EPYC with a load of ten. A step takes 0.18 s of processor time, which is 8 minutes in all on two free cores.
 """
 
-from configs import defaults
+from configs import arguments, defaults
 
 
 def get_config(argument=""):
-    path, _, tokenizer = argument.partition(",tokenizer=")
+    path, options, _ = arguments.split(argument, ("tokenizer",))
     if not path:
         raise ValueError("configs/gpt_tinyshakespeare.py: no text; write configs/gpt_tinyshakespeare.py:PATH")
     config = defaults.get_config()
     config.data.source = f"text:{path}"
-    config.data.tokenizer = tokenizer or "characters"
+    config.data.tokenizer = options.get("tokenizer") or "characters"
     config.data.text_length = 64
     config.data.text_stride = 1
     config.data.test = "10 percent"

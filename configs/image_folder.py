@@ -7,14 +7,15 @@ A ResNet-18 of quarter width for 32x32 pixels, small enough for a first look on 
 --config.augment.flip if mirrored images are valid.
 """
 
-from configs import defaults
+from configs import arguments, defaults
 
 
 def get_config(argument=""):
-    if not argument:
+    path, _, _ = arguments.split(argument, ())
+    if not path:
         raise ValueError("configs/image_folder.py: no folder; write configs/image_folder.py:PATH")
     config = defaults.get_config()
-    config.data.source = f"folder:{argument}"
+    config.data.source = f"folder:{path}"
     config.data.image_size = 32
     config.data.channels = 3
     config.data.validation = "auto"

@@ -11,14 +11,11 @@ rows are 20 percent of the file, or another file: --config.data.test=PATH.
 import difflib
 import os
 import pathlib
-import re
 
-from configs import defaults
+from configs import arguments, defaults
 
 _HOW = "write configs/table.py:PATH,target=COLUMN, with quotes around names that contain a comma"
 _OPTIONS = ("target", "group", "weight", "task")
-# A name and a text, which may be quoted, up to the next comma.
-_PIECE = re.compile(r"""(?P<name>[^,='"]*=)?(?P<text>\s*('[^']*'|"[^"]*")\s*(?=,|$)|[^,]*)(,|$)""")
 
 
 def get_config(argument=""):
@@ -44,18 +41,7 @@ def get_config(argument=""):
 
 
 def _parse(argument):
-    """Splits PATH,NAME=VALUE,... at the commas. Options come last; quoted texts and the path may contain commas."""
-    pieces, end = [], 0
-    while end < len(argument):
-        piece = _PIECE.match(argument, end)
-        pieces.append(piece)
-        end = piece.end()
-    options = {}
-    while pieces and _name(pieces[-1]) in _OPTIONS:
-        piece = pieces.pop()
-        options[_name(piece)] = _unquote(piece["text"])
-    path = _unquote("".join(piece[0] for piece in pieces).removesuffix(","))
-    unknown = [_name(piece) for piece in pieces[1:] if _name(piece) not in ("", *_OPTIONS)]
+    path, options, unknown = arguments.split(argument, _OPTIONS)
     if unknown and not _file(path).exists():
         raise ValueError(f"configs/table.py: {_describe(unknown[0])}; {_HOW}")
     if not path and not options:
@@ -65,15 +51,6 @@ def _parse(argument):
 
 def _file(path):
     return pathlib.Path(os.path.expanduser(path))  # noqa: PTH111 (this one leaves an unknown ~name as it is)
-
-
-def _name(piece):
-    return (piece["name"] or "").strip(" =")
-
-
-def _unquote(text):
-    text = text.strip()
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def _describe(option):

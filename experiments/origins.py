@@ -29,7 +29,7 @@ LOADERS = (
 _LIBRARY = f"{pathlib.Path(ml_collections.__file__).parent}{os.sep}"
 _FLAGS = f"{pathlib.Path(absl.__file__).parent}{os.sep}"
 # Values that these set are defaults.
-_DEFAULTS = tuple(str(CHECKOUT / "configs" / name) for name in ("defaults.py", "fields.py"))
+_DEFAULTS = tuple(str(CHECKOUT / "configs" / name) for name in ("arguments.py", "defaults.py", "fields.py"))
 _FROM_FLAGS = "--config"
 # A part of the argument of a config file.
 _PART = r"(?:^|[,=:]){}(?:$|[,=:])"

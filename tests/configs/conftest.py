@@ -4,7 +4,7 @@ import pathlib
 from configs import defaults
 
 NAMES = sorted(path.stem for path in pathlib.Path(defaults.__file__).parent.glob("*.py"))
-NAMES = [name for name in NAMES if name not in ("__init__", "defaults", "fields")]
+NAMES = [name for name in NAMES if name not in ("__init__", "arguments", "defaults", "fields")]
 ARGUMENTS = {
     "gpt_tinyshakespeare": ["plays.txt"],
     "image_folder": ["pictures"],

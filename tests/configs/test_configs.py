@@ -161,6 +161,25 @@ def test_a_table_may_have_any_path_and_column(argument, source, target):
     assert (found.source, found.target) == (source, target)
 
 
+@pytest.mark.parametrize(
+    ("name", "argument", "source", "field", "value"),
+    [
+        ("image_folder", "'dir with, blank'", "folder:dir with, blank", "data.image_size", 32),
+        ("image_folder", "a, b=c", "folder:a, b=c", "data.image_size", 32),
+        ("transfer_resnet50", "'a, b',source='w, x'", "folder:a, b", "transfer.source", "w, x"),
+        ("transfer_vit_b16", "a, b,source=w", "folder:a, b", "transfer.source", "w"),
+        ("transfer_text_minilm", '"a, b",variant=frozen', "folder:a, b", "transfer.freeze", (r"^(?!head/)",)),
+        ("gpt_tinyshakespeare", "'a, b.txt',tokenizer='t, u'", "text:a, b.txt", "data.tokenizer", "t, u"),
+        ("gpt_tinyshakespeare", "a.txt", "text:a.txt", "data.tokenizer", "characters"),
+        ("transfer_digits", "5,source='runs/a, b'", "digits", "transfer.source", "runs/a, b"),
+    ],
+)
+def test_paths_may_be_quoted_in_every_recipe(name, argument, source, field, value):
+    config = importlib.import_module(f"configs.{name}").get_config(argument)
+    found = settings.fields(config)
+    assert (found["data.source"], found[field]) == (source, value)
+
+
 def test_a_path_that_exists_may_look_like_an_option(tmp_path):
     path = tmp_path / "a, b=1.csv"
     path.touch()

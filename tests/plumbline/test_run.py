@@ -89,8 +89,6 @@ def test_messages_name_arguments_in_place_of_flags(run, quick_run, tmp_path):
         run.evaluate("tset")
     with pytest.raises(UserError, match=r"^workdir: .*no config.json"):
         plumbline.open_run(tmp_path)
-    with pytest.raises(UserError, match=r"^workdir: None is not a path"):
-        plumbline.open_run(None)
     with pytest.raises(UserError, match=r"^sort: unknown name 'accurcy'"):
         plumbline.runs(quick_run.parent, sort="accurcy")
     with pytest.raises(UserError, match=r"give another workdir, or overwrite=True to delete that run$"):

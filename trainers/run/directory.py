@@ -82,8 +82,6 @@ class RunDirectory:
           path: of the directory.
           writes: if False, methods that change files do nothing. Of several processes, one writes.
         """
-        if not isinstance(path, str | os.PathLike):
-            raise UserError(f"--workdir: {path!r} is not a path; give that of the directory of a run")
         if "://" in os.fspath(path):
             raise UserError(
                 f"--workdir: '{path}' is not a path of a file system; mount the bucket, as `plumbline launch` does, "
