@@ -226,5 +226,5 @@ def _paths(begun: str, only: str = "") -> list[str]:
 
 def _shipped_configs() -> Iterator[str]:
     for path in sorted((CHECKOUT / "configs").glob("*.py")):
-        if path.stem not in ("__init__", "defaults", "fields"):
+        if path.stem not in ("__init__", "arguments", "defaults", "fields"):
             yield f"configs/{path.name}"
