@@ -100,7 +100,7 @@ def _check_config_file() -> None:
         return
     name = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
     if not pathlib.Path(name).is_file():
-        raise UserError(f"--config: no file '{name}'; the shipped ones are in configs/")
+        raise UserError(recipes.describe_missing(name))
     config_errors.check_loaded(flags.FLAGS.config, origins.shorten(name))
 
 

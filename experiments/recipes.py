@@ -9,9 +9,9 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from plumbline import UserError
+from plumbline import UserError, nearest
 from plumbline.files import expand_home
-from plumbline.rooms import find_in_checkout
+from plumbline.rooms import CHECKOUT, find_in_checkout
 
 _FLAGS = ("--config", "-config")
 
@@ -30,6 +30,18 @@ def resolve_config_flag(arguments: Sequence[str]) -> list[str]:
         elif argument in _FLAGS and place + 1 < len(resolved):
             resolved[place + 1] = find_in_checkout(expand_home(resolved[place + 1]))
     return resolved
+
+
+def describe_missing(name: str) -> str:
+    """The error for a --config that is no file, with the nearest file of its folder or of the shipped ones."""
+    path = pathlib.Path(name)
+    if path.is_dir():
+        return f"--config: '{name}' is a folder; name a config file, such as configs/digits_mlp.py"
+    folders = [folder for folder in (path.parent, CHECKOUT / path.parent) if folder.is_dir()]
+    known = {file.name for folder in folders for file in folder.glob("*.py")}
+    near = nearest(path.name, known) if known else ""
+    hint = f"did you mean '{path.parent / near}'? " if near else ""
+    return f"--config: no file '{name}'; {hint}the shipped ones are in configs/"
 
 
 def load_module(*, flag_values: flags.FlagValues = flags.FLAGS) -> types.ModuleType:

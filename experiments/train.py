@@ -99,8 +99,9 @@ def _check_only() -> None:
         return
     differences = config_differences.find(checked.config, _CONFIG.value, origins.OF_FLAGS)
     print(config_differences.format_table(differences))
+    remedy = "give a longer train.duration to extend it" if _EXTEND.value else "--overwrite trains it again"
     outcome = {
-        "done": f"'{_WORKDIR.value}' is done already; --overwrite trains it again",
+        "done": f"'{_WORKDIR.value}' is done already; {remedy}",
         "starts": f"{checked.description}; everything is ready to start",
         "resumes": f"{checked.description}; everything is ready to resume",
     }

@@ -161,8 +161,17 @@ def _origin(directory: RunDirectory) -> dict[str, Any]:
         "commit": ", ".join(commits),
         "dirty": any(start["dirty"] for start in starts),
         "folder": starts[0]["folder"],
-        "command": starts[0]["command"],
+        "command": _command(directory, starts),
     }
+
+
+def _command(directory: RunDirectory, starts: Sequence[Mapping[str, Any]]) -> str:
+    """What makes a run again: the command that began it, and then the one that began each extension."""
+    commands = [starts[0]["command"]]
+    for extension in directory.extensions():
+        later = next((start["command"] for start in starts[1:] if start["time"] >= extension["time"]), None)
+        commands += [later] if later else []
+    return provenance.INTERACTIVE if provenance.INTERACTIVE in commands else " && ".join(commands)
 
 
 def _differing(records: list[dict[str, Any]]) -> list[str]:

@@ -23,6 +23,18 @@ ablations = {"baseline": {}}
 """
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("configs", "'configs' is a folder; name a config file"),
+        ("configs/tabel.py", "no file 'configs/tabel.py'; did you mean 'configs/table.py'?"),
+        ("/no/such/x.py", "no file '/no/such/x.py'; the shipped ones are in configs/"),
+    ],
+)
+def test_a_config_that_is_no_file_is_named_with_the_nearest(name, message):
+    assert message in recipes.describe_missing(name)
+
+
 @pytest.fixture
 def flag(tmp_path):
     """The name of a --config flag whose value is a file with `sweep`, and an `ablations` that is no function."""

@@ -120,6 +120,15 @@ def test_a_folder_without_runs_is_an_error(change, message, tmp_path):
         run_records.runs(tmp_path / change)
 
 
+def test_an_extended_run_has_the_commands_of_its_extensions(tmp_path):
+    run = write_run(tmp_path / "run")
+    times = {1.0: "plumbline train a", 2.0: "plumbline train a", 4.0: "plumbline train a --extend"}
+    starts = [{**START, "time": time, "command": command} for time, command in times.items()]
+    (run / "provenance.json").write_text(json.dumps({"starts": starts}))
+    (run / "extensions.json").write_text(json.dumps({"extensions": [{"time": 3.0, "step": 5}]}))
+    assert run_records.runs(tmp_path)["command"][0] == "plumbline train a && plumbline train a --extend"
+
+
 def test_a_folder_in_the_home_is_found(folder, monkeypatch):
     monkeypatch.setenv("HOME", str(folder.parent))
     assert list(run_records.runs(f"~/{folder.name}")["run"]) == list(run_records.runs(folder)["run"])

@@ -66,7 +66,8 @@ def train(
         directory.check(config, overwrite=overwrite, extend=extend)
         extends = coordination.broadcast(extend and directory.can_extend() and directory.differs(config))
         if coordination.broadcast(not overwrite and directory.is_done()) and not extends:
-            print(f"'{directory.path}' is done already; overwrite it to train it again", file=sys.stderr)
+            remedy = "give a longer train.duration to extend it" if extend else "overwrite it to train it again"
+            print(f"'{directory.path}' is done already; {remedy}", file=sys.stderr)
             return directory.summary()
 
         # Everything that can be wrong is found before anything is deleted, written or compiled.
