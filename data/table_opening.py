@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from data import table_columns
+from data import table_columns, tables
 from data.features import Features
 from data.selection import Assignment
 from data.table_columns import Inferred
@@ -48,13 +48,24 @@ def describe(
             )
         if part is not train:
             remarks += table_columns.describe_unseen(part.table, inferred.columns, encoded[id(part)])
-    left_out = [f"{name or 'unnamed'} ({reason})" for name, reason in inferred.left_out.items()]
+    left_out = [f"{name or 'unnamed'} ({reason})" for name, reason in _all_left_out(train.table, inferred).items()]
     short, full = (
         [f"  {len(left_out)} left out: {_shorten(left_out, limit)}"] if left_out else [] for limit in (_LINE, _NO_LIMIT)
     )
     notes = [f"  note: {remark}" for remark in remarks]
     more = [f"  and {len(remarks) - _REMARKS} more notes of this kind"] if len(remarks) > _REMARKS else []
     return (*lines, *short, *notes[:_REMARKS], *more), (*lines, *full, *notes)
+
+
+def _all_left_out(table: tables.Table, inferred: Inferred) -> dict[str, str]:
+    """Why columns are no inputs; a run that is resumed stores its inputs only, so the reasons are found again."""
+    left_out, inputs = dict(inferred.left_out), {column.name for column in inferred.columns}
+    for name in table.columns:
+        if name not in inputs and name not in left_out:
+            unnamed = "an index without a name" if name.startswith("__") else "no name"
+            is_unnamed = tables.is_unnamed(name) or name.startswith("__index_level_")
+            left_out[name] = unnamed if is_unnamed else "no values in the training rows"
+    return left_out
 
 
 def _shorten(names: Collection[str], limit: int = _LINE) -> str:

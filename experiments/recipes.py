@@ -35,7 +35,7 @@ def resolve_config_flag(arguments: Sequence[str]) -> list[str]:
 def describe_missing(name: str) -> str:
     """The error for a --config that is no file, with the nearest file of its folder or of the shipped ones."""
     path = pathlib.Path(name)
-    if path.is_dir():
+    if path.is_dir() or (CHECKOUT / path).is_dir():
         return f"--config: '{name}' is a folder; name a config file, such as configs/digits_mlp.py"
     folders = [folder for folder in (path.parent, CHECKOUT / path.parent) if folder.is_dir()]
     known = {file.name for folder in folders for file in folder.glob("*.py")}

@@ -5,6 +5,7 @@ import pytest
 
 import data
 from data import description
+from data.row_lists import RowLists
 from tests.data.conftest import write_images
 
 
@@ -67,6 +68,20 @@ def test_all_columns_that_are_left_out_are_named_in_full(tmp_path, make_config):
     short, full = (description.describe(dataset, config, full=full) for full in (False, True))
     assert not all(any(name in line for line in short) for name in names)
     assert all(any(name in line for line in full) for name in names)
+
+
+def test_a_resumed_run_names_the_same_columns_that_are_left_out(tmp_path, make_config):
+    rows = [f"{row},{row},,{row % 3},{row % 2}" for row in range(20)]
+    (tmp_path / "a.csv").write_text("\n".join([",x,empty,bought,label", *rows]))
+    config = make_config(source=f"csv:{tmp_path / 'a.csv'}", target="label", validation="none", ignore=("bought",))
+    first = data.load(config, seed=0)
+    assets = data.RunAssets(tokenizer="", row_lists=RowLists(), columns=first.features.columns)
+    lines = [
+        [line for line in dataset.opening if "left out" in line]
+        for dataset in (first, data.load(config, seed=0, assets=assets))
+    ]
+    assert lines[0] == lines[1]
+    assert lines[0][0].startswith("  4 left out: label (data.target), bought (data.ignore), ")
 
 
 def test_a_line_lists_some_of_many_classes(tmp_path, make_config):
