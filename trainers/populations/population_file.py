@@ -17,8 +17,9 @@ from plumbline import UserError
 from plumbline.files import replace_atomically
 from trainers.populations.lanes import LaneState
 from trainers.populations.members import Outcome
+from trainers.run.directory import POPULATION
 
-NAME = "population.npz"
+NAME = POPULATION
 """Of the file, in the directory of its population."""
 
 

@@ -43,6 +43,8 @@ from trainers import settings
 from trainers.run import extension
 from trainers.run.identity import Comparison
 
+POPULATION = "population.npz"
+"""Of the file of a population, whose directory is not that of a run."""
 _LOCK = ".lock"
 _MARK = ".mark-"
 # Seconds that another process may take to see a new file, as on network file systems.
@@ -470,9 +472,7 @@ class RunDirectory:
             return UserError(f"--workdir: {describe_missing(self.path)}; give the directory of a run")
         if not isinstance(error, FileNotFoundError):
             return UserError(f"--workdir: cannot read '{self.path / name}': {error.strerror}; give another directory")
-        from trainers.populations import population_file
-
-        if (self.path / population_file.NAME).exists():
+        if (self.path / POPULATION).exists():
             return UserError(
                 f"--workdir: '{self.path}' holds a population of trainings, not a run; "
                 "plumbline.population_history reads its metrics"
