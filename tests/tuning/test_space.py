@@ -141,7 +141,7 @@ def test_equal_spaces_have_equal_fingerprints_and_others_have_not():
             "sweep(): 'model.dropout' has 'when': 'sgd'; give a dict from config path to values",
         ),
         ({"model.dropout": []}, "sweep(): 'model.dropout' has no choices; give at least one"),
-        ({"model.dropout": [0.1, "much"]}, "sweep(): model.dropout: 'much' is no float; give one, such as 0.0"),
+        ({"model.dropout": [0.1, "much"]}, "sweep(): model.dropout: 'much' is not a number; give one, such as 0.0"),
         ({"model.dropout": [0, 0.0]}, "sweep(): 'model.dropout' has the same choice twice; leave one out"),
         (
             {"model.dropout": 0.1},
@@ -167,7 +167,7 @@ def test_equal_spaces_have_equal_fingerprints_and_others_have_not():
         ),
         (
             {"train.batch_size": {"low": 8, "high": 32.5}},
-            "sweep(): train.batch_size: 32.5 is no int; give one, such as 64",
+            "sweep(): train.batch_size: 32.5 is not a whole number; give one, such as 64",
         ),
         (
             {"train.batch_size": {"low": 8, "high": 32, "step": 0.5}},

@@ -12,7 +12,7 @@ from data import preprocessing
 from data.pool import load_pool
 from plumbline import UserError
 from trainers.populations import population_file
-from trainers.populations.population import _COULD_NOT_CHANGE, Member, Population, train_population
+from trainers.populations.population import _ADDED_SINCE, _COULD_NOT_CHANGE, Member, Population, train_population
 from trainers.run import progress
 from trainers.run.directory import RunDirectory
 from trainers.run.identity import defining_fields
@@ -422,7 +422,8 @@ def test_a_field_that_may_change_by_now_counts_in_an_earlier_file(pool, tmp_path
     path = tmp_path / "population.npz"
 
     def earlier_fields(values):
-        return defining_fields(values) | {path: fields(values)[path] for path in _COULD_NOT_CHANGE}
+        every = defining_fields(values) | {path: fields(values)[path] for path in _COULD_NOT_CHANGE}
+        return {path: value for path, value in every.items() if path not in _ADDED_SINCE}
 
     with monkeypatch.context() as patch:
         patch.setattr("trainers.populations.population.defining_fields", earlier_fields)
