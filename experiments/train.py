@@ -14,9 +14,9 @@ Flags:
     --config=FILE[:ARGUMENT]   a config file; fields are changed with --config.FIELD=VALUE
     --workdir=DIR              the run directory: new, empty, or that of the same config
     --overwrite                delete what another run left in DIR
-    --extend                   go on with the run in DIR, which is done, for a longer train.duration; learning rate, end
+    --extend                   continue the run in DIR, which is done, for a longer train.duration; learning rate, end
                                and name of the schedule, and patience may change too. A cosine or linear schedule starts
-                               again at its peak; the others go on
+                               again at its peak; the others continue as they are
     --dry_run                  check everything and print the config; train nothing
     --distributed=auto|off|explicit   whether to join other processes, auto by default; see experiments/distribution.py
     --coordinator=HOST:PORT --processes=N --process-id=I --initialization-timeout=SECONDS

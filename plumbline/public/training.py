@@ -68,7 +68,7 @@ def train(
       workdir: the run directory: new, empty, or that of the same config.
       overrides: config path -> value.
       overwrite: delete what another run left in `workdir`.
-      extend: go on with the run in `workdir`, which is done, for a longer `train.duration`.
+      extend: continue the run in `workdir`, which is done, for a longer `train.duration`.
 
     Returns:
       The run. Its `status` says whether it is done, was preempted (Ctrl-C, after a save) or diverged. With

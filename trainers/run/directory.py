@@ -172,7 +172,7 @@ class RunDirectory:
         Args:
           config: the resolved config.
           overwrite: whether the files of another run may be deleted.
-          extend: whether a run that is done may go on with other values of `extension.FIELDS`.
+          extend: whether a run that is done may continue with other values of `extension.FIELDS`.
 
         Raises:
           UserError: the directory holds a run of another config, or files that are not those of a run; or there is
@@ -527,7 +527,7 @@ class RunDirectory:
         """What to do about a config that differs in these fields from that of the run."""
         if self.is_done() and "train.duration" in differing and set(differing) <= set(extension.FIELDS):
             return (
-                "--extend goes on with that run, which is done; or start another from its parameters in another "
+                "--extend continues that run, which is done; or start another from its parameters in another "
                 f"--workdir with --config.transfer.source={self.path}"
             )
         return "give another --workdir, or --overwrite to delete that run"

@@ -47,7 +47,7 @@ def train(
       config: the whole config, as `configs.defaults` describes it.
       workdir: the run directory; new, empty, or that of the same config.
       overwrite: delete what another run left in `workdir`.
-      extend: the run in `workdir` may be done, and goes on with the fields of `extension.FIELDS` in `config`.
+      extend: the run in `workdir` may be done, and continues with the fields of `extension.FIELDS` in `config`.
       devices: to train on; all there are by default.
 
     Returns:

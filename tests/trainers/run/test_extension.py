@@ -115,7 +115,7 @@ def test_a_schedule_that_has_ended_starts_again_at_its_peak(name, peak):
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({"train.duration": "40 steps"}, {}, "--extend goes on with that run, .* --config.transfer.source="),
+        ({"train.duration": "40 steps"}, {}, "--extend continues that run, .* --config.transfer.source="),
         ({"train.batch_size": 32}, {}, "give another --workdir, or --overwrite to delete that run"),
         ({"train.duration": "10 steps"}, {"extend": True}, "--extend: train.duration is 10 steps, .* has taken 20"),
         ({"train.duration": "40 steps", "seed": 1}, {"extend": True}, r"another config \(seed is 0 there, 1 here\)"),
