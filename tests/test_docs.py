@@ -12,7 +12,17 @@ CHECKOUT = pathlib.Path(__file__).parent.parent
 PAGES = [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")]
 INDEX = (CHECKOUT / "docs/index.md").read_text(encoding="utf-8")
 PACKAGES = (
-    *("benchmarks", "data", "diagnostics", "experiments", "launching", "models", "plumbline", "reporting"),
+    *(
+        "benchmarks",
+        "calibration",
+        "data",
+        "diagnostics",
+        "experiments",
+        "launching",
+        "models",
+        "plumbline",
+        "reporting",
+    ),
     *("tests", "trainers", "tuning"),
 )
 FIELDS = defaults.get_config().to_dict()
