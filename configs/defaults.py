@@ -298,6 +298,9 @@ def _describe() -> ml_collections.ConfigDict:
     # Also train from scratch for as long, in `scratch` of the run directory, and report the difference (plumbline
     # train).
     transfer.check = operational(False, runs_only="add a variant from scratch, {'transfer.source': ''}")
+    # Seeds of that comparison, from `seed` on: trainings with the source, and from scratch. 1 repeats nothing, and then
+    # only the two models can be compared, not the two ways to train.
+    transfer.check_seeds = operational(5, AT_LEAST_ONE)
 
     # ---- Objective ------------------------------------------------------------------------------------------------
     config.objective = objective = ml_collections.ConfigDict()

@@ -13,9 +13,9 @@ Flags:
                                the classes kept; 0 uses all; 5000 by default
     --overwrite                replace earlier results in DIR of other sources, folds or rows; off by default
 
-All layers of each source are scored, frozen; so are random initialisation of the same models, and a simple model
-without pretraining: logistic regression (for a regression, ridge) on TF-IDF of texts or on the raw inputs. All use the
-same rows in the same folds, from the training and validation rows. The test split is not used.
+All layers of each source are scored, frozen; so are three random initialisations of the same models, and a simple
+model without pretraining: logistic regression (for a regression, ridge) on TF-IDF of texts or on the raw inputs. All
+use the same rows in the same folds, from the training and validation rows. The test split is not used.
 
 Exit codes: 0 done, 2 an error that you can fix.
 """
@@ -129,7 +129,7 @@ def _print(comparison: "Comparison", verdict: "Verdict") -> None:
     metric = "accuracy" if splits.task == "classification" else "R2"
     rows = []
     for candidate in candidates:
-        value = relevance.interval(candidate.values(), splits.task, candidate.overlap)
+        value = relevance.score(candidate, splits.task)
         gap = verdict.differences.get(candidate.name)
         behind = "" if gap is None else _with_interval((-gap[0], -gap[2], -gap[1]), sign="+")
         rows.append([candidate.name, candidate.best.name, _with_interval(value), behind])
@@ -190,12 +190,17 @@ def _figures(comparison: "Comparison", verdict: "Verdict") -> Mapping[str, Any]:
         mean, low, high = relevance.interval(values, splits.task, overlap)
         return {"mean": mean, "low": low, "high": high, "values": values.tolist()}
 
+    def probe(candidate: "Candidate") -> dict[str, Any]:
+        mean, low, high = relevance.score(candidate, splits.task)
+        draws = {} if candidate.draws is None else {"draws": candidate.draws.tolist()}
+        return {"mean": mean, "low": low, "high": high, "values": candidate.values().tolist(), **draws}
+
     def figures(candidate: "Candidate") -> dict[str, Any]:
         return {
             "name": candidate.name,
             "kind": candidate.kind,
             "random": candidate.random,
-            "probe": score(candidate.values(), candidate.overlap),
+            "probe": probe(candidate),
             "best_layer": candidate.best.name,
             "cut": candidate.cut.name,
             "layers": [

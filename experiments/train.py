@@ -3,8 +3,9 @@
     plumbline train --config=configs/digits_resnet.py --workdir=runs/digits
     plumbline train --config=configs/digits_vit.py --workdir=runs/vit --config.optimizer.learning_rate=3e-4
 
-With --config.transfer.check=True, a training that starts from a source is followed by the same training from scratch.
-The difference on the test split is printed and written to transfer_check.json.
+With --config.transfer.check=True, a training that starts from a source is followed by the same training from scratch,
+and both are repeated on other seeds (--config.transfer.check_seeds). The difference on the test split is printed and
+written to transfer_check.json.
 
 With --dry_run, nothing is trained: config, data, source, mesh, memory, disk and run directory are checked, up to the
 first compilation, and the fields that differ from their defaults are printed with the line or flag that set them.

@@ -17,9 +17,12 @@ from diagnostics.transfer.encoders import Encoder
 from diagnostics.transfer.probes import ProbeSplits
 from diagnostics.transfer.relevance import Candidate, Layer
 from plumbline import UserError
+from trainers.settings import override
 
 Show = Callable[[str], None]
 
+# Draws of the random parameters of a model.
+_DRAWS = 3
 _OTHER_INPUTS = "it was trained on other inputs than these data have, another table say"
 
 
@@ -79,8 +82,12 @@ def compare(
         if encoder.architecture not in randoms:
             number = f" {len(randoms) + 1}" if randoms else ""
             name = f"random {encoder.model_name}{number}"
-            fresh = _score(Encoder(own, pool, fresh=True), pools, pool, name, show)
-            randoms[encoder.architecture] = _candidate(name, "random", fresh, pools.splits)
+            randoms[encoder.architecture] = relevance.average(
+                [
+                    _candidate(name, "random", _score(fresh, pools, pool, f"{name}, draw {number}", show), pools.splits)
+                    for number, fresh in enumerate(_draw(own, pool), start=1)
+                ]
+            )
         random = randoms[encoder.architecture].name
         found.append(_candidate(source, "source", layers, pools.splits, random))
     simple = _candidate(*_simple(pools, show), pools.splits)
@@ -214,6 +221,12 @@ def _score(encoder: Encoder, pools: _Pools, pool: Pool, name: str, show: Show) -
         scored.append(relevance.score_layer(layer, features, pools.splits))
         show_layer(number)
     return scored
+
+
+def _draw(config: ml_collections.ConfigDict, pool: Pool) -> Iterator[Encoder]:
+    """Yields models with random parameters of different seeds."""
+    for number in range(_DRAWS):
+        yield Encoder(override(config, {"seed": config.seed + number}), pool, fresh=True)
 
 
 def _is_equal(one: np.ndarray, other: np.ndarray) -> bool:

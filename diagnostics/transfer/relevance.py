@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from diagnostics.cross_validation import LEAST_VALUES
+from diagnostics.crossed import crossed_interval
 from diagnostics.statistics import Interval, mean_interval, negate, paired_difference, within
 from diagnostics.transfer import logme, probes
 from plumbline import pluralize
@@ -46,6 +47,8 @@ class Candidate:
       layers: from the inputs on.
       overlap: of the folds; see `diagnostics.statistics.mean_interval`.
       random: name of the candidate with the same architecture and fresh parameters; "" unless it is a source.
+      draws: (R, K) `values` of each draw of random parameters, whose mean the layers have; None if there is one
+        candidate, such as a source.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Candidate:
     layers: tuple[Layer, ...]
     overlap: float
     random: str = ""
+    draws: np.ndarray | None = None
 
     @property
     def best(self) -> Layer:
@@ -79,6 +83,8 @@ class Candidate:
 
         The best of many layers looks better than it is on the folds that selected it.
         """
+        if self.draws is not None:
+            return self.draws.mean(axis=0)
         scores = np.array([layer.probe for layer in self.layers])
         count = scores.shape[1]
         chosen = [np.delete(scores, fold, axis=1).mean(axis=1).argmax() for fold in range(count)]
@@ -150,15 +156,46 @@ def sample(labels: np.ndarray, limit: int, task: str, *, seed: int) -> np.ndarra
     return np.sort(order[np.argsort(place[order], kind="stable")[:limit]])
 
 
+def average(draws: Sequence[Candidate]) -> Candidate:
+    """Averages draws of random parameters of one model into one candidate; its LogME is that of the first draw."""
+    layers = [
+        dataclasses.replace(
+            own[0],
+            probe=np.mean([layer.probe for layer in own], axis=0),
+            neighbours=np.mean([layer.neighbours for layer in own], axis=0),
+        )
+        for own in zip(*(draw.layers for draw in draws), strict=True)
+    ]
+    return dataclasses.replace(draws[0], layers=tuple(layers), draws=np.stack([draw.values() for draw in draws]))
+
+
 def interval(values: np.ndarray, task: str, overlap: float) -> Interval:
     """Computes the mean over folds, with a t-interval widened for shared training rows; see `statistics`."""
     return _clip(mean_interval(values, overlap=overlap), len(values), *_bounds(task))
 
 
-def difference(values: np.ndarray, others: np.ndarray, task: str, overlap: float) -> Interval:
-    """Computes the mean of the differences fold by fold, with its interval."""
+def score(candidate: Candidate, task: str) -> Interval:
+    """Computes the score of a candidate by its probe, with its interval; over draws too, if there are several."""
+    if candidate.draws is None:
+        return interval(candidate.values(), task, candidate.overlap)
+    count = candidate.draws.shape[1]
+    found = crossed_interval(candidate.draws, np.ones(count), overlap=candidate.overlap)
+    return _clip(found, count, *_bounds(task))
+
+
+def difference(candidate: Candidate, other: Candidate, task: str) -> Interval:
+    """Computes how much better a source is than another candidate, fold by fold, with its interval.
+
+    Draws of random parameters vary too, so their variance is part of the interval; both sources and the simple baseline
+    are as they are.
+    """
     low, high = _bounds(task)
-    return _clip(paired_difference(values, others, overlap=overlap), len(values), low - high, high - low)
+    values, count, overlap = candidate.values(), len(candidate.values()), candidate.overlap
+    if other.draws is None:
+        found = paired_difference(values, other.values(), overlap=overlap)
+    else:
+        found = crossed_interval(values - other.draws, np.ones(count), overlap=overlap)
+    return _clip(found, count, low - high, high - low)
 
 
 def judge(candidates: Sequence[Candidate], task: str) -> Verdict:
@@ -168,13 +205,13 @@ def judge(candidates: Sequence[Candidate], task: str) -> Verdict:
       candidates: at least one source, the random initialisation that each names, and the simple baseline.
       task: "classification" or "regression".
     """
-    values = {candidate.name: candidate.values() for candidate in candidates}
+    named = {candidate.name: candidate for candidate in candidates}
     sources = [candidate for candidate in candidates if candidate.kind == "source"]
     simple = next(candidate for candidate in candidates if candidate.kind == "simple")
-    taken = max(sources, key=lambda candidate: values[candidate.name].mean())
+    taken = max(sources, key=lambda candidate: candidate.values().mean())
 
     def compared(one: str, other: str) -> Interval:
-        return difference(values[one], values[other], task, taken.overlap)
+        return difference(named[one], named[other], task)
 
     differences = {each.name: compared(taken.name, each.name) for each in candidates if each is not taken}
     lines = [_take(taken, sources, differences, task), _cut(taken)]
@@ -220,8 +257,8 @@ def _warnings(source: str, simple: str, to_random: Interval, to_simple: Interval
     found = []
     if to_random[2] < 0:
         found.append(
-            f"NEGATIVE TRANSFER: {source} is worse than random initialisation of the same model by "
-            f"{_amount(negate(to_random), task)}. Its pretraining is harmful here; do not start from it."
+            f"{source} is worse than random initialisation of the same model by {_amount(negate(to_random), task)}: as "
+            "a frozen encoder these weights do harm here. Fine-tuning may differ; transfer.check compares it."
         )
     elif not to_random[1] > 0:
         found.append(

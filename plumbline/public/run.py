@@ -89,8 +89,9 @@ class Run:
     def transfer_check(self) -> dict[str, Any] | None:
         """The content of `transfer_check.json`: the run with `transfer.check`, compared with a training from scratch.
 
-        `{"metric", "transfer", "scratch", "difference": {"mean", "low", "high", "confidence", "over"}, "verdict"}`,
-        where `verdict` is "better", "worse" or "unclear". None if nothing was compared, or not yet.
+        `{"metric", "transfer", "scratch", "seeds", "by_seed": {"transfer", "scratch"}, "difference": {"mean", "low",
+        "high", "confidence", "over"}, "verdict"}`, where `verdict` is "better", "worse" or "unclear", and of one seed
+        "differs" or "unclear". None if nothing was compared, or not yet.
         """
         return self._directory.transfer_check()
 

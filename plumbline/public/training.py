@@ -72,11 +72,12 @@ def train(
 
     Returns:
       The run. Its `status` says whether it is done, was preempted (Ctrl-C, after a save) or diverged. With
-      `transfer.check`, a finished run is followed by the same training from scratch, and `transfer_check` has the
-      difference.
+      `transfer.check`, a finished run is followed by the same training from scratch and repetitions of both on other
+      seeds, and `transfer_check` has the difference.
 
     Raises:
       UserError: config, data or directory are not right.
+      Preempted: Ctrl-C or SIGTERM while trainings are repeated for `transfer.check`, after a save.
     """
     config = load_config(config, overrides)
     if config.transfer.check:

@@ -7,7 +7,7 @@ steps are dispatched), `rollback.json` (after a rollback), `extensions.json` (co
 `status.json`, `metrics.jsonl`, `goodput.jsonl` (where wall time went), `summary.json`, `tensorboard/` and
 `checkpoints/` (train states, with the parameters that were best on the validation split). A run with a transfer source
 has `transfer.txt` (the source of each parameter) and, if it was checked, `scratch/` (the same training without the
-source) and `transfer_check.json`.
+source), `repetitions/` (both with other seeds) and `transfer_check.json`.
 """
 
 import errno
@@ -51,7 +51,7 @@ _MARK = ".mark-"
 _SHARED_SECONDS = 10.0
 _PROVENANCE, _DAMAGED_PROVENANCE = "provenance.json", "provenance.damaged.json"
 _EXTENSIONS = "extensions.json"
-_FOLDERS = ("checkpoints", "tensorboard", "scratch")
+_FOLDERS = ("checkpoints", "tensorboard", "scratch", "repetitions")
 # In the order in which they are deleted: a run with the status "done" must have its checkpoints, and checkpoints must
 # always have their config.
 _FILES = (
@@ -96,6 +96,7 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
         self.scratch = self.path / "scratch"
+        self.repetitions = self.path / "repetitions"
 
     @contextmanager
     def hold(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 from configs import defaults
 from data.pool import load_pool
+from diagnostics.statistics import paired_difference
 from diagnostics.transfer import compare_sources, encoders, relevance
 from diagnostics.transfer.encoders import Encoder, source_config
 from plumbline import UserError
@@ -95,13 +96,13 @@ def test_related_pretraining_ranks_above_permuted(pretrained, capsys):
     # What the head reads is where it shows.
     good, bad = related.layers[-1], permuted.layers[-1]
     for one, other in ((good.probe, bad.probe), (good.neighbours, bad.neighbours)):
-        assert relevance.difference(one, other, "classification", related.overlap)[1] > 0
+        assert paired_difference(one, other, overlap=related.overlap)[1] > 0
     assert good.logme[1] > bad.logme[2]
     assert relevance.judge(found.candidates, "classification").take == pretrained.related
     assert (len(found.rows), found.num_rows, found.num_test) == (200, 719, 180)
     assert found.remarks == ()
     assert any(text.startswith(f"{pretrained.related}: rows through the model 200/200  ") for text in shown)
-    assert any(text.startswith("random mlp: layers scored 2/2  ") for text in shown)
+    assert any(text.startswith("random mlp, draw 3: layers scored 2/2  ") for text in shown)
     assert capsys.readouterr().err.count("transfer.source: Plumbline or Orbax checkpoint: ") == 2
 
 

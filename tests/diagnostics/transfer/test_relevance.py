@@ -85,14 +85,14 @@ def test_sources_that_the_rows_cannot_separate_are_reported_so():
 @pytest.mark.parametrize(
     ("figures", "said"),
     [
-        ({"source": [0.5], "simple": 0.4}, ["NEGATIVE TRANSFER: A is worse than random initialisation"]),
+        ({"source": [0.5], "simple": 0.4}, ["A is worse than random initialisation"]),
         ({"source": [0.602], "simple": 0.4}, ["A is not shown to be better than random initialisation"]),
         ({"source": [0.65]}, ["raw beats A by 5 points of accuracy (95 %: "]),
         (
             {"source": [0.702]},
             ["A is not shown to be better than raw: the difference is 0.2 points of accuracy (95 %:"],
         ),
-        ({"source": [0.5]}, ["NEGATIVE TRANSFER: A", "raw beats A by 20 points of accuracy"]),
+        ({"source": [0.5]}, ["A is worse than random", "raw beats A by 20 points of accuracy"]),
         ({"source": [0.9]}, []),
     ],
 )

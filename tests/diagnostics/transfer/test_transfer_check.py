@@ -30,6 +30,7 @@ FINE_TUNING = (
     "--config.train.checkpoint_every=10 steps",
     "--config.train.tensorboard=False",
     "--config.transfer.check=True",
+    "--config.transfer.check_seeds=3",
 )
 
 
@@ -48,14 +49,18 @@ def checked(command, quick_run, tmp_path_factory):
 def test_the_difference_is_that_of_two_runs_on_the_same_rows(checked):
     workdir, printed = checked
     found = figures(workdir)
+    assert found["seeds"] == [0, 1, 2]
+    by_seed = found["by_seed"]
     summaries = [json.loads((path / "summary.json").read_text()) for path in (workdir, workdir / "scratch")]
     accuracies = [summary["metrics"]["test"]["accuracy"] for summary in summaries]
-    np.testing.assert_allclose([found["transfer"], found["scratch"]], accuracies, atol=1e-6)
+    np.testing.assert_allclose([by_seed["transfer"][0], by_seed["scratch"][0]], accuracies, atol=1e-6)
+    np.testing.assert_allclose([found["transfer"], found["scratch"]], [np.mean(by_seed[name]) for name in by_seed])
     difference = found["difference"]
-    assert difference["mean"] == pytest.approx(accuracies[0] - accuracies[1], abs=1e-6)
+    assert difference["mean"] == pytest.approx(found["transfer"] - found["scratch"], abs=1e-6)
     assert difference["low"] < difference["mean"] < difference["high"]
     assert difference["over"] == "3 groups"
-    assert f"from scratch {accuracies[1]:.4f}, difference {difference['mean']:+.4f} (95 % interval" in printed
+    assert len(set(by_seed["transfer"])) > 1
+    assert "over 3 seeds and 3 groups)" in printed
     assert len({summary["step"] for summary in summaries}) == 1
 
 
@@ -112,19 +117,45 @@ def test_from_scratch_nothing_is_left_of_transfer(tmp_path):
 @pytest.mark.parametrize(
     ("difference", "higher", "verdict", "phrase"),
     [
-        ((0.1, 0.02, 0.18), True, "better", "transfer helped: test x 0.9000, from scratch 0.8000, difference +0.1000"),
+        ((0.1, 0.02, 0.18), True, "better", "transfer helped: test x 0.900, from scratch 0.800, difference +0.100"),
         ((-0.1, -0.18, -0.02), True, "worse", "NEGATIVE TRANSFER, the source did harm: start from scratch"),
         ((0.1, 0.02, 0.18), False, "worse", "NEGATIVE TRANSFER"),
         ((0.1, -0.02, 0.22), True, "unclear", "do not show that transfer helped"),
-        ((0.1, np.nan, np.nan), True, "unclear", "(no interval for 5 examples; one training each)"),
+        ((0.1, np.nan, np.nan), True, "unclear", "(no interval for 2 seeds and 5 examples)"),
     ],
 )
 def test_what_is_said_goes_by_the_interval(difference, higher, verdict, phrase):
     comparison = Comparison(
-        metric="x", higher_is_better=higher, transfer=0.9, scratch=0.8, difference=difference, over="5 examples"
+        metric="x",
+        higher_is_better=higher,
+        transfer=(0.95, 0.85),
+        scratch=(0.7, 0.9),
+        seeds=(0, 1),
+        difference=difference,
+        over="5 examples",
     )
     assert comparison.verdict == verdict
     assert phrase in comparison.describe()
+
+
+@pytest.mark.parametrize("difference", [(0.1, 0.02, 0.18), (-0.1, -0.18, -0.02), (0.1, -0.02, 0.22)])
+def test_one_training_each_says_only_that_two_models_differ(difference):
+    comparison = Comparison(
+        metric="x",
+        higher_is_better=True,
+        transfer=(0.9,),
+        scratch=(0.8,),
+        seeds=(0,),
+        difference=difference,
+        over="5 examples",
+        missing="the data are streamed",
+    )
+    said = comparison.describe()
+    assert comparison.verdict == ("unclear" if difference[1] < 0 < difference[2] else "differs")
+    assert said.startswith(("these two models differ on these rows", "these rows show no difference between the two"))
+    assert "helped" not in said
+    assert "NEGATIVE" not in said
+    assert "over 5 examples; one training each: another seed may reverse it; the data are streamed)" in said
 
 
 @pytest.mark.slow
@@ -150,7 +181,7 @@ def test_killed_during_the_training_from_scratch_the_next_call_goes_on(command, 
 @pytest.mark.slow
 def test_a_finished_run_can_be_checked_later_and_overwritten(command, checked, quick_run, tmp_path):
     words = (*FINE_TUNING, f"--config.transfer.source={quick_run}", f"--workdir={tmp_path / 'run'}")
-    command("train", *words[:-3], *words[-2:])
+    command("train", *words, "--config.transfer.check=False")
     assert not (tmp_path / "run" / "scratch").exists()
     command("train", *words)
     assert figures(tmp_path / "run") == figures(checked[0])
