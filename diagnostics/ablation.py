@@ -1,4 +1,4 @@
-"""Ablations: variants of a recipe, trained on the same seeds and compared with the baseline pair by pair."""
+"""Ablations: variants of a recipe, compared with the baseline on the same seeds and the same test rows."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,9 @@ import ml_collections
 import numpy as np
 
 from data.pool import Pool
-from diagnostics.statistics import Interval, mean_interval, paired_difference, within
+from diagnostics.crossed import crossed_interval
+from diagnostics.scores import Score, by_row
+from diagnostics.statistics import Interval, bonferroni, mean_interval, paired_difference, within
 from plumbline import UserError, nearest
 from trainers import settings
 from trainers.populations.members import Member, Outcome, check_shared
@@ -30,6 +32,7 @@ class Row:
       values: of the metric, by seed; without the seeds that diverged.
       mean: over the seeds, with its 95 % interval.
       difference: from the baseline on the same seeds, with its interval; None for the baseline itself.
+      validation: mean over the seeds on the validation rows; nan without any.
       diverged: seeds whose training diverged.
       higher_is_better: direction of the metric.
     """
@@ -39,6 +42,7 @@ class Row:
     values: dict[int, float]
     mean: Interval
     difference: Interval | None
+    validation: float
     diverged: tuple[int, ...]
     higher_is_better: bool
 
@@ -56,6 +60,40 @@ class Row:
         if not (low > 0 or high < 0) or low == high:
             return "unclear"
         return "better" if (low > 0) == self.higher_is_better else "worse"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class JudgedRows:
+    """The rows that trainings are judged on, so that differences hold for other rows too.
+
+    Attributes:
+      labels: (n,).
+      weights: (n,).
+      groups: (n,) of rows that depend on each other; None if they are independent.
+      task: "classification" or "regression".
+    """
+
+    labels: np.ndarray
+    weights: np.ndarray
+    groups: np.ndarray | None
+    task: str
+
+    @classmethod
+    def of(cls, pool: Pool, rows: np.ndarray, metric: str) -> "JudgedRows | None":
+        """Returns some rows (n,) of a pool; None if the metric cannot be computed from predictions of rows."""
+        task = pool.features.task
+        if task == "language" or metric != Score(task).name:
+            return None
+        groups = None if pool.groups is None else pool.groups[rows]
+        return cls(labels=pool.labels[rows], weights=pool.weights[rows], groups=groups, task=task)
+
+    def score(self, outcome: Outcome) -> np.ndarray:
+        """Returns whether each row (n,) was predicted right, or its squared error."""
+        return by_row(outcome.predictions, self.labels, self.task)
+
+    def interval(self, values: np.ndarray, confidence: float = 0.95) -> Interval:
+        """Computes the mean of the scores (S, n) of S trainings, or their differences, over seeds and rows."""
+        return crossed_interval(values, self.weights, self.groups, confidence)
 
 
 def check(ablations: object, config: ml_collections.ConfigDict) -> Variants:
@@ -112,45 +150,76 @@ def rows(
     metric: str,
     *,
     higher_is_better: bool,
-    confidence: float = 0.95,
+    judged: JudgedRows | None,
 ) -> list[Row]:
     """Makes the rows of the table, one for each variant.
+
+    Intervals of the differences hold together for all variants in 95 % of tables (Bonferroni).
 
     Args:
       variants: result of `check`.
       seeds: of all variants.
-      outcomes: of their members.
+      outcomes: of their members, with predictions if there are judged rows.
       metric: to compare.
       higher_is_better: its direction.
-      confidence: of the intervals of the differences.
+      judged: rows that the members hold out: intervals are over seeds and these rows; None: over seeds alone.
     """
     of_variant = {
-        name: {
-            seed: outcomes[member_name(name, seed)].metrics[metric]
-            for seed in seeds
-            if outcomes[member_name(name, seed)].metrics
-        }
-        for name in variants
+        name: {seed: own for seed in seeds if (own := outcomes[member_name(name, seed)]).metrics} for name in variants
     }
     baseline, found = of_variant[BASELINE], []
     least, most = bounds(metric)
-    for name, values in of_variant.items():
+    for name, own in of_variant.items():
         # A seed counts if both trainings finished.
-        paired = [seed for seed in values if seed in baseline]
-        pairs = [[each[seed] for seed in paired] for each in (values, baseline)]
-        difference = paired_difference(*pairs, confidence)
+        paired = [seed for seed in own if seed in baseline]
+        difference = _compare([(own[seed], baseline[seed]) for seed in paired], metric, judged, confidence(variants))
         found.append(
             Row(
                 name=name,
                 changes=changes(variants[name]),
-                values=values,
-                mean=within(mean_interval(list(values.values())), least, most),
+                values={seed: outcome.metrics[metric] for seed, outcome in own.items()},
+                mean=within(_average(list(own.values()), metric, judged), least, most),
                 difference=None if name == BASELINE else within(difference, least - most, most - least),
-                diverged=tuple(seed for seed in seeds if seed not in values),
+                validation=_validation(list(own.values()), metric),
+                diverged=tuple(seed for seed in seeds if seed not in own),
                 higher_is_better=higher_is_better,
             )
         )
     return found
+
+
+def confidence(variants: Variants) -> float:
+    """Returns the confidence of the interval of each difference."""
+    return bonferroni(len(variants) - 1)
+
+
+def chosen(table: Sequence[Row]) -> Row | None:
+    """Returns the variant that is best on the validation rows; None without such rows."""
+    known = [row for row in table if np.isfinite(row.validation)]
+    sign = 1 if table[0].higher_is_better else -1
+    return max(known, key=lambda row: sign * row.validation) if known else None
+
+
+def _average(trainings: list[Outcome], metric: str, judged: JudgedRows | None) -> Interval:
+    if judged is None or not trainings:
+        return mean_interval([outcome.metrics[metric] for outcome in trainings])
+    return judged.interval(np.stack([judged.score(outcome) for outcome in trainings]))
+
+
+def _compare(
+    pairs: list[tuple[Outcome, Outcome]], metric: str, judged: JudgedRows | None, confidence: float
+) -> Interval:
+    if judged is None or not pairs:
+        values = [[outcome.metrics[metric] for outcome in side] for side in zip(*pairs, strict=True)] or [[], []]
+        return paired_difference(*values, confidence)
+    differences = [judged.score(own) - judged.score(baseline) for own, baseline in pairs]
+    return judged.interval(np.stack(differences), confidence)
+
+
+def _validation(trainings: list[Outcome], metric: str) -> float:
+    """Averages the metric on the validation rows at the best steps; nan if one of the trainings has none."""
+    found = [line[metric] for each in trainings for line in each.history if line["step"] == each.best_step]
+    return float(np.mean(found)) if found and len(found) == len(trainings) else np.nan
 
 
 def changes(overrides: Mapping[str, Any]) -> str:
@@ -183,9 +252,10 @@ def cells(row: Row, digits: int = 4) -> list[str]:
     return [row.name, row.changes, number(row.mean[0]), interval(row.mean), *difference, verdict]
 
 
-def header(metric: str) -> list[str]:
+def header(metric: str, variants: Variants) -> list[str]:
     """Returns the names of the columns of `cells`."""
-    return ["variant", "changes", metric, "95 % interval", "difference", "95 % interval", "against the baseline"]
+    interval = f"{100 * confidence(variants):.4g} % interval"
+    return ["variant", "changes", metric, "95 % interval", "difference", interval, "against the baseline"]
 
 
 def markdown(head: Sequence[str], table: Sequence[Sequence[str]]) -> str:

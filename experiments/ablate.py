@@ -12,8 +12,10 @@ Flags:
     --overwrite                delete earlier results in DIR and train again; off by default
 
 Every variant is trained as by `plumbline train`, on the same splits and seeds, and evaluated on the test split.
-Intervals are over seeds: they cover chance in training, not the choice of test rows. They are not corrected for the
-number of variants: of twenty variants without effect, about one will seem to have one.
+Intervals are over seeds and test rows together: they hold for other seeds and for other test rows of the same kind. (Of
+a language model, or of a metric other than accuracy and the squared error, they are over seeds alone, as the caption
+says.) Those of differences hold together for all variants. The validation rows choose the step of each training and the
+variant that the caption names as best; test rows choose nothing.
 
 Writes ablations.md, ablations.png, ablations.svg and ablations.json. How trainings are executed follows from the model
 and the device, not from timing, so that the same command on the same machine gives the same table to the last digit.
@@ -32,14 +34,15 @@ from ml_collections import config_flags
 from experiments import command, output_directory, recipes
 from experiments.path_flags import define_path
 from experiments.populations import use_a_device_per_core
-from plumbline import UserError
+from plumbline import UserError, pluralize
 from plumbline.files import write_json, write_text
 from reporting import plot_style, population_plots
 
 if TYPE_CHECKING:
     import ml_collections
 
-    from diagnostics.ablation import Row, Variants
+    from data.pool import Pool
+    from diagnostics.ablation import JudgedRows, Row, Variants
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
 _WORKDIR = define_path("workdir", None, "Directory for the results.")
@@ -88,13 +91,14 @@ def _ablate(config: "ml_collections.ConfigDict", ablations: object) -> None:
         seeds = range(config.seed, config.seed + _SEEDS.value)
         output.claim()
         population = Population(config, pool, directory=output.path)
-        outcomes = population.train(ablation.make_members(pool, variants, seeds))
+        judged = ablation.JudgedRows.of(pool, pool.splits["test"], metric)
+        outcomes = population.train(ablation.make_members(pool, variants, seeds), predict=judged is not None)
         better = objective.higher_is_better(metric)
-        rows = ablation.rows(variants, seeds, outcomes, metric, higher_is_better=better)
-        head, cells = ablation.header(metric), [ablation.cells(row) for row in rows]
+        rows = ablation.rows(variants, seeds, outcomes, metric, higher_is_better=better, judged=judged)
+        head, cells = ablation.header(metric, variants), [ablation.cells(row) for row in rows]
         table = ablation.markdown(head, cells)
         output.record_request()
-        write_text(output.path / _TABLE, f"{table}\n{_caption(rows, seeds, len(pool.splits['test']))}\n")
+        write_text(output.path / _TABLE, f"{table}\n{_caption(rows, seeds, pool, judged)}\n")
         figures = {"metric": metric, "seeds": list(seeds), "variants": [_figures(row) for row in rows]}
         figures |= {"trainings": ablation.all_metrics(outcomes), "population": population.summary}
         write_json(output.path / _FIGURES, figures)
@@ -115,23 +119,43 @@ def _request(variants: "Variants") -> output_directory.Request:
     )
 
 
-def _caption(rows: Sequence["Row"], seeds: Sequence[int], num_test: int) -> str:
+def _caption(rows: Sequence["Row"], seeds: Sequence[int], pool: "Pool", judged: "JudgedRows | None") -> str:
     """Formats the text below the table: the command that makes it, and how to read it."""
     words = ["plumbline", "ablate", *sys.argv[1:]]
     diverged = [f"{row.name}: seed {', '.join(map(str, row.diverged))}" for row in rows if row.diverged]
-    reading = (
-        f"Means over the seeds {seeds[0]} to {seeds[-1]} on the {num_test} test examples, with 95 % t-intervals over "
-        "the seeds; differences are paired by seed."
-        if len(seeds) > 1
-        else f"Seed {seeds[0]} on the {num_test} test examples. {_ALONE}"
-    )
+    test = f"the {len(pool.splits['test'])} test examples"
+    if len(seeds) == 1:
+        reading = f"Seed {seeds[0]} on {test}. {_ALONE}"
+    else:
+        over = "over the seeds alone, which say nothing of other test examples"
+        if judged is not None:
+            groups = "" if judged.groups is None else f" of {pluralize(len(set(judged.groups.tolist())), 'group')}"
+            over = f"over the seeds and the test examples{groups}"
+        reading = (
+            f"Means over the seeds {seeds[0]} to {seeds[-1]} on {test}, with intervals {over}; differences are paired, "
+            "and their intervals hold together for all variants."
+        )
     lines = [
         f"`{shlex.join(words)}`",
         "",
         reading,
+        *_choice(rows, len(pool.splits.get("validation", ()))),
         *([f"Diverged: {'; '.join(diverged)}."] if diverged else []),
     ]
     return "\n".join(lines)
+
+
+def _choice(rows: Sequence["Row"], num_validation: int) -> list[str]:
+    """Says which variant the validation rows choose, if there are any."""
+    from diagnostics import ablation
+
+    best = ablation.chosen(rows) if num_validation else None
+    if best is None:
+        return []
+    return [
+        f"Chosen by the {num_validation} validation examples, as the best mean over the seeds: {best.name}. No test "
+        "example took part in the choice."
+    ]
 
 
 def _figures(row: "Row") -> Mapping[str, Any]:
@@ -141,6 +165,7 @@ def _figures(row: "Row") -> Mapping[str, Any]:
         "values": {str(seed): value for seed, value in row.values.items()},
         "mean": row.mean,
         "difference": row.difference,
+        "validation": row.validation,
         "verdict": row.verdict,
         "diverged": list(row.diverged),
     }

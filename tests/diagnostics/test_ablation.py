@@ -5,6 +5,7 @@ from scipy import stats
 from configs import digits_mlp, digits_resnet, digits_vit
 from data.pool import load_pool
 from diagnostics import ablation
+from diagnostics.crossed import crossed_interval
 from plumbline import UserError
 from trainers.populations.members import Outcome
 
@@ -27,7 +28,7 @@ def outcomes(accuracies=ACCURACIES, diverged=()):
 
 
 def table(**options):
-    return ablation.rows(VARIANTS, SEEDS, outcomes(**options), "accuracy", higher_is_better=True)
+    return ablation.rows(VARIANTS, SEEDS, outcomes(**options), "accuracy", higher_is_better=True, judged=None)
 
 
 def test_differences_are_paired_by_seed():
@@ -42,12 +43,54 @@ def test_differences_are_paired_by_seed():
 
 
 def test_the_verdict_knows_the_metrics_direction_and_what_is_unclear():
-    found = ablation.rows(VARIANTS, SEEDS, outcomes(), "accuracy", higher_is_better=False)
+    found = ablation.rows(VARIANTS, SEEDS, outcomes(), "accuracy", higher_is_better=False, judged=None)
     assert found[1].verdict == "better"
     assert table(accuracies=ACCURACIES | {"plain": [0.95, 0.90, 0.90, 0.92]})[1].verdict == "unclear"
     assert table(accuracies=ACCURACIES | {"plain": ACCURACIES["baseline"]})[1].verdict == "the same"
     level = table(accuracies={"baseline": [0.5] * 4, "plain": [0.25] * 4})[1]
     assert (level.verdict, level.difference) == ("unclear", (-0.25, -0.25, -0.25))
+
+
+def trained(right, name, validation=0.9):
+    """The outcome of a training that is right on some rows of class 1 of two."""
+    predictions = np.stack([1 - right, right], axis=1).astype(np.float32)
+    return Outcome(
+        name=name, status="done", step=9, total_steps=9, best_step=6, metrics={"accuracy": float(right.mean())},
+        history=[{"step": 3.0, "accuracy": 0.1}, {"step": 6.0, "accuracy": validation}], parameters=9,
+        predictions=predictions,
+    )  # fmt: skip
+
+
+def test_a_difference_on_every_seed_that_other_rows_may_reverse_is_unclear():
+    """On 30 rows, one that is always predicted better says nothing of other rows, however many seeds agree."""
+    right = {"baseline": np.r_[np.zeros(5), np.ones(25)], "plain": np.r_[np.ones(1), np.zeros(4), np.ones(25)]}
+    found = {f"{name}, seed {seed}": trained(right[name], name) for name in VARIANTS for seed in SEEDS}
+    found["plain, seed 0"] = trained(np.r_[np.ones(2), np.zeros(3), np.ones(25)], "plain")
+    rows = ablation.JudgedRows(labels=np.ones(30, int), weights=np.ones(30), groups=None, task="classification")
+    alone, crossed = (
+        ablation.rows(VARIANTS, SEEDS, found, "accuracy", higher_is_better=True, judged=judged)[1]
+        for judged in (None, rows)
+    )
+    assert (alone.verdict, crossed.verdict) == ("better", "unclear")
+    assert crossed.difference[0] == pytest.approx(alone.difference[0])
+    assert crossed.difference == pytest.approx(
+        crossed_interval(np.stack([right["plain"] - right["baseline"]] * 4) + np.eye(4, 30, 1) * [[1], [0], [0], [0]],
+                         np.ones(30))
+    )  # fmt: skip
+
+
+def test_the_variant_is_chosen_by_its_validation_rows():
+    right = np.ones(4)
+    found = {
+        f"{name}, seed {seed}": trained(right, name, value + 0.001 * seed)
+        for name, value in (("baseline", 0.8), ("plain", 0.85))
+        for seed in SEEDS
+    }
+    for higher, name in ((True, "plain"), (False, "baseline")):
+        rows = ablation.rows(VARIANTS, SEEDS, found, "accuracy", higher_is_better=higher, judged=None)
+        assert ablation.chosen(rows).name == name
+    assert rows[1].validation == pytest.approx(0.8515)
+    assert ablation.chosen(table()) is None
 
 
 def test_a_seed_that_diverged_is_left_out_of_its_pair_and_shown():
@@ -62,7 +105,7 @@ def test_a_seed_that_diverged_is_left_out_of_its_pair_and_shown():
 
 
 def test_the_table_is_markdown():
-    text = ablation.markdown(ablation.header("accuracy"), [ablation.cells(row) for row in table()])
+    text = ablation.markdown(ablation.header("accuracy", VARIANTS), [ablation.cells(row) for row in table()])
     lines = text.splitlines()
     assert lines[0].startswith("| variant | changes | accuracy |")
     assert {line.count("|") for line in lines} == {8}
