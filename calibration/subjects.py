@@ -6,6 +6,7 @@ from calibration.simulation import Simulation
 
 SUBJECTS: dict[str, str] = {
     "means": "Means over seeds and folds",
+    "clusters": "Means over clusters",
     "comparisons": "Comparisons of two recipes",
 }
 """Module of `calibration` and its heading, in the order of docs/calibration.md. The module's docstring is the text."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from data import folds, splitting
 from data.pool import Pool
-from diagnostics.scores import by_row, share_interval
+from diagnostics.scores import by_row, mean_of_rows
 from diagnostics.statistics import Interval, clustered_interval, mean_interval, within
 from trainers.populations.members import Member, Outcome
 from trainers.run.evaluation import overall
@@ -81,10 +81,15 @@ class OutOfFold:
         return by_row(self.predictions, pool.labels[self.rows], pool.features.task).mean(axis=0)
 
     def share(self, pool: Pool) -> Interval | None:
-        """Returns accuracy over all rows with Wilson's interval; None for a regression, or if a training diverged."""
+        """Returns accuracy over all rows; None for a regression, or if a training diverged.
+
+        Rows of a group are correlated, so the interval is from the variance between groups if the pool has any, also
+        where folds are shuffled; otherwise it is Wilson's.
+        """
         if pool.features.task != "classification" or self.diverged:
             return None
-        return share_interval(self.scores(pool), pool.weights[self.rows])
+        groups = None if pool.groups is None else pool.groups[self.rows]
+        return mean_of_rows(self.scores(pool), pool.weights[self.rows], groups, are_shares=True)
 
 
 def select_rows(pool: Pool) -> np.ndarray:
@@ -203,7 +208,7 @@ def describe_optimism(difference: Interval, task: str, num_groups: int) -> str:
     if np.isnan(low):
         return (
             f"Shuffled folds look better by {mean:.4g} {word}. Cannot tell whether that is leakage, as the rows "
-            "predicted by both are of one group."
+            "predicted by both are of fewer than three groups."
         )
     if high < 0:
         return (

@@ -11,6 +11,8 @@ from scipy import stats
 Interval = tuple[float, float, float]
 """The estimate, and the bounds that contain the true value in a share `confidence` of cases."""
 Values = Sequence[float] | np.ndarray
+LEAST_CLUSTERS = 3
+"""Fewest clusters for an interval; with two, one degree of freedom is left at most."""
 
 
 def mean_interval(values: Values, confidence: float = 0.95, *, overlap: float = 0.0) -> Interval:
@@ -79,8 +81,10 @@ def wilson_interval(successes: float, count: int, confidence: float = 0.95) -> I
 def clustered_interval(values: Values, clusters: np.ndarray, weights: Values, confidence: float = 0.95) -> Interval:
     """Computes a weighted mean of rows in clusters, with an interval from the variance between clusters.
 
-    Rows of one writer, patient or site are correlated, so the number of clusters counts, not the number of rows
-    (Liang & Zeger 1986, with one degree of freedom fewer than there are clusters).
+    Rows of one writer, patient or site are correlated, so the number of clusters counts, not the number of rows. The
+    variance is the bias-reduced CR2 (Bell & McCaffrey 2002). Its degrees of freedom are those of Imbens & Kolesar
+    2016, section 4, with the correlation within clusters estimated from the rows; they are few where some clusters
+    are much larger than others.
 
     Args:
       values: (n,).
@@ -89,19 +93,30 @@ def clustered_interval(values: Values, clusters: np.ndarray, weights: Values, co
       confidence: of the interval.
 
     Returns:
-      Mean, low, high; nan bounds for a single cluster, all nan without rows.
+      Mean, low, high. The bounds are nan for fewer than `LEAST_CLUSTERS` clusters with weight; all three are nan
+      without rows.
     """
     values, weights = np.asarray(values, np.float64), np.asarray(weights, np.float64)
-    if not weights.any():
+    there = weights > 0
+    if not there.any():
         return (np.nan, np.nan, np.nan)
+    values, weights, clusters = values[there], weights[there], np.asarray(clusters)[there]
     mean = float(np.average(values, weights=weights))
     _, index = np.unique(clusters, return_inverse=True)
-    count = int(index.max()) + 1
-    if count < 2:
+    if index.max() + 1 < LEAST_CLUSTERS:
         return (mean, np.nan, np.nan)
-    sums = np.bincount(index, weights=weights * (values - mean))
-    error = np.sqrt(count / (count - 1) * np.square(sums).sum()) / weights.sum()
-    return _around(mean, error, count - 1, confidence)
+    totals, squares = np.bincount(index, weights), np.bincount(index, weights**2)
+    sums = np.bincount(index, weights * (values - mean))
+    shares = totals / totals.sum()
+    # Variances of the clusters' means where a row's is 1.
+    correlation = _correlation_within(index, weights, values - mean)
+    variances = correlation + (1 - correlation) * squares / totals**2
+    own = shares * variances
+    of_mean = (shares * own).sum()
+    of_residuals = variances - 2 * own + of_mean
+    scales = shares * own / of_residuals
+    error = np.sqrt((scales * np.square(sums / totals)).sum())
+    return _around(mean, error, _satterthwaite(scales, of_residuals, of_mean / 2 - own), confidence)
 
 
 def difference_interval(value: Interval, other: Interval) -> Interval:
@@ -170,6 +185,32 @@ def bonferroni(count: int, level: float = 0.05) -> float:
     return 1 - level / max(1, count)
 
 
-def _around(mean: float, error: float, degrees: int, confidence: float) -> Interval:
+def _correlation_within(index: np.ndarray, weights: np.ndarray, residuals: np.ndarray) -> float:
+    """Estimates the correlation of two rows of a cluster from all such pairs; 0 if there are none."""
+    weighted = weights * residuals
+    products = np.square(np.bincount(index, weighted)).sum() - np.square(weighted).sum()
+    pairs = np.square(np.bincount(index, weights)).sum() - np.square(weights).sum()
+    variance = np.average(residuals**2, weights=weights)
+    # Rounding may leave a trace of pairs where each cluster is a row.
+    if pairs <= 1e-9 * np.square(weights).sum() or not variance > 0:
+        return 0.0
+    return float(np.clip(products / pairs / variance, 0.0, 1.0))
+
+
+def _satterthwaite(scales: np.ndarray, variances: np.ndarray, halves: np.ndarray) -> float:
+    """Computes the degrees of freedom of a sum of squared residuals.
+
+    Args:
+      scales: (k,) of the squares.
+      variances: (k,) of the residuals.
+      halves: (k,) the covariance of two residuals is the sum of theirs.
+    """
+    trace = (scales * variances).sum()
+    others = 2 * scales.sum() * (scales * halves**2).sum() + 2 * (scales * halves).sum() ** 2
+    diagonal = (scales**2 * (variances**2 - 4 * halves**2)).sum()
+    return float(trace**2 / (others + diagonal))
+
+
+def _around(mean: float, error: float, degrees: float, confidence: float) -> Interval:
     half = float(stats.t.ppf((1 + confidence) / 2, degrees) * error)
     return (mean, mean - half, mean + half)

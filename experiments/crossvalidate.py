@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from data.pool import Pool
     from diagnostics.cross_validation import OutOfFold
+    from diagnostics.statistics import Interval
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
 _WORKDIR = define_path("workdir", None, "Directory for the results.")
@@ -150,6 +151,8 @@ def _summary(pool: "Pool", found: list["OutOfFold"]) -> dict[str, Any]:
         "folds": {each.splits.kind: _figures(pool, each) for each in found},
         "diverged": [name for each in found for name in each.diverged],
     }
+    if pool.groups is not None:
+        summary["groups"] = len(np.unique(pool.groups[found[0].rows]))
     if len(found) > 1:
         difference = cross_validation.optimism(pool, shuffled=found[1], grouped=found[0])
         groups = len(np.unique(pool.groups[found[0].rows]))
@@ -190,8 +193,7 @@ def _print(summary: Mapping[str, Any], directory: pathlib.Path) -> None:
         if any(len(values["values"]) < LEAST_VALUES for values in metrics.values()):
             print(f"Too few folds for an interval, which takes at least {LEAST_VALUES}.")
         if share := figures["accuracy_over_rows"]:
-            mean, low, high = share
-            print(f"accuracy over all {summary['rows']} rows {mean:.4f} ({low:.4f} to {high:.4f}, Wilson)\n")
+            print(f"{_describe_share(share, summary)}\n")
     if leakage := summary.get("leakage"):
         print(leakage["warning"] + "\n")
     if summary["diverged"]:
@@ -200,6 +202,15 @@ def _print(summary: Mapping[str, Any], directory: pathlib.Path) -> None:
         f"The {summary['test_rows_untouched']} rows of the test split were not used.\n"
         f"{directory}/out_of_fold.npz, summary.json"
     )
+
+
+def _describe_share(share: "Interval", summary: Mapping[str, Any]) -> str:
+    mean, low, high = share
+    text = f"accuracy over all {summary['rows']} rows {mean:.4f}"
+    if np.isnan(low):
+        return f"{text}, without an interval: {pluralize(summary['groups'], 'group')} are too few"
+    how = f"over {summary['groups']} groups" if "groups" in summary else "Wilson"
+    return f"{text} ({low:.4f} to {high:.4f}, {how})"
 
 
 _KINDS = {

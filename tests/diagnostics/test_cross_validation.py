@@ -154,6 +154,22 @@ def test_optimism_is_the_difference_row_by_row_with_an_interval_over_groups():
     assert [none, *bounds] == [0, 0, 0]
 
 
+def test_accuracy_over_rows_of_groups_has_an_interval_over_groups():
+    _, pool = make("digits")
+    rows = cross_validation.select_rows(pool)
+    right = np.eye(10, dtype=np.float32)[pool.labels[rows]][None]
+    # All rows of one writer of eleven are wrong.
+    wrong = pool.groups[rows] == pool.groups[rows][0]
+    found = made_up(pool, np.where(wrong[None, :, None], np.roll(right, 1, axis=-1), right))
+    mean, low, high = found.share(pool)
+    assert mean == pytest.approx(1 - wrong.mean())
+    # Wilson's interval, of independent rows, is from 0.89 to 0.92.
+    assert low < 0.8
+    assert high == 1
+    low, high = found.share(dataclasses.replace(pool, groups=None))[1:]
+    assert high - low < 0.04
+
+
 def test_folds_that_are_the_same_for_all_seeds_count_once():
     _, pool = make("digits")
     predictions = np.zeros((2, len(cross_validation.select_rows(pool)), 10), np.float32)

@@ -62,10 +62,14 @@ def test_of_clusters_of_equal_size_the_interval_is_that_of_their_means():
 
 
 def test_rows_of_weight_zero_and_the_names_of_clusters_do_not_count():
-    values, clusters, weights = np.array([1.0, 2.0, 4.0, 99.0]), np.array([5, 5, 9, 9]), np.array([1.0, 1.0, 2.0, 0.0])
-    found = statistics.clustered_interval(values, clusters, weights)
-    assert found == pytest.approx(statistics.clustered_interval([1.5, 4.0], np.array([0, 1]), [2.0, 2.0]))
-    mean, *bounds = statistics.clustered_interval(values, np.zeros(4), weights)
+    values, weights = np.array([1.5, 1.5, 4.0, 3.0, 99.0, 99.0]), np.array([1.0, 1.0, 2.0, 2.0, 0.0, 0.0])
+    found = statistics.clustered_interval(values, np.array([5, 5, 9, 8, 8, 4]), weights)
+    assert found == pytest.approx(statistics.clustered_interval([1.5, 4.0, 3.0], np.arange(3), [2.0, 2.0, 2.0]))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_two_clusters_have_no_interval(count):
+    mean, *bounds = statistics.clustered_interval([1.0, 2.0, 4.0], np.arange(3) % count, [1.0, 1.0, 2.0])
     assert mean == pytest.approx(2.75)
     assert np.isnan(bounds).all()
 
@@ -79,6 +83,42 @@ def test_intervals_of_clusters_contain_the_truth_as_often_as_they_say():
         hits += low <= 0 <= high
     # Two in three if rows were taken for independent; three standard errors of 1000 draws are 0.02.
     assert 0.93 <= hits / count <= 0.97
+
+
+def test_unequal_clusters_have_the_degrees_of_freedom_of_bell_and_mccaffrey():
+    random = np.random.default_rng(0)
+    counts = np.array([1, 2, 4, 8, 40])
+    clusters = np.repeat(np.arange(5), counts)
+    # Of alternating signs, so that rows of a cluster are not correlated, and the working model is that of Bell and
+    # McCaffrey: independent rows.
+    values = np.where(np.arange(55) % 2, 1.0, -1.0) + 0.1 * random.normal(size=55)
+    mean, low, high = statistics.clustered_interval(values, clusters, np.ones(55))
+    # Bell & McCaffrey 2002 in matrices: CR2 of a regression on a constant.
+    residuals, spread, columns = values - values.mean(), 0.0, []
+    for cluster in range(5):
+        own = clusters == cluster
+        size = own.sum()
+        values_of, vectors = np.linalg.eigh(np.eye(size) - 1 / 55)
+        adjust = vectors @ np.diag(values_of**-0.5) @ vectors.T
+        spread += (np.ones(size) @ adjust @ residuals[own] / 55) ** 2
+        columns.append(((np.eye(55) - 1 / 55)[:, own] @ adjust @ np.ones(size)) / 55)
+    eigenvalues = np.linalg.eigvalsh(np.array(columns) @ np.array(columns).T)
+    degrees = eigenvalues.sum() ** 2 / np.square(eigenvalues).sum()
+    assert degrees < 3
+    half = stats.t.ppf(0.975, degrees) * np.sqrt(spread)
+    assert (mean, low, high) == pytest.approx((values.mean(), values.mean() - half, values.mean() + half))
+
+
+def test_few_unequal_clusters_are_covered_as_often_as_said():
+    random = np.random.default_rng(1)
+    hits, count = 0, 1000
+    clusters = np.repeat(np.arange(6), [10, 10, 10, 10, 10, 60])
+    for _ in range(count):
+        values = random.normal(size=6)[clusters] + random.normal(size=110)
+        _, low, high = statistics.clustered_interval(values, clusters, np.ones(110))
+        hits += low <= 0 <= high
+    # 0.86 with one degree of freedom fewer than there are clusters.
+    assert hits / count >= 0.93
 
 
 def test_an_interval_goes_no_further_than_the_values_do():
