@@ -65,8 +65,8 @@ class Comparison:
         if not np.isfinite(lead).all():
             severity = "unknown"
             message = (
-                "Cannot tell: there is no interval for held-out scores, as all rows that count are of one group, or "
-                f"there are too few. {both}."
+                "Cannot tell: there is no interval for held-out scores, as the rows that count are of fewer than three "
+                f"groups, or there are too few. {both}."
             )
         elif lead[1] > THRESHOLDS.point:
             severity = THRESHOLDS.baseline_lead.grade(lead[0])

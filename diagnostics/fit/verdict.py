@@ -83,8 +83,8 @@ def judge(figures: Figures) -> Verdict:
     gap, held_out = figures.gap, _percent(figures, figures.held_out)
     if not np.isfinite([*figures.train, *figures.held_out]).all():
         return _cannot_tell(
-            f"there is no interval for the score {figures.held_out_name}, as there are too few rows or all are of one "
-            "group"
+            f"there is no interval for the score {figures.held_out_name}, as there are too few rows, or rows of "
+            "fewer than three groups"
         )
     train = _percent(figures, figures.train)
     both = f"{figures.score} {train} on training rows, {held_out} {figures.held_out_name}"

@@ -178,8 +178,10 @@ def test_a_regression_is_judged_by_the_variance_it_explains():
 
 def test_no_r2_is_above_one_however_few_the_groups():
     scale = Scale(is_share=False, variance=100.0)
-    mean, low, high = scale.mean(np.array([0.0, 0.0, 50.0, 60.0]), np.ones(4), np.array([0, 0, 1, 1]))
-    assert mean == pytest.approx(1 - 27.5 / 100)
+    mean, low, high = scale.mean(
+        np.array([0.0, 0.0, 50.0, 60.0, 0.0]), np.array([1.0, 1, 1, 1, 0.1]), np.array([0, 0, 1, 1, 2])
+    )
+    assert mean == pytest.approx(1 - 110 / 4.1 / 100)
     assert low < mean < high == 1.0
 
 

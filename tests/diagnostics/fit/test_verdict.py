@@ -78,7 +78,7 @@ def test_a_gap_that_is_likely_beyond_the_margin_overfits_unless_other_groups_may
 def test_few_rows_held_out_allow_no_verdict():
     assert with_(held_out=(0.94, 0.6, 0.99)).kind == "cannot tell"
     assert "an interval too wide for a verdict" in with_(held_out=(0.88, 0.8, 0.94)).why
-    assert "all are of one group" in with_(held_out=(0.94, np.nan, np.nan)).why
+    assert "rows of fewer than three groups" in with_(held_out=(0.94, np.nan, np.nan)).why
 
 
 def test_nothing_learned_by_anybody_allows_no_verdict():
