@@ -8,6 +8,7 @@ SUBJECTS: dict[str, str] = {
     "means": "Means over seeds and folds",
     "clusters": "Means over clusters",
     "comparisons": "Comparisons of two recipes",
+    "remedies": "Tried remedies",
 }
 """Module of `calibration` and its heading, in the order of docs/calibration.md. The module's docstring is the text."""
 

@@ -16,17 +16,18 @@ Flags:
     --sizes=N                  subsets of the learning curve; 6 by default
     --wanted=VALUE             estimate how much data this accuracy takes (for a regression, this mean squared error)
     --data-only                look at the data only; train nothing except what --apply tries
-    --apply                    try the proposed remedies: train with and without each, on the same seeds, and keep those
-                               that improve the test metric
+    --apply                    try the proposed remedies: train with and without each on folds of the training and
+                               validation rows, keep those that improve the metric there, and report on test rows
     --remedies=NAME,...        with --apply: only the remedies of these findings; all by default
-    --remedy-seeds=S           with --apply: seeds to train each remedy with; 10 by default
+    --remedy-seeds=S           with --apply: repetitions of the folds, and for the test rows seeds to train each kept
+                               remedy with; 5 by default
     --overwrite                delete earlier results in DIR and start again; off by default
 
 Prints the findings, worst first, with their remedies as flags. Writes audit.html, a page that shows all findings with
 their evidence and needs no network; findings.json and plots/ with the same content for programs and papers; and
 findings.npz with the rows to drop and the weights of examples.
 
-Remedies are evaluated on test rows without a copy in the training rows. Remedies that change the test split, and those
+Rows with an exact copy among those that are trained on judge no remedy. Remedies that change the test split, and those
 for leaks, which no test score can judge, are listed as not tried.
 
 A diagnostic that cannot judge says so in a finding and does not stop the others. Data files are never changed.
@@ -74,7 +75,7 @@ _DATA_ONLY = flags.DEFINE_bool("data_only", False, "Train nothing.")
 flags.DEFINE_alias("data-only", "data_only")
 _APPLY = flags.DEFINE_bool("apply", False, "Try remedies.")
 _REMEDIES = flags.DEFINE_list("remedies", [], "Findings whose remedies are tried.")
-_REMEDY_SEEDS = flags.DEFINE_integer("remedy-seeds", 10, "Seeds to train each remedy with.")
+_REMEDY_SEEDS = flags.DEFINE_integer("remedy-seeds", 5, "Repetitions of trying each remedy.")
 flags.DEFINE_alias("remedy_seeds", "remedy-seeds")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Start again.")
 
