@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import stats
 
-from diagnostics.statistics import Interval
+from diagnostics.statistics import Interval, clustered_error
 
 LEAST_SEEDS = 2
 """Trainings from which on their variance is known."""
@@ -26,10 +26,10 @@ def crossed_interval(
 ) -> Interval:
     """Computes the mean of values that trainings (rows of the matrix) have on examples (columns), with its interval.
 
-    The variance of the mean is the variance between trainings, plus that between examples or their groups, minus that
-    of their interaction, which both contain; it is never taken to be less than either. The degrees of freedom are those
-    of Satterthwaite, as in Hillis 2014, "A marginal-mean ANOVA approach for analyzing multireader multicase
-    radiological imaging data" (Statistics in Medicine 33, section 2).
+    The variance of the mean is the variance between trainings, plus that between examples or their groups (as in
+    `diagnostics.statistics.clustered_interval`), minus that of their interaction, which both contain; it is never taken
+    to be less than either. The degrees of freedom are those of Satterthwaite, as in Hillis 2014, "A marginal-mean ANOVA
+    approach for analyzing multireader multicase radiological imaging data" (Statistics in Medicine 33, section 2).
 
     To compare two recipes, pass the differences of trainings that share a seed.
 
@@ -41,7 +41,7 @@ def crossed_interval(
       overlap: of columns that are folds, whose trainings share rows; see `diagnostics.statistics.mean_interval`.
 
     Returns:
-      Mean, low, high; nan bounds for a single training or a single group, all nan without examples.
+      Mean, low, high; nan bounds for a single training or fewer than three groups, all nan without examples.
     """
     values, weights = np.asarray(values, np.float64), np.asarray(weights, np.float64)
     counted = weights > 0
@@ -51,7 +51,8 @@ def crossed_interval(
     mean = float((values @ weights).mean())
     _, index = np.unique(np.arange(len(weights)) if groups is None else groups[counted], return_inverse=True)
     seeds, clusters = len(values), int(index.max()) + 1
-    if seeds < LEAST_SEEDS or clusters < 2:
+    _, error, degrees_of_rows = clustered_error(values.mean(axis=0), index, weights)
+    if seeds < LEAST_SEEDS or not np.isfinite(error):
         return (mean, np.nan, np.nan)
     of_seeds = values @ weights - mean
     by_seed = np.square(of_seeds).sum() / (seeds * (seeds - 1))
@@ -59,12 +60,10 @@ def crossed_interval(
     # (S, clusters), each with the weight of its rows.
     sums = np.stack([np.bincount(index, own, clusters) for own in deviations])
     shares = np.bincount(index, weights, clusters)
-    correction = clusters / (clusters - 1)
-    of_rows = sums.mean(axis=0)
-    by_row = correction * np.square(of_rows).sum() * (1 + clusters * overlap)
-    rest = sums - of_rows - shares * of_seeds[:, None]
-    both = correction * np.square(rest).sum() / (seeds * (seeds - 1))
-    parts = (by_seed, seeds - 1), (by_row, clusters - 1), (both, (seeds - 1) * (clusters - 1))
+    by_row = error**2 * (1 + clusters * overlap)
+    rest = sums - sums.mean(axis=0) - shares * of_seeds[:, None]
+    both = clusters / (clusters - 1) * np.square(rest).sum() / (seeds * (seeds - 1))
+    parts = (by_seed, seeds - 1), (by_row, degrees_of_rows), (both, (seeds - 1) * (clusters - 1))
     variance, degrees = _sum_of_variances(*parts)
     half = float(stats.t.ppf((1 + confidence) / 2, degrees) * np.sqrt(variance)) if variance else 0.0
     return (mean, mean - half, mean + half)

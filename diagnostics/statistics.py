@@ -96,6 +96,15 @@ def clustered_interval(values: Values, clusters: np.ndarray, weights: Values, co
       Mean, low, high. The bounds are nan for fewer than `LEAST_CLUSTERS` clusters with weight; all three are nan
       without rows.
     """
+    mean, error, degrees = clustered_error(values, clusters, weights)
+    return _around(mean, error, degrees, confidence)
+
+
+def clustered_error(values: Values, clusters: np.ndarray, weights: Values) -> tuple[float, float, float]:
+    """Computes a weighted mean of rows in clusters with its standard error and the degrees of freedom of that.
+
+    The method and the arguments are those of `clustered_interval`; error and degrees are nan where it has no bounds.
+    """
     values, weights = np.asarray(values, np.float64), np.asarray(weights, np.float64)
     there = weights > 0
     if not there.any():
@@ -115,8 +124,8 @@ def clustered_interval(values: Values, clusters: np.ndarray, weights: Values, co
     of_mean = (shares * own).sum()
     of_residuals = variances - 2 * own + of_mean
     scales = shares * own / of_residuals
-    error = np.sqrt((scales * np.square(sums / totals)).sum())
-    return _around(mean, error, _satterthwaite(scales, of_residuals, of_mean / 2 - own), confidence)
+    error = float(np.sqrt((scales * np.square(sums / totals)).sum()))
+    return (mean, error, _satterthwaite(scales, of_residuals, of_mean / 2 - own))
 
 
 def difference_interval(value: Interval, other: Interval) -> Interval:

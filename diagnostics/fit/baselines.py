@@ -9,13 +9,13 @@ from typing import Any
 import ml_collections
 import numpy as np
 import threadpoolctl
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest, f_classif, f_regression
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
+from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -44,11 +44,13 @@ class Baseline:
     Attributes:
       name: as in "a random forest".
       train: (r,) whether it is right on each row it was fitted to, or the squared error.
+      out_of_fold: (r,) the same of models that were not fitted to the row; nan if there are too few rows for folds.
       held_out: (m,) the same for the rows it is judged on.
     """
 
     name: str
     train: np.ndarray
+    out_of_fold: np.ndarray
     held_out: np.ndarray
 
 
@@ -75,7 +77,8 @@ def fit(
     They read pixels (averaged down to 32 a side), columns with one-hot codes, or TF-IDF of words and pairs of words;
     see `diagnostics.transfer.encoders.raw_inputs` and `diagnostics.transfer.probes`. Penalties and the strength of
     cost-complexity pruning (Breiman et al. 1984, chapter 3) are chosen by cross-validation within the rows they are
-    fitted to. These are at most 5,000, fewer if rows are wide; they are judged on at most 10,000.
+    fitted to. These are at most 5,000, fewer if rows are wide; they are judged on at most 10,000. Scores out of fold
+    are of the same folds with the chosen value, and those of the forest out of bag (Breiman 2001, section 3.1).
 
     Args:
       config: the whole config.
@@ -99,20 +102,26 @@ def fit(
                 predictors[name] = make(known, labels, seed)
         found = []
         for name, predict in predictors.items():
-            own, others = (predict(inputs) for inputs in (known, asked))
-            # Classes become one-hot probabilities, to be scored like those of any model.
-            own, others = (_outputs(values, pool.features.num_outputs, classification) for values in (own, others))
-            found.append(
-                Baseline(
-                    name=name,
-                    train=by_row(own, labels, pool.features.task),
-                    held_out=by_row(others, pool.labels[held_out], pool.features.task),
-                )
-            )
+            found.append(_score(pool, name, predict, (known, labels), (asked, pool.labels[held_out])))
     return Baselines(train=train, held_out=held_out, found=tuple(found))
 
 
-Predictor = Callable[[Inputs], np.ndarray]
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictor:
+    """A fitted model: called with inputs (n, d), it returns predictions (n,).
+
+    Attributes:
+      predict: the function.
+      out_of_fold: (r,) predictions for the rows it was fitted to, by models that were not fitted to them; None if there
+        are too few rows for folds.
+    """
+
+    predict: Callable[[Inputs], np.ndarray]
+    out_of_fold: np.ndarray | None
+
+    def __call__(self, inputs: Inputs) -> np.ndarray:
+        """Predicts classes or values (n,)."""
+        return self.predict(inputs)
 
 
 def fit_logistic(inputs: Inputs, labels: np.ndarray, seed: int) -> Predictor:
@@ -153,8 +162,15 @@ def fit_forest(inputs: Inputs, labels: np.ndarray, seed: int, *, classification:
     """Fits a random forest of 200 trees."""
     kind = RandomForestClassifier if classification else RandomForestRegressor
     features = "sqrt" if classification else 1 / 3
-    model = kind(_TREES, max_features=features, random_state=seed, n_jobs=len(os.sched_getaffinity(0)))
-    return model.fit(inputs, labels).predict
+    threads = len(os.sched_getaffinity(0))
+    model = kind(_TREES, max_features=features, random_state=seed, n_jobs=threads, oob_score=True)
+    # Of very few rows, some may be in the sample of each tree.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(inputs, labels)
+    if not classification:
+        return Predictor(model.predict, model.oob_prediction_)
+    return Predictor(model.predict, model.classes_[np.nan_to_num(model.oob_decision_function_).argmax(axis=1)])
 
 
 _MODELS: dict[str, dict[str, Callable[[Inputs, np.ndarray, int], Predictor]]] = {
@@ -184,7 +200,8 @@ def _strengths(thresholds: np.ndarray) -> np.ndarray:
 
 def _constant(labels: np.ndarray, classification: bool) -> Predictor:
     value = np.bincount(labels).argmax() if classification else labels.mean(dtype=np.float64)
-    return lambda inputs: np.full(inputs.shape[0], value)
+    # A row more or less hardly moves it.
+    return Predictor(lambda inputs: np.full(inputs.shape[0], value), np.full(len(labels), value))
 
 
 def _make_pipeline(model: BaseEstimator, sparse: bool) -> Pipeline:
@@ -195,8 +212,30 @@ def _make_pipeline(model: BaseEstimator, sparse: bool) -> Pipeline:
 def _search(pipeline: Pipeline, grid: dict, folds: Any, inputs: Inputs, labels: np.ndarray) -> Predictor:
     if folds is None:  # Too few rows for a choice: the first value.
         pipeline.set_params(**{name: values[0] for name, values in grid.items()})
-        return pipeline.fit(inputs, labels).predict
-    return GridSearchCV(pipeline, grid, cv=folds).fit(inputs, labels).predict
+        return Predictor(pipeline.fit(inputs, labels).predict, None)
+    search = GridSearchCV(pipeline, grid, cv=folds).fit(inputs, labels)
+    return Predictor(search.predict, cross_val_predict(clone(search.best_estimator_), inputs, labels, cv=folds))
+
+
+def _score(
+    pool: Pool, name: str, predict: Predictor, known: tuple[Inputs, np.ndarray], asked: tuple[Inputs, np.ndarray]
+) -> Baseline:
+    """Scores a model on the inputs and labels that it was fitted to, and on those that it is judged on."""
+    outputs, task = pool.features.num_outputs, pool.features.task
+
+    def score(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        # Classes become one-hot probabilities, to be scored like those of any model.
+        return by_row(_outputs(values, outputs, task == "classification"), labels, task)
+
+    unseen = np.full(len(known[1]), np.nan)
+    if predict.out_of_fold is not None:
+        unseen = score(predict.out_of_fold, known[1])
+    return Baseline(
+        name=name,
+        train=score(predict(known[0]), known[1]),
+        out_of_fold=unseen,
+        held_out=score(predict(asked[0]), asked[1]),
+    )
 
 
 def _make_folds(labels: np.ndarray, classification: bool, seed: int) -> Any:

@@ -17,19 +17,19 @@ QUESTION = Question("baselines", "fit")
 class Comparison:
     """Compares the model with baselines."""
 
-    def __init__(self, pool: Pool, scale: Scale, baselines: Baselines, rows: np.ndarray, values: np.ndarray):
+    def __init__(self, pool: Pool, scale: Scale, baselines: Baselines, values: np.ndarray, name: str):
         """Compares the model with baselines.
 
         Args:
           pool: of the rows.
           scale: of the scores.
           baselines: that were fitted.
-          rows: (n,) positions of the held-out rows of the model.
-          values: (n,) whether the model is right on each, or its squared error.
+          values: (N,) whether the model is right on each row of the pool, or its squared error, for the rows that
+            baselines were fitted to and judged on; the others are not read.
+          name: of the rows they are judged on, such as "on the test split".
         """
-        place = np.full(len(pool.rows), -1)
-        place[rows] = np.arange(len(rows))
-        self._own, self._scale, self._baselines = values[place[baselines.held_out]], scale, baselines
+        self._own, self._scale, self._baselines = values[baselines.held_out], scale, baselines
+        self._own_train, self._name = values[baselines.train], name
         self._train_weights = pool.weights[baselines.train]
         self._weights = pool.weights[baselines.held_out]
         self._groups = None if pool.groups is None else pool.groups[baselines.held_out]
@@ -37,6 +37,9 @@ class Comparison:
         candidates = list(range(1, len(means))) or [0]
         best = max(candidates, key=lambda n: means[n] if scale.is_share else -means[n])
         self._best, self._constant = baselines.found[best], baselines.found[0]
+        unseen = [np.average(each.out_of_fold, weights=self._train_weights) for each in baselines.found]
+        known = [n for n in candidates if np.isfinite(unseen[n])] or [0]
+        self._closest = baselines.found[max(known, key=lambda n: unseen[n] if scale.is_share else -unseen[n])]
 
     def figures(self, **others: object) -> Figures:
         """Returns the figures that a verdict needs.
@@ -48,8 +51,11 @@ class Comparison:
             score=self._scale.name,
             chance=self._mean(self._constant.held_out)[0],
             baseline=self._best.name,
-            baseline_score=self._mean(self._best.held_out),
             behind=self._lead(self._best.held_out),
+            behind_name=self._name,
+            missed_by=self._closest.name,
+            missed_score=self._scale.mean(self._closest.out_of_fold, self._train_weights),
+            missed=self._missed(),
             **others,
         )
 
@@ -58,8 +64,8 @@ class Comparison:
         best, scale = self._best, self._scale
         lead, model, score = self._lead(best.held_out), self._mean(self._own), self._mean(best.held_out)
         both = (
-            f"Held out, the model has {scale.name} {scale.format(model)}; the best baseline, a {best.name}, has "
-            f"{scale.format(score)}"
+            f"{self._name[0].upper()}{self._name[1:]}, the model has {scale.name} {scale.format(model)}; the best "
+            f"baseline, a {best.name}, has {scale.format(score)}"
         )
         severity: Severity
         if not np.isfinite(lead).all():
@@ -98,6 +104,17 @@ class Comparison:
 
     def _mean(self, values: np.ndarray) -> Interval:
         return self._scale.mean(values, self._weights, self._groups)
+
+    def _missed(self) -> Interval:
+        """How much better than the model a baseline predicts training rows that it, but not the model, has not seen.
+
+        Training groups are not a sample of groups, so rows count.
+        """
+        values, own = self._closest.out_of_fold, self._own_train
+        difference = values - own if self._scale.is_share else (own - values) / self._scale.variance
+        confidence = bonferroni(len(self._baselines.found))
+        rows = np.arange(len(difference))
+        return tuple(map(float, clustered_interval(difference, rows, self._train_weights, confidence)))
 
     def _lead(self, values: np.ndarray) -> Interval:
         """How much better than the model a baseline is, row by row; wider, as it is the best of several."""

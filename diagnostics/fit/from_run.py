@@ -9,7 +9,7 @@ from data import subsets
 from data.dataset import Dataset, load
 from data.pool import Pool
 from diagnostics.finding import Finding
-from diagnostics.fit import baselines, calibration, control, course, judgement, optimisation
+from diagnostics.fit import baselines, calibration, control, course, directions, judgement, optimisation, verdict
 from diagnostics.fit.comparison import Comparison
 from diagnostics.fit.course import Course
 from diagnostics.fit.scale import Scale
@@ -51,14 +51,17 @@ def judge(workdir: str | os.PathLike) -> list[Finding]:
     scale = Scale.of(pool)
     rows = np.concatenate([pool.splits[name] for name in held_out])
     known = baselines.fit(config, pool, pool.splits["train"], rows, seed=config.seed)
-    compared = Comparison(pool, scale, known, rows, np.concatenate([each[n][0][chosen[n]] for n in held_out]))
+    name = f"on the {' and '.join(held_out)} split{'s' if len(held_out) > 1 else ''}"
+    # The pool holds the splits one after the other.
+    own = np.concatenate([each[n][0][chosen[n]] for n in ("train", *held_out)])
+    compared = Comparison(pool, scale, known, own, name)
     losses = _read_course(directory, run, dataset, pool)
     values, weights, groups = _join(each, held_out)
     figures = compared.figures(
         # Intervals of training rows are by row: training groups are not a sample of groups.
         train=scale.mean(*each["train"][:2]),
         held_out=scale.mean(values, weights, groups),
-        held_out_name=f"on the {' and '.join(held_out)} split{'s' if len(held_out) > 1 else ''}",
+        held_out_name=name,
         other_groups=groups is not None,
         risen=course.measure_rise(losses.validation),
     )
@@ -68,13 +71,14 @@ def judge(workdir: str | os.PathLike) -> list[Finding]:
         predicted = _predict(run, dataset, held_out)
     else:
         predicted = np.zeros((1, 0, 0)), pool.labels[rows], rows
-    return [
+    findings = [
         judgement.report(config, features, figures, scored, losses),
         control.QUESTION.cannot_tell("a run has no trainings on random labels, as an audit has"),
         compared.report(),
         calibration.judge(config, features, *predicted),
         optimisation.judge(config, losses, of_run=True),
     ]
+    return directions.settle(findings, verdict.judge(figures).kind, config)
 
 
 def _read_course(directory: RunDirectory, run: FinishedRun, dataset: Dataset, pool: Pool) -> Course:

@@ -39,6 +39,8 @@ def report(
         Measure.of(f"{figures.score} on training rows", figures.train, kind),
         Measure.of(f"{figures.score} {figures.held_out_name}", figures.held_out, kind),
     ]
+    if figures.grouped is not None:
+        measures.append(Measure.of(f"{figures.score} out of folds of whole groups", figures.grouped, kind))
     if figures.gain is not None:
         measures.append(Measure.of(f"{figures.score} that twice the data would add", figures.gain))
     if figures.memorised is not None:
@@ -48,7 +50,8 @@ def report(
         header=("rows", "number", figures.score, "from", "to"),
         rows=tuple((name, count, *map(float, interval)) for name, count, interval in scored),
     )
-    opening = {"sound": "The fit is sound: ", "cannot tell": ""}.get(verdict.kind, f"The model {verdict.kind}: ")
+    sound = "The fit is sound for groups that training has seen: " if figures.is_optimistic else "The fit is sound: "
+    opening = {"sound": sound, "cannot tell": ""}.get(verdict.kind, f"The model {verdict.kind}: ")
     return QUESTION.found(
         verdict.severity,
         f"{opening}{verdict.why}",

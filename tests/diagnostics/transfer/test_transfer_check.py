@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import time
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 import plumbline
 from configs import defaults
-from diagnostics.transfer import transfer_check
+from diagnostics.transfer import repetitions, transfer_check
 from diagnostics.transfer.transfer_check import Comparison
 from plumbline import UserError
 from trainers.populations.members import check_possible
@@ -199,3 +200,24 @@ def test_members_of_a_population_are_not_checked():
     config = override(defaults.get_config(), {"transfer.source": "somewhere", "transfer.check": True})
     with pytest.raises(UserError, match=r"^transfer\.check: .*not for populations; add a"):
         check_possible(config)
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "changes", "missing"),
+    [
+        ("language", "loss", {}, "repetitions are judged by accuracy or squared errors, not by loss"),
+        ("classification", "loss", {}, "not by loss"),
+        ("classification", "accuracy", {"train.recompute_statistics": True, "train.ema_decay": 0.9}, "recompute"),
+        ("classification", "accuracy", {"transfer.check_seeds": 1}, ""),
+    ],
+)
+def test_what_cannot_be_repeated_is_compared_once_and_the_reason_given(tmp_path, task, metric, changes, missing):
+    run = SimpleNamespace(
+        features=SimpleNamespace(task=task), program=SimpleNamespace(objective=SimpleNamespace(best_metric=metric))
+    )
+    config = override(defaults.get_config(), {"transfer.source": "somewhere", "transfer.check": True, **changes})
+    found = repetitions.train(config, run, RunDirectory(tmp_path), {}, 7)
+    assert (found.seeds, found.transfer.shape, found.scratch.shape) == ((), (0, 7), (0, 7))
+    assert missing in found.missing
+    assert bool(found.missing) == bool(missing)
+    assert list(tmp_path.iterdir()) == []
