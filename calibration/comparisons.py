@@ -1,5 +1,6 @@
 """Two recipes are compared on several seeds and the same test rows. Both vary: the interval holds for other seeds and
 for other test rows (`diagnostics/crossed.py`). `transfer.check`, `plumbline ablate` and tried remedies report it.
+`plumbline relevance` compares a source with draws of random parameters in the same way, on folds.
 
 In the normal model each row has a difficulty, each training a quality, and each pair of the two a deviation; a row is
 right if their sum is above 0. Trainings of one recipe differ by about one point of accuracy. The networks are
@@ -20,6 +21,7 @@ from sklearn.neural_network import MLPClassifier
 from calibration.simulation import Simulation
 from diagnostics.crossed import crossed_interval
 from diagnostics.statistics import Interval
+from diagnostics.transfer.relevance import Candidate, Layer, difference
 
 _SEEDS, _TRAININGS, _TRAINING_ROWS = 5, 24, 300
 # Of the normal model: mean and deviation of the difficulty of rows; deviations of trainings, of pairs of a training and
@@ -39,8 +41,8 @@ def _right(rng: np.random.Generator, ease: np.ndarray, quality: float) -> np.nda
 
 def _equal_recipes(rng: np.random.Generator, rows: int, quality: float) -> bool:
     ease = rng.normal(_EASE, _ROWS, rows)
-    difference = _right(rng, ease, quality) - _right(rng, ease, quality)
-    return _excludes_zero(crossed_interval(difference, np.ones(rows)))
+    gap = _right(rng, ease, quality) - _right(rng, ease, quality)
+    return _excludes_zero(crossed_interval(gap, np.ones(rows)))
 
 
 def _covers_an_effect(rng: np.random.Generator, rows: int, groups: int = 0) -> bool:
@@ -50,8 +52,8 @@ def _covers_an_effect(rng: np.random.Generator, rows: int, groups: int = 0) -> b
     common = _GROUPS if groups else 0.0
     if groups:
         ease, effect = (values + rng.normal(0, common, groups)[index] for values in (ease, effect))
-    difference = _right(rng, ease + effect, _QUALITY) - _right(rng, ease, _QUALITY)
-    _, low, high = crossed_interval(difference, np.ones(rows), index)
+    gap = _right(rng, ease + effect, _QUALITY) - _right(rng, ease, _QUALITY)
+    _, low, high = crossed_interval(gap, np.ones(rows), index)
     spread = _ROWS**2 + common**2 + _QUALITY**2 + _PAIRS**2
     before = stats.norm.cdf(_EASE / np.sqrt(spread))
     after = stats.norm.cdf((_EASE + 0.2) / np.sqrt(spread + _EFFECT**2 + common**2))
@@ -89,6 +91,19 @@ def _covers_networks(rng: np.random.Generator, rows: int) -> bool:
     one, other = (right[own][:, chosen] for right, own in zip((large, small), seeds, strict=True))
     _, low, high = crossed_interval(one - other, np.ones(rows))
     return bool(low <= (large.mean() - small.mean()) <= high)
+
+
+def _random_source(rng: np.random.Generator, deviation: float) -> bool:
+    """A source is one of six draws of random parameters, scored on five folds."""
+    folds, draws = rng.normal(0.8, 0.02, 5), rng.normal(0, deviation, (6, 1))
+    scores = folds + draws + rng.normal(0, 0.01, (6, 5))
+
+    def candidate(kind: str, values: np.ndarray) -> Candidate:
+        layer = Layer(name="features", size=1, probe=values.mean(axis=0))
+        return Candidate(name=kind, kind=kind, layers=(layer,), overlap=0.25, draws=values if len(values) > 1 else None)
+
+    source, random = candidate("source", scores[:1]), candidate("random", scores[1:])
+    return _excludes_zero(difference(source, random, "classification"))
 
 
 def _false_alarms(setting: str, draw: Callable[[np.random.Generator], bool], draws: int, quick: int) -> Simulation:
@@ -133,6 +148,19 @@ SIMULATIONS = (
         _false_alarms(f"equal networks on digits, 5 seeds, {rows:,} rows", draw, 4_000, 400)
         for rows in (30, 382, 1_497)
         for draw in (functools.partial(_equal_networks, rows=rows),)
+    ),
+    *(
+        Simulation(
+            claim="a source is better or worse than random initialisation",
+            setting=f"5 folds; draws differ by {deviation:.1%} in accuracy, and the source is one of them",
+            kind="false alarms",
+            draw=functools.partial(_random_source, deviation=deviation),
+            nominal=0.05,
+            promised=0.05,
+            draws=4_000,
+            quick=400,
+        )
+        for deviation in (0.002, 0.03)
     ),
     *(
         _coverage(f"unequal recipes, normal model, 5 seeds, {rows:,} rows", draw)

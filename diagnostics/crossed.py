@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import stats
 
-from diagnostics.statistics import Interval, clustered_error
+from diagnostics.statistics import Interval, clustered_error, clustered_interval
 
 LEAST_SEEDS = 2
 """Trainings from which on their variance is known."""
@@ -23,6 +23,7 @@ def crossed_interval(
     confidence: float = 0.95,
     *,
     overlap: float = 0.0,
+    against_one: bool = False,
 ) -> Interval:
     """Computes the mean of values that trainings (rows of the matrix) have on examples (columns), with its interval.
 
@@ -39,6 +40,7 @@ def crossed_interval(
       groups: (n,) of examples that depend on each other; None if they are independent.
       confidence: of the interval.
       overlap: of columns that are folds, whose trainings share rows; see `diagnostics.statistics.mean_interval`.
+      against_one: whether the values are differences from a single training, which is taken to vary as these do.
 
     Returns:
       Mean, low, high; nan bounds for a single training or fewer than three groups, all nan without examples.
@@ -55,7 +57,7 @@ def crossed_interval(
     if seeds < LEAST_SEEDS or not np.isfinite(error):
         return (mean, np.nan, np.nan)
     of_seeds = values @ weights - mean
-    by_seed = np.square(of_seeds).sum() / (seeds * (seeds - 1))
+    by_seed = np.square(of_seeds).sum() / (seeds * (seeds - 1)) * (seeds + 1 if against_one else 1)
     deviations = weights * (values - mean)
     # (S, clusters), each with the weight of its rows.
     sums = np.stack([np.bincount(index, own, clusters) for own in deviations])
@@ -67,6 +69,19 @@ def crossed_interval(
     variance, degrees = _sum_of_variances(*parts)
     half = float(stats.t.ppf((1 + confidence) / 2, degrees) * np.sqrt(variance)) if variance else 0.0
     return (mean, mean - half, mean + half)
+
+
+def interval_of_trainings(
+    values: np.ndarray, weights: np.ndarray, groups: np.ndarray | None = None, confidence: float = 0.95
+) -> Interval:
+    """Computes `crossed_interval`, or for a single training the interval over examples or their groups alone.
+
+    The arguments are those of `crossed_interval`. What is said of a single training must not be said of its recipe.
+    """
+    if len(values) >= LEAST_SEEDS:
+        return crossed_interval(values, weights, groups, confidence)
+    clusters = np.arange(len(weights)) if groups is None else groups
+    return clustered_interval(values[0], clusters, weights, confidence)
 
 
 Part = tuple[float, float]

@@ -13,7 +13,7 @@ Flags:
                                the classes kept; 0 uses all; 5000 by default
     --overwrite                replace earlier results in DIR of other sources, folds or rows; off by default
 
-All layers of each source are scored, frozen; so are three random initialisations of the same models, and a simple
+All layers of each source are scored, frozen; so are five random initialisations of the same models, and a simple
 model without pretraining: logistic regression (for a regression, ridge) on TF-IDF of texts or on the raw inputs. All
 use the same rows in the same folds, from the training and validation rows. The test split is not used.
 

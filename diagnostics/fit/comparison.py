@@ -3,12 +3,13 @@
 import numpy as np
 
 from data.pool import Pool
+from diagnostics.crossed import interval_of_trainings
 from diagnostics.finding import Finding, Measure, Question, Table
 from diagnostics.fit.baselines import Baselines
 from diagnostics.fit.scale import Scale
 from diagnostics.fit.verdict import Figures
 from diagnostics.severity import Severity
-from diagnostics.statistics import Interval, bonferroni, clustered_interval, negate
+from diagnostics.statistics import Interval, bonferroni, negate
 from diagnostics.thresholds import THRESHOLDS
 
 QUESTION = Question("baselines", "fit")
@@ -24,12 +25,12 @@ class Comparison:
           pool: of the rows.
           scale: of the scores.
           baselines: that were fitted.
-          values: (N,) whether the model is right on each row of the pool, or its squared error, for the rows that
-            baselines were fitted to and judged on; the others are not read.
+          values: (S, N) whether each training of the model is right on each row of the pool, or its squared error, for
+            the rows that baselines were fitted to and judged on; the others are not read.
           name: of the rows they are judged on, such as "on the test split".
         """
-        self._own, self._scale, self._baselines = values[baselines.held_out], scale, baselines
-        self._own_train, self._name = values[baselines.train], name
+        self._own, self._scale, self._baselines = values[:, baselines.held_out], scale, baselines
+        self._own_train, self._name = values[:, baselines.train], name
         self._train_weights = pool.weights[baselines.train]
         self._weights = pool.weights[baselines.held_out]
         self._groups = None if pool.groups is None else pool.groups[baselines.held_out]
@@ -62,7 +63,7 @@ class Comparison:
     def report(self) -> Finding:
         """Says whether the model is better than the baselines."""
         best, scale = self._best, self._scale
-        lead, model, score = self._lead(best.held_out), self._mean(self._own), self._mean(best.held_out)
+        lead, model, score = self._lead(best.held_out), self._mean(self._own.mean(axis=0)), self._mean(best.held_out)
         both = (
             f"{self._name[0].upper()}{self._name[1:]}, the model has {scale.name} {scale.format(model)}; the best "
             f"baseline, a {best.name}, has {scale.format(score)}"
@@ -113,12 +114,10 @@ class Comparison:
         values, own = self._closest.out_of_fold, self._own_train
         difference = values - own if self._scale.is_share else (own - values) / self._scale.variance
         confidence = bonferroni(len(self._baselines.found))
-        rows = np.arange(len(difference))
-        return tuple(map(float, clustered_interval(difference, rows, self._train_weights, confidence)))
+        return interval_of_trainings(difference, self._train_weights, None, confidence)
 
     def _lead(self, values: np.ndarray) -> Interval:
         """How much better than the model a baseline is, row by row; wider, as it is the best of several."""
         difference = values - self._own if self._scale.is_share else (self._own - values) / self._scale.variance
-        clusters = np.arange(len(values)) if self._groups is None else self._groups
         confidence = bonferroni(len(self._baselines.found))
-        return tuple(map(float, clustered_interval(difference, clusters, self._weights, confidence)))
+        return interval_of_trainings(difference, self._weights, self._groups, confidence)

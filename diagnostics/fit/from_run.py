@@ -54,7 +54,7 @@ def judge(workdir: str | os.PathLike) -> list[Finding]:
     name = f"on the {' and '.join(held_out)} split{'s' if len(held_out) > 1 else ''}"
     # The pool holds the splits one after the other.
     own = np.concatenate([each[n][0][chosen[n]] for n in ("train", *held_out)])
-    compared = Comparison(pool, scale, known, own, name)
+    compared = Comparison(pool, scale, known, own[None], name)
     losses = _read_course(directory, run, dataset, pool)
     values, weights, groups = _join(each, held_out)
     figures = compared.figures(

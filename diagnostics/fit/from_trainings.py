@@ -6,6 +6,7 @@ import numpy as np
 from data.pool import Pool
 from diagnostics import cross_validation, scores
 from diagnostics.cross_validation import OutOfFold
+from diagnostics.crossed import interval_of_trainings
 from diagnostics.finding import Finding
 from diagnostics.fit import (
     baselines,
@@ -21,7 +22,7 @@ from diagnostics.fit import (
 from diagnostics.fit.comparison import Comparison
 from diagnostics.fit.course import Course
 from diagnostics.fit.scale import Scale
-from diagnostics.statistics import Interval, clustered_interval
+from diagnostics.statistics import Interval
 from diagnostics.trainings import Trainings
 
 
@@ -47,7 +48,7 @@ def judge(config: ml_collections.ConfigDict, pool: Pool, trainings: Trainings) -
     train, test, scale = pool.splits["train"], pool.splits["test"], Scale.of(pool)
     values = _ScoredRows(pool, finished)
     known = baselines.fit(config, pool, train, test, seed=config.seed)
-    compared = Comparison(pool, scale, known, values(np.arange(len(pool.rows))), "on the test split")
+    compared = Comparison(pool, scale, known, values.by_training(np.arange(len(pool.rows))), "on the test split")
     unseen = _OutOfFold(pool, trainings.out_of_fold, train)
     memorised = control.score_own_labels(pool, trainings.control)
     figures = compared.figures(
@@ -88,9 +89,9 @@ class _OutOfFold:
 
 
 def _gap(scale: Scale, trained: np.ndarray, held_out: np.ndarray, weights: np.ndarray) -> Interval:
-    """The score of rows that were trained on, minus that of the same rows out of fold."""
+    """The score of rows that were trained on, minus that of the same rows out of fold; of these trainings, by row."""
     difference = trained - held_out if scale.is_share else held_out - trained
-    return scale.difference(clustered_interval(difference, np.arange(len(weights)), weights))
+    return scale.difference(interval_of_trainings(difference[None], weights))
 
 
 def _grouped(pool: Pool, trainings: Trainings, scale: Scale) -> dict[str, Interval]:
@@ -111,8 +112,11 @@ class _ScoredRows:
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Whether rows (n,) are predicted right, or their squared errors; in the mean over trainings."""
-        pool = self._pool
-        return scores.by_row(self._predictions[:, rows], pool.labels[rows], pool.features.task).mean(axis=0)
+        return self.by_training(rows).mean(axis=0)
+
+    def by_training(self, rows: np.ndarray) -> np.ndarray:
+        """The same of each training: (S, n)."""
+        return scores.by_row(self._predictions[:, rows], self._pool.labels[rows], self._pool.features.task)
 
 
 def _score_rows(

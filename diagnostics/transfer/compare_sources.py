@@ -22,7 +22,7 @@ from trainers.settings import override
 Show = Callable[[str], None]
 
 # Draws of the random parameters of a model.
-_DRAWS = 3
+_DRAWS = 5
 _OTHER_INPUTS = "it was trained on other inputs than these data have, another table say"
 
 

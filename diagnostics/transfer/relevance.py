@@ -186,15 +186,15 @@ def score(candidate: Candidate, task: str) -> Interval:
 def difference(candidate: Candidate, other: Candidate, task: str) -> Interval:
     """Computes how much better a source is than another candidate, fold by fold, with its interval.
 
-    Draws of random parameters vary too, so their variance is part of the interval; both sources and the simple baseline
-    are as they are.
+    Draws of random parameters vary, and a source is taken to be one draw as well: it differs from them where it is
+    further from their mean than one more of them would be.
     """
     low, high = _bounds(task)
     values, count, overlap = candidate.values(), len(candidate.values()), candidate.overlap
     if other.draws is None:
         found = paired_difference(values, other.values(), overlap=overlap)
     else:
-        found = crossed_interval(values - other.draws, np.ones(count), overlap=overlap)
+        found = crossed_interval(values - other.draws, np.ones(count), overlap=overlap, against_one=True)
     return _clip(found, count, low - high, high - low)
 
 

@@ -131,3 +131,19 @@ def test_a_sample_has_the_classes_in_their_shares(limit):
     np.testing.assert_array_equal(rows, again)
     assert np.array_equal(rows, other) == (count == 200)
     assert len(relevance.sample(labels.astype(np.float32), limit, "regression", seed=3)) == count
+
+
+def test_a_source_that_is_one_more_random_draw_is_not_said_to_be_worse():
+    """Its weights differ from the mean of the others on every fold, but no more than they do from each other."""
+    draws = np.array([0.60, 0.64, 0.58, 0.62, 0.66])[:, None] + WOBBLE
+    layer = Layer(name="features", size=1, probe=draws.mean(axis=0))
+    random = Candidate(name="random vit", kind="random", layers=(layer,), overlap=0.25, draws=draws)
+    for level, worse in ((0.57, False), (0.4, True)):
+        source = candidate("A", "source", level, random="random vit", wobble=WOBBLE[::-1])
+        _, low, high = relevance.difference(source, random, "classification")
+        assert (high < 0) == worse
+        assert low < high
+    # With the mean of the draws taken as known, either is.
+    source = candidate("A", "source", 0.57, wobble=WOBBLE[::-1])
+    assert stats.ttest_rel(source.values(), draws.mean(axis=0)).pvalue < 0.01
+    assert relevance.score(random, "classification")[0] == pytest.approx(0.62)
