@@ -129,7 +129,7 @@ SIMULATIONS = (
         kind="false alarms",
         draw=_does_harm,
         promised=0.05,
-        draws=250,
+        draws=700,
         quick=20,
     ),
     Simulation(
