@@ -1,4 +1,4 @@
-"""Trains the variants of a config's `ablations()` and compares each with the baseline, seed by seed.
+"""Trains the variants of a config's `ablations()` and compares each with the baseline on the same seeds and test rows.
 
     plumbline ablate --config=configs/digits_resnet.py --workdir=runs/ablations --seeds=5
 
