@@ -7,6 +7,7 @@ from calibration.simulation import Simulation
 SUBJECTS: dict[str, str] = {
     "means": "Means over seeds and folds",
     "clusters": "Means over clusters",
+    "learning_curves": "Learning curves",
     "comparisons": "Comparisons of two recipes",
     "remedies": "Tried remedies",
 }

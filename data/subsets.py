@@ -7,6 +7,7 @@ from plumbline import UserError
 
 # Smallest useful size of a subset, in rows and in rows of a class.
 _LEAST_ROWS, _LEAST_OF_A_CLASS = 32, 2
+_GOLDEN = (np.sqrt(5) - 1) / 2
 
 
 def choose_sizes(num_rows: int, count: int, num_classes: int = 0) -> list[int]:
@@ -58,3 +59,16 @@ def nested_order(labels: np.ndarray, *, seed: int) -> np.ndarray:
     pace = np.empty(len(labels))
     pace[by_class] = (rank + 0.5) / np.repeat(counts, counts)
     return order[np.argsort(pace[order], kind="stable")]
+
+
+def spread(number: int, num_rows: int) -> int:
+    """Returns where the subsets of a seed begin in an order of the rows that all seeds share.
+
+    The places of the first seeds, however many, are far apart on the circle of the rows: they are multiples of the
+    golden ratio (Knuth 1998, The Art of Computer Programming 3, section 6.4, theorem S).
+
+    Args:
+      number: of the seed, from 0.
+      num_rows: number of rows.
+    """
+    return int(number * _GOLDEN % 1 * num_rows)

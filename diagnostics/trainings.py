@@ -50,6 +50,7 @@ class Trainings:
       out_of_fold: predictions for training and validation rows, by shuffled folds.
       grouped: the same by folds of whole groups; None if the source has no groups.
       points: (n, 2) examples, and error on the test split, of trainings on growing subsets of the training rows.
+      overlaps: (n, n) training rows that each two of them share; None if unknown.
       why_no_curve: why there are too few sizes for a learning curve; "" if there are enough.
       predictions: (S, N, outputs) for all rows of the pool, by trainings on the whole training split, one for each
         seed; nan if a training diverged.
@@ -73,11 +74,12 @@ class Trainings:
     skipped: int
     control: Control
     diverged: list[str]
+    overlaps: np.ndarray | None = None
 
     @functools.cached_property
     def curve(self) -> LearningCurve | None:
         """The learning curve; None if there are too few sizes."""
-        return None if self.why_no_curve else learning_curve.fit(self.points[:, 0], self.points[:, 1])
+        return None if self.why_no_curve else learning_curve.fit(*self.points.T, self.overlaps)
 
     @property
     def finished(self) -> np.ndarray:
@@ -118,7 +120,7 @@ class Plan:
           outcomes: of all of them, with predictions.
         """
         found = [cross_validation.gather(self.pool, splits, own, outcomes) for splits, own in self.folds.items()]
-        points = curve_points(self.pool, self.growing, outcomes)
+        points, overlaps = curve_points(self.pool, self.growing, outcomes)
         largest = max(size for size, _ in self.growing)
         whole = [self.growing[largest, seed] for seed in self.seeds]
         few = len(np.unique(points[:, 0])) < LEAST_SIZES
@@ -128,6 +130,7 @@ class Plan:
             out_of_fold=found[0],
             grouped=found[1] if len(found) > 1 else None,
             points=points,
+            overlaps=overlaps,
             why_no_curve=self.why_no_curve or ("too many trainings diverged" if few else ""),
             predictions=np.stack([self._predictions(member, outcomes) for member in whole]),
             histories=[outcomes[member.name].history for member in whole if len(member.validation)],
@@ -245,37 +248,51 @@ def in_steps(config: ml_collections.ConfigDict, num_rows: int) -> dict[str, Any]
 def growing_members(
     pool: Pool, sizes: Sequence[int], seeds: Sequence[int], overrides: Mapping[str, Any]
 ) -> dict[tuple[int, int], Member]:
-    """Makes a training for each size and seed, on nested subsets of the training rows, evaluated on the test split.
+    """Makes a training for each size and seed, on a subset of the training rows, evaluated on the test split.
+
+    The subsets of a seed are nested. Those of different seeds begin at places of one order that are far apart, so that
+    they share as few rows as may be: the variance between them shows what other rows would do.
 
     Args:
       pool: of the rows.
       sizes: of the subsets.
-      seeds: each has its own subsets.
+      seeds: in order; more of them leave the subsets of the first ones as they are.
       overrides: of all members.
     """
     train = pool.splits["train"]
     members = {}
-    for seed in seeds:
-        order = subsets.nested_order(pool.labels[train], seed=seed)
+    order = subsets.nested_order(pool.labels[train], seed=seeds[0])
+    for number, seed in enumerate(seeds):
+        own = np.roll(order, -subsets.spread(number, len(train)))
         for size in sizes:
             members[size, seed] = Member(
                 name=f"{size} examples, seed {seed}",
                 overrides=overrides,
                 seed=seed,
-                train=np.sort(train[order[:size]]),
+                train=np.sort(train[own[:size]]),
                 held_out=pool.splits["test"],
                 validation=pool.splits.get("validation", np.zeros(0, np.int64)),
             )
     return members
 
 
-def curve_points(pool: Pool, members: Mapping[tuple[int, int], Member], outcomes: Mapping[str, Outcome]) -> np.ndarray:
-    """Returns (n, 2) size and test error of each training that did not diverge."""
+def curve_points(
+    pool: Pool, members: Mapping[tuple[int, int], Member], outcomes: Mapping[str, Outcome]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the points of a learning curve, by trainings that did not diverge.
+
+    Args:
+      pool: of the rows.
+      members: by size and seed.
+      outcomes: of the members.
+
+    Returns:
+      (n, 2) size and test error of each, and (n, n) the training rows that each two of them share.
+    """
     score, test, points = Score(pool.features.task), pool.splits["test"], []
-    for (size, _), member in members.items():
+    finished = [(size, member) for (size, _), member in members.items() if outcomes[member.name].metrics]
+    for size, member in finished:
         outcome = outcomes[member.name]
-        if not outcome.metrics:
-            continue
         if len(member.held_out) == len(test):
             value = outcome.metrics[score.name]
         else:  # Evaluated on all rows, of which those of the test split count here.
@@ -283,7 +300,10 @@ def curve_points(pool: Pool, members: Mapping[tuple[int, int], Member], outcomes
             rows = np.sort(test)
             value = np.average(by_row(found, pool.labels[rows], pool.features.task), weights=pool.weights[rows])
         points.append((size, score.error(float(value))))
-    return np.array(points).reshape(-1, 2)
+    trained = np.zeros((len(finished), len(pool.rows)), np.float32)
+    for number, (_, member) in enumerate(finished):
+        trained[number, member.train] = 1
+    return np.array(points).reshape(-1, 2), trained @ trained.T
 
 
 def _splits(pool: Pool, count: int, seeds: tuple[int, ...], groups: bool) -> list[Splits]:

@@ -12,12 +12,14 @@ Flags:
     --target=MSE               estimate how much data this mean squared error takes (regression)
     --overwrite                delete earlier results in DIR and train again; off by default
 
-Each subset is part of the larger ones of its seed and keeps the shares of the classes. All trainings take the same
+Each subset is part of the larger ones of its seed and keeps the shares of the classes; those of different seeds share
+as few rows as possible. All trainings take the same
 number of steps, that of the config on all rows, so that a small subset is not also trained less. The validation split
 is the same for all. The trainings are evaluated on the test split; nothing is selected on it.
 
-A power law with a floor is fitted to the errors. Its extrapolations come with 95 % intervals, and doubts about them are
-reported. The same fit to the sizes up to half of the rows shows in hindsight how well it would have predicted all rows.
+A power law with a floor, and departures from it, is fitted to the errors. Its extrapolations come with 95 % intervals,
+which may include no gain, and doubts about them are reported. The same fit to the sizes up to half of the rows shows in
+hindsight how well it would have predicted all rows.
 
 Writes learning_curve.json, learning_curve.png and learning_curve.svg.
 
@@ -99,20 +101,20 @@ def _learn(config: "ml_collections.ConfigDict") -> int:
         output.claim()
         population = Population(config, pool, directory=output.path)
         outcomes = population.train(list(members.values()))
-        points = trainings.curve_points(pool, members, outcomes)
+        points, overlaps = trainings.curve_points(pool, members, outcomes)
         diverged = [member.name for member in members.values() if not outcomes[member.name].metrics]
         if len(np.unique(points[:, 0])) < _LEAST_SIZES:
             raise UserError(
                 f"learning_curve: {pluralize(len(diverged), 'training')} diverged, and too few sizes are left; "
                 "lower optimizer.learning_rate"
             )
-        curve = learning_curve.fit(points[:, 0], points[:, 1])
+        curve = learning_curve.fit(*points.T, overlaps)
         figures = {
             "metric": score.name,
             "steps": next(iter(outcomes.values())).total_steps,
             "sizes": _by_size(points, score),
             **_answers(curve, score, asked),
-            "hindsight": _hindsight(points, score),
+            "hindsight": _hindsight(points, overlaps, score),
             "no_hindsight": _why_no_hindsight(points, pool),
             "diverged": diverged,
             "population": population.summary,
@@ -176,7 +178,7 @@ def _answers(curve: "LearningCurve", score: "Score", asked: float | None) -> dic
     return answers
 
 
-def _hindsight(points: np.ndarray, score: "Score") -> dict[str, Any] | None:
+def _hindsight(points: np.ndarray, overlaps: np.ndarray, score: "Score") -> dict[str, Any] | None:
     """Compares the prediction from sizes up to half of the rows with all rows; None with too few sizes."""
     from diagnostics import learning_curve
 
@@ -184,7 +186,7 @@ def _hindsight(points: np.ndarray, score: "Score") -> dict[str, Any] | None:
     half = _up_to_half(sizes)
     if len(np.unique(sizes[half])) < _LEAST_SIZES:
         return None
-    curve = learning_curve.fit(sizes[half], errors[half])
+    curve = learning_curve.fit(sizes[half], errors[half], overlaps[np.ix_(half, half)])
     said = score.interval(curve.prediction(sizes.max()))
     measured = [score.error(error) for error in errors[sizes == sizes.max()].tolist()]
     return {
@@ -232,12 +234,12 @@ def _print(figures: Mapping[str, Any], curve: "LearningCurve", score: "Score", a
         print(f"{row['examples']:>10,}  {text(mean):>8}{bounds}")
     if alone:
         print(
-            "\nOne training of each size gives no interval for chance in training. The intervals below rest on the "
-            "residuals of the power law, and nothing tests whether the law holds; give --seeds=3."
+            "\nOne training of each size gives no interval for chance in training. The intervals below depend on "
+            "the scatter of the sizes around the power law, and nothing tests whether it holds; give --seeds=3."
         )
     _, slowest, fastest = curve.parameters()["exponent"]
     print(
-        f"\n{score.error_name} falls with the power {slowest:.2f} to {fastest:.2f} of the examples, "
+        f"\nBy the power law, {score.error_name} falls with the power {slowest:.2f} to {fastest:.2f} of the examples, "
         f"to a floor of {interval(figures['law']['floor'])}."
         + "".join(f"\nDo not believe it: {doubt}." for doubt in figures["doubts"])
     )

@@ -46,11 +46,13 @@ def judge_more_data(pool: Pool, trainings: Trainings, *, wanted: float | None = 
     point = THRESHOLDS.point * _unit(pool)
     severity: Severity = "medium" if gain[1] > point else "low" if gain[0] > point else "none"
     message = (
-        f"Twice the data, {2 * size:,} examples, would give {score.name} {score.range(twice)}, an improvement of "
+        f"With twice the data, {2 * size:,} examples, {score.name} {score.range(twice)} is expected, a gain of "
         f"{_format_gain(score, gain)} on average."
     )
+    if gain[1] <= 0 and severity != "none":
+        message += " The interval includes no gain."
     if severity == "none":
-        message += " More of the same data will not help much."
+        message += " More of the same data is not expected to help much."
     collect = Remedy(text=f"Collect more examples like these: with {2 * size:,} expect {score.range(twice)}.")
     return MORE.found(
         severity,

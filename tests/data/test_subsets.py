@@ -51,3 +51,10 @@ def test_seeds_draw_other_subsets_and_values_of_a_regression_do_not_count():
     np.testing.assert_array_equal(
         subsets.nested_order(values, seed=0), subsets.nested_order(values[::-1].copy(), seed=0)
     )
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 8])
+def test_subsets_of_the_first_seeds_begin_far_apart(count):
+    places = np.sort([subsets.spread(number, 1000) for number in range(count)])
+    gaps = np.diff(np.append(places, places[0] + 1000))
+    assert gaps.min() > 0.6 * 1000 / count

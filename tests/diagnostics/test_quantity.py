@@ -90,7 +90,7 @@ def test_of_a_steep_curve_more_data_are_asked_for_and_what_they_bring_is_right()
     # 2 n^-0.4 = 0.08 at n = 25^2.5 = 3125.
     assert needed.low < 3125 < needed.high
     assert "accuracy 0.92: about " in finding.message
-    assert "Twice the data, 3,200 examples" in finding.message
+    assert "With twice the data, 3,200 examples" in finding.message
     assert finding.remedies[0].overrides == {}
     assert list(finding.evidence[0].lines["measured, mean over seeds"][:, 0]) == list(SIZES)
 
@@ -107,7 +107,7 @@ def test_half_of_the_data_is_not_enough_on_a_steep_curve_and_is_on_a_level_one()
 def test_a_level_curve_says_that_more_data_are_not_what_is_missing():
     finding = found(*make(lambda size: 0.05 + 20 / size**1.5))["more_data"]
     assert finding.severity == "none"
-    assert "More of the same data will not help" in finding.message
+    assert "More of the same data is not expected to help" in finding.message
 
 
 def test_errors_that_do_not_fall_are_no_ground_for_a_prediction():

@@ -322,7 +322,7 @@ def test_it_finds_nothing_in_clean_data_and_what_is_planted(diagnostic, folder):
 
 def test_more_data_are_asked_for_on_a_steep_curve(folder):
     (diagnostic,) = (each for each in DIAGNOSTICS if each.title == "quantity")
-    expected = {"more_data": "medium", "short_classes": "medium", "enough_data": "none"}
+    expected = {"more_data": "low", "short_classes": "medium", "enough_data": "none"}
     check_contract(diagnostic, clean_table(folder), planted_table(folder), folder, expected)
 
 
