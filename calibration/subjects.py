@@ -8,6 +8,7 @@ SUBJECTS: dict[str, str] = {
     "means": "Means over seeds and folds",
     "clusters": "Means over clusters",
     "learning_curves": "Learning curves",
+    "search": "Searches",
     "comparisons": "Comparisons of two recipes",
     "remedies": "Tried remedies",
 }

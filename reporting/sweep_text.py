@@ -129,13 +129,16 @@ def _remark_on_selection(results: Results) -> list[str]:
         return []
     if (held_out := results.held_out()) is None:
         return [f"warning: {optimistic}, and only --folds can measure by how much"] if metric.measured else []
-    chosen, judged = f"{results.done[0].values[0]:.4f}", f"{held_out:.4f}"
+    chosen, judged = f"{results.done[0].values[0]:.4f}", f"{held_out[0]:.4f}"
+    sign = 1 if metric.higher_is_better else -1
+    bounds = "" if math.isnan(held_out[1]) else f" (95 %: {held_out[1]:.4f} to {held_out[2]:.4f})"
     folds = "on folds that did not select it"
     if results.pruned:
         folds += f" (but that took part in pruning {results.pruned})"
     if chosen == judged:
-        return [f"the best of {tried}: {metric.name} {chosen} as selected, and the same {folds}"]
-    return [f"{optimistic}: {metric.name} {chosen} as selected, {judged} {folds}"]
+        return [f"the best of {tried}: {metric.name} {chosen} as selected, and the same{bounds} {folds}"]
+    first = optimistic if sign * (results.done[0].values[0] - held_out[0]) > 0 else f"the best of {tried}"
+    return [f"{first}: {metric.name} {chosen} as selected, {judged}{bounds} {folds}"]
 
 
 def _place(results: Results) -> str:
