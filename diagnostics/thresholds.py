@@ -100,6 +100,8 @@ class Thresholds(NamedTuple):
 
     # Label errors. Probability from which on a label is more likely wrong than right.
     wrong_label: float = 0.5
+    # Level of the test that there are wrong labels at all.
+    wrong_labels_level: float = 0.05
     # Share of such labels; the test sets of ten common benchmarks have 3.3 % on average (Northcutt et al. 2021).
     wrong_labels: Grades = Grades(high=0.05, medium=0.01, low=0.0, exclusive=True)
 
