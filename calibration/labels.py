@@ -56,8 +56,8 @@ SIMULATIONS = (
             kind="false alarms",
             draw=functools.partial(_alarms, right=right, rows=rows),
             promised=0.01,
-            draws=100,
-            quick=4,
+            draws=50,
+            quick=3,
         )
         for right, rows in ((0.69, 300), (0.69, 2000), (0.84, 2000), (0.933, 300), (0.99, 2000))
     ),
@@ -69,8 +69,8 @@ SIMULATIONS = (
             draw=functools.partial(_covers, right=right, noise=noise, rows=rows),
             nominal=0.95,
             promised=0.95,
-            draws=100,
-            quick=4,
+            draws=50,
+            quick=3,
         )
         for right, noise, rows in ((0.69, 0.1, 2000), (0.84, 0.05, 300), (0.933, 0.1, 2000), (0.99, 0.2, 2000))
     ),
@@ -80,9 +80,9 @@ SIMULATIONS = (
             setting=f"best accuracy {right:g}, {noise:g} wrong, 2,000 rows",
             kind="coverage",
             draw=functools.partial(_is_reliable, right=right, noise=noise, rows=2000),
-            promised=0.9,
-            draws=50,
-            quick=4,
+            promised=0.75,
+            draws=25,
+            quick=3,
         )
         for right, noise in ((0.84, 0.2), (0.933, 0.1), (0.99, 0.2))
     ),
@@ -93,7 +93,7 @@ SIMULATIONS = (
             kind="found",
             draw=functools.partial(_finds, right=right, noise=noise, rows=2000),
             promised=promised,
-            draws=50,
+            draws=25,
             quick=2,
             strength=noise,
         )

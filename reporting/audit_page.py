@@ -35,11 +35,12 @@ def render_page(report: Report, pictures: Mapping[tuple[str, int], Picture]) -> 
     return render(
         "audit.html",
         title=f"Audit of {report.source}",
+        verdict=report.verdict(),
         facts=_list_facts(report),
         counts=report.counts(),
         meanings=_MEANINGS,
         found=[finding for finding in report.findings if finding.severity != "none"],
-        not_found=[finding for finding in report.findings if finding.severity == "none"],
+        not_found=[_article(finding, report, pictures) for finding in report.nothing_found()],
         challenges={
             challenge: [_article(finding, report, pictures) for finding in findings]
             for challenge, findings in report.by_challenge().items()

@@ -59,11 +59,27 @@ def format_number(value: float, kind: str = "number") -> str:
     return f"{value:,.0f}" if value.is_integer() or abs(value) >= _LARGE else f"{value:.4g}"
 
 
+def format_value(measure: Measure) -> str:
+    """Returns the estimate of a measure as text, in no more digits than its interval supports."""
+    return _format_within(measure.value, measure)
+
+
 def format_interval(measure: Measure) -> str:
-    """Returns the bounds of a measure as text; "" if it has none."""
+    """Returns the bounds of a measure as text, in the digits that they support; "" if it has none."""
     if math.isnan(measure.low) and math.isnan(measure.high):
         return ""
-    return f"{format_number(measure.low, measure.kind)} to {format_number(measure.high, measure.kind)}"
+    return f"{_format_within(measure.low, measure)} to {_format_within(measure.high, measure)}"
+
+
+def _format_within(value: float, measure: Measure) -> str:
+    """Formats a number to two significant digits of the width of the interval."""
+    width = measure.high - measure.low
+    if measure.kind not in ("share", "number") or not 0 < width < math.inf or not math.isfinite(value):
+        return format_number(value, measure.kind)
+    factor, unit = (100, " %") if measure.kind == "share" else (1, "")
+    digits = 1 - math.floor(math.log10(width * factor))
+    # Adding 0 turns -0 into 0.
+    return f"{round(value * factor, digits) + 0.0:,.{max(0, digits)}f}{unit}"
 
 
 def format_cell(value: object) -> str:

@@ -45,7 +45,7 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "anchor": lambda name: name.replace(" ", "-"),
         "interval": formatting.format_interval,
-        "number": formatting.format_number,
+        "value": formatting.format_value,
         "png_uri": lambda png: f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}",
         "title_case": formatting.format_title,
         "with_lines": lambda text: escape(formatting.plain(text, lines=True)),

@@ -6,6 +6,7 @@ import rich.console
 import rich.table
 import rich.text
 
+from diagnostics.finding import Finding
 from reporting.audit_report import Report
 from reporting.formatting import format_flags, plain
 
@@ -15,11 +16,14 @@ _COUNT_NAMES = {"high": "high", "medium": "medium", "low": "low", "none": "not f
 
 
 def print_report(report: Report) -> None:
-    """Prints the findings, the worst first, and their remedies."""
+    """Prints the verdict, the findings, the worst first, those with nothing found in one line, and the remedies."""
     if sys.stdout.isatty():
         _print_table(report)
     else:
         _print_lines(report)
+    if nothing := report.nothing_found():
+        names = ", ".join(plain(finding.name) for finding in nothing)
+        print(f"Looked for, not found ({len(nothing)}): {names}")
     _print_remedies(report)
 
 
@@ -30,11 +34,15 @@ def format_heading(report: Report) -> str:
     return f"{plain(report.source)} ({rows} rows): {counts or 'no findings'}"
 
 
+def _shown(report: Report) -> list[Finding]:
+    return [finding for finding in report.findings if finding.severity != "none"]
+
+
 def _print_table(report: Report) -> None:
     table = rich.table.Table(title=rich.text.Text(format_heading(report)), title_justify="left")
     for name in ("severity", "finding", "what was found"):
         table.add_column(name, overflow="fold")
-    for finding in report.findings:
+    for finding in _shown(report):
         # `Text` objects, because square brackets in a plain string are markup.
         style = _STYLES[finding.severity]
         table.add_row(
@@ -42,12 +50,17 @@ def _print_table(report: Report) -> None:
             rich.text.Text(plain(finding.name)),
             rich.text.Text(plain(finding.message)),
         )
-    rich.console.Console().print(table)
+    console = rich.console.Console()
+    console.print(rich.text.Text(plain(report.verdict()), style="bold"))
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print(rich.text.Text(format_heading(report)))
 
 
 def _print_lines(report: Report) -> None:
-    print(f"{format_heading(report)}\n")
-    for finding in report.findings:
+    print(f"{format_heading(report)}\n{plain(report.verdict())}\n")
+    for finding in _shown(report):
         print(f"{finding.severity:<8} {plain(finding.name)}: {plain(finding.message)}")
 
 

@@ -144,12 +144,13 @@ def estimate(labels: np.ndarray, predictions: np.ndarray) -> Judgement:
     others = np.where(is_likely, -np.inf, logs)
     surest = _rank_by_class(logs[own, likely] - special.logsumexp(others, axis=-1), likely)
     noise = label_noise.estimate(likely != labels, surest, num_classes)
-    # Probabilities of the true class: the overlap is shared out among the others as the models say.
-    true = np.where(is_likely, 1 - noise.overlap[:, None], noise.overlap[:, None] * special.softmax(others, axis=-1))
-    given = true[own, labels]
-    rate = noise.rate[0]
-    wrong = rate / (num_classes - 1) * (1 - given)
-    wrong /= np.maximum(wrong + (1 - rate) * given, np.finfo(np.float64).tiny)
+    # The overlap is shared out among the other classes as the models say.
+    shared = special.softmax(others, axis=-1)[own, labels]
+    wrong = np.zeros(count)
+    for weight, rate, overlap in noise.possible:
+        true = np.where(likely == labels, 1 - overlap, overlap * shared)
+        mistaken = rate / (num_classes - 1) * (1 - true)
+        wrong += weight * mistaken / np.maximum(mistaken + (1 - rate) * true, np.finfo(np.float64).tiny)
     is_label = np.arange(num_classes) == labels[:, None]
     contradicted = np.where(is_label, -np.inf, logs).max(axis=-1) - logs[own, labels]
     return Judgement(

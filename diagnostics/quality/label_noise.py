@@ -27,7 +27,9 @@ _AT_BOUNDARY = 0.5
 _BINS, _ROWS_OF_A_BIN = 64, 8
 _RATES, _COARSE = 30, 3
 _FIRST_STEPS, _STEPS, _FEW_STEPS = 25, 10, 6
-_DRAWS = 199
+_DRAWS = 99
+# Curves of a smaller weight are left out.
+_LEAST_WEIGHT = 1e-3
 # Half the 95 % quantile of chi-squared with one degree of freedom.
 _DROP = float(stats.chi2.ppf(0.95, 1)) / 2
 
@@ -39,12 +41,13 @@ class LabelNoise:
     Attributes:
       rate: share of wrong labels, with its interval by profile likelihood.
       p_value: share of bootstrap draws without wrong labels whose likelihood ratio is as large.
-      overlap: (n,) probability that the true class is not the predicted one.
+      possible: curves that the errors allow: the weight of each by its likelihood (they add up to 1), its rate of wrong
+        labels, and (n,) the probability that the true class is not the predicted one.
     """
 
     rate: Interval
     p_value: float
-    overlap: np.ndarray
+    possible: tuple[tuple[float, float, np.ndarray], ...]
 
 
 def estimate(contradicted: np.ndarray, surest: np.ndarray, num_classes: int, *, seed: int = 0) -> LabelNoise:
@@ -56,7 +59,9 @@ def estimate(contradicted: np.ndarray, surest: np.ndarray, num_classes: int, *, 
       num_classes: at least 2.
       seed: of the bootstrap.
     """
-    order, count = np.argsort(surest, kind="stable"), len(contradicted)
+    count = len(contradicted)
+    # Ties are broken at random: in the order of the rows, errors that stand together would look like overlap.
+    order = np.lexsort((np.random.default_rng([seed, 1]).permutation(count), surest))
     shapes = _shapes(count)
     edges = np.linspace(0, count, min(_BINS, max(4, count // _ROWS_OF_A_BIN)) + 1).astype(int)
     rows = np.diff(edges).astype(np.float64)
@@ -74,13 +79,19 @@ def estimate(contradicted: np.ndarray, surest: np.ndarray, num_classes: int, *, 
     )
     found = curves.fit(drawn.astype(np.float64), rates[::_COARSE], _FEW_STEPS)[0].max(axis=1)
     as_large = found.max(axis=1) - found[:, 0] >= profile[best] - profile[0] - 1e-9
-    overlap = np.empty(count)
-    shape = int(density[0, :, best].argmax())
-    overlap[order] = curves.overlap(parameters[0, shape, best], shapes[shape])
+    # Rates are even on the scale of their square roots; a uniform prior weighs them by their distances.
+    weights = np.exp(density[0] - density.max()) * np.gradient(rates)
+    weights /= weights.sum()
+    place = np.argsort(order, kind="stable")
+    possible = tuple(
+        (float(weights[each]), float(rates[each[1]]), curves.overlap(parameters[(0, *each)], shapes[each[0]])[place])
+        for each in map(tuple, np.argwhere(weights > _LEAST_WEIGHT))
+    )
+    weight = sum(each[0] for each in possible)
     return LabelNoise(
         rate=_profile_interval(rates, profile),
         p_value=float((1 + as_large.sum()) / (1 + _DRAWS)),
-        overlap=overlap,
+        possible=tuple((own / weight, rate, overlap) for own, rate, overlap in possible),
     )
 
 

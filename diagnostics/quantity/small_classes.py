@@ -8,8 +8,8 @@ from scipy import stats
 
 from data.pool import Pool
 from diagnostics.finding import Finding, Measure, Question, Remedy, Table
-from diagnostics.phrases import choose
-from diagnostics.scores import mean_of_rows
+from diagnostics.phrases import choose, quote
+from diagnostics.scores import by_row, mean_of_rows
 from diagnostics.severity import Severity
 from diagnostics.statistics import Interval, bonferroni
 from diagnostics.thresholds import THRESHOLDS
@@ -40,6 +40,11 @@ def judge(pool: Pool, trainings: Trainings) -> Finding:
     for partition in partitions:
         worse = [part for part in partition.scores(confidence) if part.is_worse]
         small = [part for part in worse if part.is_small]
+        if partition.kind == "class":
+            rare = _only_rare(pool, trainings, confidence, {part.name for part in small})
+            small = [part for part in small if part.name not in rare]
+        else:
+            rare = set()
         for part in worse:
             name = f"{partition.score} of {partition.kind} '{part.name}'"
             measures.append(Measure.of(name, part.interval, "share"))
@@ -49,13 +54,41 @@ def judge(pool: Pool, trainings: Trainings) -> Finding:
             small_parts += [f"{partition.kind} '{part.name}' ({pluralize(part.rows, 'row')})" for part in small]
         elif worse and severity == "none":
             severity = "low"
-        sentences.append(partition.describe(worse, small))
+        rest = [part for part in worse if part.name not in rare]
+        if rest or not rare:
+            sentences.append(partition.describe(rest, small))
+        if rare:
+            weigh_classes = True
+            sentences.append(_describe_rare(sorted(rare)))
     return QUESTION.found(
         severity,
         " ".join(sentences),
         measures=tuple(measures),
         evidence=tuple(partition.table(confidence) for partition in partitions),
         remedies=_remedies(trainings.config, small_parts, weigh_classes),
+    )
+
+
+def _only_rare(pool: Pool, trainings: Trainings, confidence: float, names: set[str]) -> set[str]:
+    """Returns which classes do as well as the others at balanced thresholds, so that only their prior is against them.
+
+    Probabilities are divided by the shares of the classes (Saerens, Latinne & Decaestecker 2002, section 2.2).
+    """
+    found = trainings.out_of_fold
+    rows = found.rows
+    shares = np.bincount(pool.labels[rows], pool.weights[rows], minlength=len(pool.features.class_names))
+    # A class without rows is never predicted.
+    balanced = found.predictions / np.where(shares > 0, shares, np.inf)
+    scores = by_row(balanced.astype(np.float32), pool.labels[rows], pool.features.task).mean(axis=0)
+    partition = _Partition("class", pool.features.class_names, pool.labels[rows], scores, pool, rows)
+    return {part.name for part in partition.scores(confidence) if part.name in names and not part.is_worse}
+
+
+def _describe_rare(names: list[str]) -> str:
+    does = choose(len(names), "does", "do")
+    return (
+        f"{quote(names, _NAMED)} {does} worse than the others, but not by more than chance at balanced thresholds: "
+        "being rare explains it."
     )
 
 

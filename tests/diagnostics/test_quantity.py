@@ -134,6 +134,25 @@ def test_a_class_that_does_worst_and_has_few_rows_is_short():
     assert finding.evidence[0].rows[0][:2] == ("d", 60)
 
 
+def test_a_class_that_its_prior_alone_puts_behind_is_rare_and_not_short():
+    pool, trained = make(steep, counts=(600, 600, 600, 60))
+    # The models know each class equally well: one score of each row is that of its class, lifted by 2, and all scores
+    # follow the prior.
+    random = np.random.default_rng(0)
+    scores = random.normal(size=(len(pool.labels), 4)) + 2 * np.eye(4)[pool.labels]
+    predictions = np.exp(2 * scores) * np.array([600, 600, 600, 60])
+    predictions = (predictions / predictions.sum(axis=1, keepdims=True))[None].astype(np.float32)
+    folds = dataclasses.replace(trained.out_of_fold, predictions=predictions)
+    own = pool.labels == 3
+    assert (predictions[0, own].argmax(axis=1) == 3).mean() < 0.6
+    finding = found(pool, dataclasses.replace(trained, out_of_fold=folds))["short_classes"]
+    assert finding.severity == "low"
+    assert finding.message.startswith(
+        "'d' does worse than the others, but not by more than chance at balanced thresholds"
+    )
+    assert [remedy.overrides for remedy in finding.remedies] == [{"data.class_weights": "balanced"}]
+
+
 def test_a_class_that_does_worst_with_many_rows_is_hard_and_not_short():
     finding = found(*make(steep, counts=(300, 400, 500, 900), right=(0.95, 0.95, 0.95, 0.5)))["short_classes"]
     assert finding.severity == "low"

@@ -249,7 +249,7 @@ ROWS = {
     "reference_shift": Row(*TABLE, {"reference_shift": "high"}),
     "shared_groups": Row(*TABLE, {"shared_groups": "high"}),
     "grouped_optimism": Row(*TABLE, {"grouped_optimism": "high"}),
-    "label_errors": Row(*TABLE, {"label_errors": "high"}),
+    "label_errors": Row(*TABLE, {"label_errors": "medium"}),
     "quantity": Row(clean_table, planted_level, {"more_data": "none", "short_classes": "medium", "enough_data": "low"}),
     "fit": Row(
         *TABLE,

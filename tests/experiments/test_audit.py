@@ -42,8 +42,12 @@ def test_the_data_alone_are_audited_and_all_files_written(audited):
     assert found["data"]["splits"] == {"train": 43, "validation": 5, "test": 12}
     assert found["trainings"] is None
     assert set(found["seconds"]) == {each.title for each in asked}
+    lines = finished.stdout.splitlines()
+    nothing = [finding["name"] for finding in found["findings"] if finding["severity"] == "none"]
+    assert f"Looked for, not found ({len(nothing)}): {', '.join(nothing)}" in lines
     for finding in found["findings"]:
-        assert f"{finding['severity']:<8} {finding['name']}: {finding['message']}" in finished.stdout.splitlines()
+        line = f"{finding['severity']:<8} {finding['name']}: {finding['message']}"
+        assert (line in lines) == (finding["name"] not in nothing)
     assert finished.stdout.splitlines()[-1] == f"{out}/audit.html, findings.json, findings.npz, plots/"
     with np.load(out / "findings.npz") as arrays:
         assert len(arrays["parts"]) == 1

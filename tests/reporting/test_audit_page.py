@@ -350,8 +350,8 @@ def test_the_summary_counts_and_each_challenge_has_its_section(iris, everything)
         ("1", "none"),
         ("1", "unknown"),
     ]
-    assert re.findall(r"<h2 id=\"([\w-]+)\">", text) == ["all", "data-quality", "fit"]
-    assert re.findall(r"<h3>(.*?)</h3>", text) == ["Exact duplicates", "Columns", "Groups", "Fit verdict"]
+    assert re.findall(r"<h2 id=\"([\w-]+)\">", text) == ["all", "data-quality", "fit", "not-found"]
+    assert re.findall(r"<h3>(.*?)</h3>", text) == ["Exact duplicates", "Groups", "Fit verdict", "Columns"]
     found = Page(text)
     assert "42 trainings in 61 s" in found.text
     assert f"{FLAGS}\n" in f"{found.text}\n".replace("Look", "\n")
@@ -460,12 +460,43 @@ def test_without_a_terminal_each_finding_is_a_line(iris, everything, capsys):
     terminal.print_report(report(iris, everything, Question("groups", "data quality").cannot_tell("there are none")))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{SEEN} (108 train, 12 validation, 30 test rows): 1 high, 1 cannot be judged"
-    assert lines[2] == f"high     exact_duplicates: {SEEN}"
-    assert lines[3] == "unknown  groups: Cannot tell: there are none."
-    assert lines[5:] == [
+    assert lines[1] == "Do not trust figures on these data before you have looked at exact duplicates."
+    assert lines[3] == f"high     exact_duplicates: {SEEN}"
+    assert lines[4] == "unknown  groups: Cannot tell: there are none."
+    assert lines[6:] == [
         "Remedies:",
         f"  exact_duplicates: {SEEN}",
         f"    {FLAGS}",
         "  exact_duplicates: Look at them.",
         "",
     ]
+
+
+def test_what_was_not_found_is_folded_on_the_page_and_one_line_on_the_terminal(iris, capsys):
+    nothing = [finding(name=name, severity="none") for name in ("outliers", "missing_values")]
+    found = [finding(name="label_errors", severity="medium")]
+    audited = report(iris, *found, *nothing)
+    text = audit_page.render_page(audited, {})
+    before, _, folded = text.partition("<details>")
+    assert '<p class="verdict">Nothing spoils training or evaluation, but some of it is lost by label errors.' in before
+    assert 'id="label_errors"' in before
+    assert "outliers" not in before
+    assert "<summary>2: outliers, missing values</summary>" in folded
+    assert folded.index('id="missing_values"') < folded.index("</details>")
+    terminal.print_report(audited)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3:5] == [
+        f"medium   label_errors: {SEEN}",
+        "Looked for, not found (2): outliers, missing_values",
+    ]
+
+
+def test_the_verdict_is_of_the_worst_findings(iris):
+    low = finding(name="outliers", severity="low")
+    unknown = finding(name="more_data", severity="unknown")
+    none = finding(name="missing_values", severity="none")
+    assert report(iris, low, none).verdict() == "Nothing that has to be acted on was found; good to know: outliers."
+    assert report(iris, none, unknown).verdict() == "Nothing was found by 1 check; 1 could not judge."
+    assert report(iris, unknown).verdict() == "None of the questions could be judged."
+    many = [finding(name=f"number_{n}", severity="high") for n in range(6)]
+    assert report(iris, *many).verdict().endswith("number 0, number 1, number 2, number 3 and 2 more.")

@@ -33,6 +33,20 @@ def test_an_interval_is_written_where_there_is_one():
     assert formatting.format_interval(Measure(name="a", value=0.5)) == ""
 
 
+def test_figures_have_no_more_digits_than_their_interval_supports():
+    for value, low, high, kind, words, bounds in (
+        (0.96123, 0.9512, 0.9698, "share", "96.1 %", "95.1 % to 97.0 %"),
+        (0.14532, 0.0312, 0.2623, "share", "15 %", "3 % to 26 %"),
+        (0.037123, 0.0361, 0.0382, "number", "0.0371", "0.0361 to 0.0382"),
+        (3123.4, 2800.2, 3500.9, "number", "3,120", "2,800 to 3,500"),
+        (0.0, -0.0001, 0.3, "number", "0.00", "0.00 to 0.30"),
+    ):
+        measure = Measure(name="a", value=value, low=low, high=high, kind=kind)
+        assert formatting.format_value(measure) == words
+        assert formatting.format_interval(measure) == bounds
+    assert formatting.format_value(Measure(name="a", value=7, low=5.2, high=9.9, kind="count")) == "7"
+
+
 def test_cells_are_texts_and_numbers_in_few_digits():
     cells = [
         formatting.format_cell(value) for value in ("a\nb", 12345, np.int64(7), 0.123456, np.float32(0.5), True, np.nan)
