@@ -1,6 +1,7 @@
 """The score of a training: accuracy, or the mean squared error of a regression; by row, as an error, and as text."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -41,8 +42,13 @@ class Score:
         return f"{value:.4f}" if self.is_accuracy else f"{value:,.5g}"
 
     def range(self, interval: Interval) -> str:
-        """Formats an interval of the metric."""
-        mean, low, high = map(self.text, interval)
+        """Formats an interval of the metric, an accuracy in two digits of the interval's width."""
+        width = interval[2] - interval[1]
+        if self.is_accuracy and 0 < width < 1:
+            digits = min(4, 1 - math.floor(round(math.log10(width), 6)))
+            mean, low, high = (f"{value:.{digits}f}" for value in interval)
+        else:
+            mean, low, high = map(self.text, interval)
         return f"{mean} ({low} to {high})"
 
     def interval(self, interval: Interval) -> Interval:

@@ -31,4 +31,11 @@ def test_errors_and_scores_are_turned_into_each_other_with_their_bounds():
     accuracy, squared = scores.Score("classification"), scores.Score("regression")
     assert accuracy.interval((0.1, 0.05, 1.2)) == pytest.approx((0.9, 0.0, 0.95))
     assert squared.interval((0.1, -0.05, 1.2)) == pytest.approx((0.1, 0.0, 1.2))
-    assert accuracy.range((0.9, 0.85, 0.95)) == "0.9000 (0.8500 to 0.9500)"
+    assert accuracy.range((0.9, 0.85, 0.95)) == "0.90 (0.85 to 0.95)"
+
+
+def test_an_interval_of_accuracy_has_two_digits_of_its_width():
+    score = scores.Score("classification")
+    assert score.range((0.92341, 0.86782, 0.96944)) == "0.92 (0.87 to 0.97)"
+    assert score.range((0.92341, 0.92012, 0.92744)) == "0.9234 (0.9201 to 0.9274)"
+    assert score.range((0.92341, np.nan, np.nan)) == "0.9234 (nan to nan)"
