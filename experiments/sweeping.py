@@ -25,7 +25,7 @@ from trainers.run.identity import defining_fields
 from tuning import feasibility
 from tuning import storage as storages
 from tuning.directory import SweepDirectory
-from tuning.importances import compute_importances
+from tuning.importances import Importances, compute_importances
 from tuning.metrics import Metric, parse_metrics
 from tuning.results import Results
 from tuning.search import Search, SearchPlan
@@ -150,7 +150,7 @@ def _settings(
 
 def _search(
     setup: _Setup, options: Options, directory: SweepDirectory, population: Population
-) -> tuple[Results, dict[str, float] | str]:
+) -> tuple[Results, Importances | str]:
     plan = setup.plan
     with Study(
         storage=options.storage,
@@ -172,7 +172,7 @@ def _search(
 
 def _report(
     results: Results,
-    shares: dict[str, float] | str,
+    importances: Importances | str,
     folder: pathlib.Path,
     population: Mapping[str, Any],
     config: ml_collections.ConfigDict,
@@ -190,9 +190,9 @@ def _report(
         overrides=results.done[0].overrides,
         description=sweep_text.describe_best(results, str(base.file)),
     )
-    figures = sweep_plots.draw_all(results, shares if isinstance(shares, dict) else None, folder)
+    figures = sweep_plots.draw_all(results, None if isinstance(importances, str) else importances, folder)
     sweep_text.print_best(results)
-    print(shares if isinstance(shares, str) else sweep_text.format_importances(shares, results))
+    print(importances if isinstance(importances, str) else sweep_text.format_importances(importances, results))
     for line in sweep_text.make_remarks(results):
         print(line)
     print(f"done: {folder} ({', '.join((sweep_files.TRIALS, sweep_files.SUMMARY, _BEST_CONFIG, *figures))})")

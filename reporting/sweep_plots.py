@@ -5,11 +5,11 @@ marked experimental, its slices overlap from four hyperparameters on, and its Pa
 """
 
 import pathlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from reporting import plot_style
 from reporting.plot_style import LIGHT
+from tuning.importances import Importances
 from tuning.results import Results
 from tuning.trials import TrialRecord
 
@@ -25,12 +25,12 @@ _COLUMNS, _TICKS = 3, 5
 _LOG_RATIO = 20
 
 
-def draw_all(results: Results, shares: Mapping[str, float] | None, folder: pathlib.Path) -> tuple[str, ...]:
+def draw_all(results: Results, importances: Importances | None, folder: pathlib.Path) -> tuple[str, ...]:
     """Draws a history, slices, importances and, for several metrics, a Pareto front.
 
     Args:
       results: of the search.
-      shares: importance by hyperparameter; None if unknown.
+      importances: of hyperparameters; None if unknown. They are drawn if one is above chance.
       folder: for the files.
 
     Returns:
@@ -39,7 +39,7 @@ def draw_all(results: Results, shares: Mapping[str, float] | None, folder: pathl
     figures = {
         "history": draw_history(results),
         "slices": draw_slices(results),
-        "importances": draw_importances(shares) if shares else None,
+        "importances": draw_importances(importances) if importances and importances.above_chance else None,
         "pareto": draw_pareto(results) if len(results.metrics) > 1 else None,
     }
     saved: list[str] = []
@@ -65,12 +65,16 @@ def draw_history(results: Results) -> "Figure":
     return figure
 
 
-def draw_importances(shares: Mapping[str, float]) -> "Figure":
-    """Draws a bar for each hyperparameter."""
+def draw_importances(importances: Importances) -> "Figure":
+    """Draws a bar for each hyperparameter; those that are not above chance are grey."""
     figure = plot_style.new_figure()
     axes = figure.subplots()
+    shares, above = importances.shares, importances.above_chance
     names = sorted(shares, key=lambda name: shares[name])
-    axes.barh(names, [shares[name] for name in names], color=LIGHT.colour(0))
+    for kind, colour in (("above chance", LIGHT.colour(0)), ("not above chance", "silver")):
+        own = [name if (name in above) == (kind == "above chance") else None for name in names]
+        if any(own):
+            axes.barh(names, [shares.get(name, 0.0) for name in own], color=colour, label=kind)
     _finish(axes, "Importance of hyperparameters", "share of importance", "")
     return figure
 

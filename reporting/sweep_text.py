@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import rich.console
@@ -10,6 +10,7 @@ import rich.table
 
 from diagnostics.statistics import Interval
 from plumbline import pluralize
+from tuning.importances import Importances
 from tuning.results import Margin, Results
 from tuning.trials import TrialRecord
 
@@ -71,12 +72,20 @@ def list_reasons(failed: Sequence[TrialRecord]) -> str:
     return "; ".join([*texts[:_NAMED], *more])
 
 
-def format_importances(shares: Mapping[str, float], results: Results) -> str:
-    """Returns the importances in one line, with the trials that they are computed from."""
+def format_importances(importances: Importances, results: Results) -> str:
+    """Returns the importances above chance in one line, with the trials that they are computed from."""
     counts = {"pruned": results.pruned, "failed": len(results.failed)}
     others = [f"{count} {status}" for status, count in counts.items() if count]
     aside = f", without {' and '.join(others)}" if others else ""
-    figures = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    shares, above = importances.shares, importances.above_chance
+    figures = ", ".join(f"{name} {shares[name]:.0%} (p = {importances.chance[name]:.2g})" for name in above)
+    rest = [name for name in shares if name not in above]
+    if above and rest:
+        figures += f"; not above chance: {', '.join(rest)}"
+    if not above:
+        figures = (
+            f"none above chance (the largest, {next(iter(shares))}, p = {importances.chance[next(iter(shares))]:.2g})"
+        )
     return f"importance over the {len(results.done)} finished trials{aside}: {figures}"
 
 

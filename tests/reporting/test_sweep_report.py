@@ -11,6 +11,7 @@ import pytest
 from configs import digits_mlp, table
 from reporting import plot_style, sweep_files, sweep_plots, sweep_text
 from reporting.best_config import BaseConfig, write_best_config
+from tuning.importances import Importances
 from tuning.metrics import Metric
 from tuning.results import Results
 from tuning.trials import TrialRecord
@@ -32,8 +33,12 @@ def record(number, scores, overrides=None, values=None):
 def test_importances_name_the_trials_that_they_are_computed_from():
     pruned = TrialRecord(number=2, status="pruned", overrides={})
     results = Results([record(0, [0.9]), record(1, [0.8]), pruned], [ACCURACY], folds=0, seeds=1)
-    line = sweep_text.format_importances({"model.dropout": 0.75, "optimizer.b1": 0.25}, results)
-    assert "2 finished trials, without 1 pruned: model.dropout 75%, optimizer.b1 25%" in line
+    shares = {"model.dropout": 0.75, "optimizer.b1": 0.25}
+    found = Importances(shares=shares, chance={"model.dropout": 0.01, "optimizer.b1": 0.4})
+    line = sweep_text.format_importances(found, results)
+    assert "2 finished trials, without 1 pruned: model.dropout 75% (p = 0.01); not above chance: optimizer.b1" in line
+    nothing = Importances(shares=shares, chance={"model.dropout": 0.2, "optimizer.b1": 0.4})
+    assert "none above chance (the largest, model.dropout, p = 0.2)" in sweep_text.format_importances(nothing, results)
 
 
 def test_a_front_is_described_with_the_place_of_the_best_trial():
@@ -100,7 +105,9 @@ def test_plots_are_pictures(choices, tmp_path):
         for n, choice in enumerate(choices)
     ]
     results = Results(records, [ACCURACY, PARAMETERS], folds=0, seeds=1)
-    files = sweep_plots.draw_all(results, {"a.b": 0.7, "c": 0.3}, tmp_path)
+    files = sweep_plots.draw_all(
+        results, Importances(shares={"a.b": 0.7, "c": 0.3}, chance={"a.b": 0.01, "c": 0.5}), tmp_path
+    )
     names = ["history", "slices", "importances", "pareto"]
     assert list(files) == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
     for name in names:

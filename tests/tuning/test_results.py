@@ -99,13 +99,13 @@ def test_the_front_holds_what_no_other_trial_beats():
     assert {r.number for r in results.front()} == {1, 3}
 
 
-def compute(count):
-    """Of a study in which only the dropout matters."""
-    study, random = optuna.create_study(direction="maximize"), np.random.default_rng(0)
+def compute(count, *, seed=0, matters=True):
+    """Of a study in which only the dropout matters, or nothing."""
+    study, random = optuna.create_study(direction="maximize"), np.random.default_rng(seed)
     unit, records = optuna.distributions.FloatDistribution(0, 1), []
     for number in range(count):
         drawn = {"model.dropout": random.random(), "optimizer.b1": random.random()}
-        value = -abs(drawn["model.dropout"] - 0.3)
+        value = -abs(drawn["model.dropout"] - 0.3) if matters else random.normal()
         study.add_trial(optuna.create_trial(params=drawn, distributions=dict.fromkeys(drawn, unit), value=value))
         records.append(record(number, [value], drawn))
     results = Results(records, [ACCURACY], folds=0, seeds=1)
@@ -114,7 +114,16 @@ def compute(count):
 
 def test_importances_need_enough_finished_trials():
     assert compute(19).startswith("no importances: too few trials (19 finished; fewer than 20")
-    assert compute(20)["model.dropout"] > 0.8
+    found = compute(20)
+    assert found.shares["model.dropout"] > 0.8
+    assert found.above_chance == ("model.dropout",)
+
+
+def test_where_nothing_matters_no_importance_is_above_chance():
+    found = [compute(24, seed=seed, matters=False) for seed in range(8)]
+    # The largest share is more than a half all the same.
+    assert all(next(iter(each.shares.values())) > 0.5 for each in found)
+    assert sum(bool(each.above_chance) for each in found) <= 1
 
 
 def test_one_value_has_no_interval():
