@@ -115,5 +115,9 @@ def mean_of_rows(
     if groups is None and are_shares:
         return share_interval(scores, weights, confidence)
     clusters = np.arange(len(scores)) if groups is None else groups
-    interval = clustered_interval(scores, clusters, weights, confidence)
-    return within(interval, 0.0, 1.0) if are_shares else interval
+    mean, low, high = clustered_interval(scores, clusters, weights, confidence)
+    if not are_shares:
+        return (mean, low, high)
+    # Groups that all score 0 or 1 vary by nothing, which is no certainty: never narrower than for independent rows.
+    _, least, most = share_interval(scores, weights, confidence)
+    return within((mean, min(low, least), max(high, most)) if np.isfinite(low) else (mean, low, high), 0.0, 1.0)

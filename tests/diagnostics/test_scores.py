@@ -39,3 +39,11 @@ def test_an_interval_of_accuracy_has_two_digits_of_its_width():
     assert score.range((0.92341, 0.86782, 0.96944)) == "0.92 (0.87 to 0.97)"
     assert score.range((0.92341, 0.92012, 0.92744)) == "0.9234 (0.9201 to 0.9274)"
     assert score.range((0.92341, np.nan, np.nan)) == "0.9234 (nan to nan)"
+
+
+def test_a_share_of_rows_in_groups_is_never_more_certain_than_of_independent_rows():
+    groups, ones = np.repeat(np.arange(4), 5), np.ones(20)
+    assert scores.mean_of_rows(ones, ones, groups, are_shares=True) == pytest.approx(wilson_interval(20, 20))
+    apart = np.repeat([1.0, 1.0, 0.0, 1.0], 5)
+    _, low, high = scores.mean_of_rows(apart, ones, groups, are_shares=True)
+    assert high - low > np.diff(wilson_interval(15, 20)[1:])[0]
