@@ -11,6 +11,7 @@ SUBJECTS: dict[str, str] = {
     "search": "Searches",
     "comparisons": "Comparisons of two recipes",
     "remedies": "Tried remedies",
+    "shift": "Shift of labels, and controls",
     "labels": "Wrong labels",
 }
 """Module of `calibration` and its heading, in the order of docs/calibration.md. The module's docstring is the text."""

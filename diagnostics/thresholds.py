@@ -143,6 +143,8 @@ class Thresholds(NamedTuple):
     # Expected calibration error: its value, and the lower bound of its interval.
     calibration_error: float = 0.05
     calibration_bound: float = 0.1
+    # Level at which a pipeline is accused of reading labels: whoever is accused in vain searches long.
+    control: float = 0.001
     # Correlation with true values of a model that was trained on random labels.
     control_correlation: float = 0.05
 

@@ -20,7 +20,11 @@ from trainers.building import make_clock
 from trainers.populations.members import Member, Outcome
 
 # More rows with random labels add nothing, and each is a copy in memory.
-_MOST_CONTROL_ROWS = 10_000
+_MOST_CONTROL_ROWS = 3_000
+
+
+CONTROLS = 10
+"""Trainings on random labels; with fewer, no chance result is rare enough to accuse a pipeline of a leak."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -169,14 +173,14 @@ def plan(
     """Plans the trainings of an audit as members of one population of `config` on the plan's pool.
 
     There are trainings on shuffled folds and folds of whole groups; on growing subsets of the training rows; on all of
-    them once more, evaluated on these rows; and on random labels of at most 10,000 training rows, without validation
+    them once more, evaluated on these rows; and ten on random labels of at most 3,000 training rows, without validation
     rows, as these would choose a step by true labels. Each takes as many steps as a training on all rows.
 
     Args:
       config: the whole config.
       pool: of its data.
       folds: of each cross-validation; there are at most as many folds of whole groups as groups.
-      seeds: repetitions of each kind.
+      seeds: repetitions of each kind but that on random labels.
       sizes: number of growing subsets; fewer if there are not enough rows.
       groups: also split by whole groups, if the source has several.
 
@@ -202,7 +206,8 @@ def plan(
         whole = growing[len(train), seed]
         growing[len(train), seed] = dataclasses.replace(whole, held_out=everything)
     monitored = _monitored(pool, numbers[0], {**overrides, "train.patience": ""})
-    extended, controls = _controls(pool, numbers, {**overrides, "train.patience": ""})
+    random = range(config.seed, config.seed + CONTROLS)
+    extended, controls = _controls(pool, random, {**overrides, "train.patience": ""})
     return Plan(
         pool=extended,
         members=[*(each for own in members.values() for each in own), *growing.values(), monitored, *controls],

@@ -12,7 +12,8 @@ Flags:
     --reference=SOURCE         compare the training rows with another set, such as rows from production; a source like
                                data.source, such as csv:PATH; none by default
     --folds=K                  folds of the cross-validation; 5 by default
-    --seeds=S                  trainings of each fold, size and control; 3 by default
+    --seeds=S                  trainings of each fold and size; 3 by default. There are ten on
+                               random labels
     --sizes=N                  subsets of the learning curve; 6 by default
     --wanted=VALUE             estimate how much data this accuracy takes (for a regression, this mean squared error)
     --data-only                look at the data only; train nothing except what --apply tries

@@ -1,8 +1,9 @@
-"""Every command in the README, word for word, on a bare copy of the checkout."""
+"""Every command in the README, word for word: the first block on a bare copy of the checkout, the others beside it."""
 
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 
@@ -10,35 +11,41 @@ import pytest
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-
-# The suite cannot run itself.
-SKIPPED = ("make test",)
+FIRST, *OTHERS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_readme_run_on_a_bare_copy(tmp_path):
-    """In a copy of the checkout without `.venv`: the first command sets it up."""
+def test_the_first_commands_set_up_a_bare_copy_and_train(tmp_path):
+    """In a copy of the checkout without `.venv`; the suite cannot run itself."""
     copy = tmp_path / "plumbline"
     ignored = shutil.ignore_patterns(".git", ".venv*", "runs", ".tests-cache", "__pycache__", "*.egg-info", ".*_cache")
     shutil.copytree(CHECKOUT, copy, ignore=ignored)
     environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "VIRTUAL_ENV")}
-    for block in BLOCKS:
-        script = "\n".join(line for line in block.splitlines() if line not in SKIPPED)
-        finished = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
-            cwd=copy,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert finished.returncode == 0, finished.stdout + finished.stderr
-        if "make train" in block:
+    for line in FIRST.splitlines():
+        if line != "make test":
+            finished = _run(["bash", "-euo", "pipefail", "-c", line], copy, environment)
             accuracy = re.search(r"accuracy\s*│[^│]*│[^│]*│\s*([0-9.]+)", finished.stdout)
             assert float(accuracy[1]) >= 0.96, finished.stdout
             assert finished.stdout.count('"probabilities"') == 3
     _check_the_install(copy / ".venv" / "bin", tmp_path / "elsewhere", environment)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", OTHERS, ids=lambda block: shlex.split(block, comments=True)[3])
+def test_the_commands_of_a_block_run(command, tmp_path, block):
+    """In a folder from which the recipes can be reached, as from the checkout, but that holds no runs."""
+    (tmp_path / "configs").symlink_to(CHECKOUT / "configs")
+    activation, *lines = (words for line in block.splitlines() if (words := shlex.split(line, comments=True)))
+    assert activation == ["source", ".venv/bin/activate"]
+    for program, name, *words in lines:
+        assert program == "plumbline"
+        command(name, *words, cwd=tmp_path)
+
+
+def _run(words, folder, environment):
+    finished = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished
 
 
 def _check_the_install(programs, folder, environment):
@@ -52,13 +59,12 @@ def _check_the_install(programs, folder, environment):
         [programs / "python", "-m", "experiments.evaluate", "--workdir=run"],
         [programs / "python", "-c", "import plumbline; plumbline.open_run('run')"],
     ):
-        finished = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        assert finished.returncode == 0, finished.stdout + finished.stderr
+        _run(words, folder, environment)
 
 
 def test_the_readme_has_its_commands():
-    assert len(BLOCKS) == 6
-    assert {"make train", "make test"} <= set(README.splitlines())
+    assert FIRST.splitlines() == ["make train", "make test"]
+    assert len(OTHERS) == 5
 
 
 def test_the_readme_lists_every_config():

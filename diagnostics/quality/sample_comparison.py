@@ -20,6 +20,8 @@ from plumbline import pluralize
 
 # Columns, classes, groups and rows that are listed.
 _SHOWN = 12
+# Intervals that a regression's labels are counted in, where groups are permuted.
+_INTERVALS = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,7 +95,8 @@ class Comparison:
       classifier: the classifier two-sample test.
       mmd: squared discrepancy and p-value of the MMD test.
       columns: table of the columns that differ most.
-      labels: share of the labels that differ and p-value; nan if one side has no labels.
+      labels: share of the labels that differ, and p-value, with whole groups permuted if the second sample has groups
+        of its own; nan if one side has no labels.
       groups: groups of both.
     """
 
@@ -155,9 +158,15 @@ class Comparison:
         size, p_value = self.labels
         if math.isnan(p_value):
             return ""
-        if p_value > THRESHOLDS.shift_significance:
+        level, permuted = THRESHOLDS.shift_significance, " with whole groups permuted" if self.groups.own else ""
+        if p_value <= level:
+            change = f"{size:.1%} of them would have to change (p = {p_value:.2g}{permuted})"
+            return f"The labels have another distribution: {change}."
+        if not self.groups.own:
             return f"The labels have the same distribution (p = {p_value:.2g})."
-        return f"The labels have another distribution: {size:.1%} of them would have to change (p = {p_value:.2g})."
+        if self.groups.too_few:
+            return f"There are too few groups to tell whether the labels of new groups differ (p = {p_value:.2g})."
+        return f"The labels differ no more than those of groups do (p = {p_value:.2g}{permuted})."
 
     def _measures(self) -> tuple[Measure, ...]:
         measures = [
@@ -202,6 +211,10 @@ def compare(examples: Examples, first: Sample, second: Sample, seed: int) -> Com
     """
     is_second = np.repeat([False, True], [first.count, second.count])
     vectors, columns = describe(examples.features, itertools.chain(first.blocks, second.blocks))
+    groups = Groups.of(examples, first, second, vectors, seed)
+    labels = _compare_labels(examples.features, first, second, seed)
+    if groups.own and not math.isnan(labels[1]):
+        labels = labels[0], _compare_labels_by_group(examples, first, second, seed)
     return Comparison(
         examples=examples,
         first=first,
@@ -209,8 +222,8 @@ def compare(examples: Examples, first: Sample, second: Sample, seed: int) -> Com
         classifier=two_sample.classifier_test(vectors, is_second, seed=seed),
         mmd=two_sample.mmd_test(vectors, is_second, seed=seed),
         columns=_compare_columns(columns, is_second, seed),
-        labels=_compare_labels(examples.features, first, second, seed),
-        groups=Groups.of(examples, first, second, vectors, seed),
+        labels=labels,
+        groups=groups,
     )
 
 
@@ -221,6 +234,24 @@ def _compare_labels(features: Features, first: Sample, second: Sample, seed: int
     if features.task == "regression":
         return two_sample.ks_test(first.labels, second.labels)
     return two_sample.chi_squared_test(_count_labels(features, first, second), seed=seed)
+
+
+def _compare_labels_by_group(examples: Examples, first: Sample, second: Sample, seed: int) -> float:
+    """The p-value of the labels of two splits that share no group: rows of a group may have one label."""
+    sides = [examples.positions(side.name) for side in (first, second)]
+    _, groups = np.unique(np.concatenate([examples.groups[side] for side in sides]), return_inverse=True)
+    labels = np.concatenate([first.labels, second.labels])
+    ordered = examples.features.task == "regression"
+    if ordered:
+        bounds = np.unique(np.quantile(labels, np.linspace(0, 1, _INTERVALS + 1)[1:-1]))
+        codes = np.searchsorted(bounds, labels)
+    else:
+        codes = labels + 1
+    counts = np.zeros((groups.max() + 1, codes.max() + 1))
+    np.add.at(counts, (groups, codes), 1)
+    is_second = np.zeros(len(counts), bool)
+    is_second[groups[len(sides[0]) :]] = True
+    return two_sample.grouped_test(counts, is_second, ordered=ordered, seed=seed)
 
 
 def _count_labels(features: Features, first: Sample, second: Sample) -> np.ndarray:

@@ -22,6 +22,8 @@ PERMUTATIONS = 999
 _BLOCK = 512
 # Rows that the median distance is estimated from.
 _ROWS_FOR_MEDIAN = 500
+# Permutations of groups that are in memory at once.
+_PERMUTED_AT_ONCE = 100
 # Expected counts below which the chi-squared distribution is a poor approximation (Cochran 1954).
 _LEAST_EXPECTED = 5
 _TREES, _LEAST_LEAF = 100, 3
@@ -139,6 +141,53 @@ def chi_squared_test(counts: np.ndarray, *, seed: int = 0, permutations: int = P
     # Tables that are equally extreme may differ by rounding.
     found = (np.square(counts - expected) / expected).sum() * (1 - 1e-9)
     return (size, float((1 + np.count_nonzero(values >= found)) / (1 + permutations)))
+
+
+def grouped_test(
+    counts: np.ndarray,
+    second: np.ndarray,
+    *,
+    ordered: bool = False,
+    seed: int = 0,
+    permutations: int = PERMUTATIONS,
+) -> float:
+    """Tests whether two samples of whole groups have the same shares of categories; groups are permuted.
+
+    The statistic is Pearson's chi-squared, or for ordered categories the largest distance of the two distribution
+    functions.
+
+    Args:
+      counts: (g, k) rows of each category, in each group.
+      second: (g,) bool, whether a group is of the second sample; at least one of each.
+      ordered: whether the categories are intervals of a number, in increasing order.
+      seed: of the permutations.
+      permutations: of the null.
+
+    Returns:
+      The share of permutations with a statistic as large.
+    """
+    counts = counts[:, counts.any(axis=0)].astype(np.float64)
+    random, total = np.random.default_rng(seed), counts.sum(axis=0)
+
+    def statistic(sides: np.ndarray) -> np.ndarray:
+        own = sides @ counts
+        others = total - own
+        sizes = own.sum(axis=1, keepdims=True), others.sum(axis=1, keepdims=True)
+        if ordered:
+            shares = own / np.maximum(sizes[0], 1) - others / np.maximum(sizes[1], 1)
+            return np.abs(np.cumsum(shares, axis=1)).max(axis=1)
+        expected = [size * total / total.sum() for size in sizes]
+        parts = [
+            np.square(side - mean) / np.maximum(mean, 1e-12) for side, mean in zip((own, others), expected, strict=True)
+        ]
+        return np.add(*parts).sum(axis=1)
+
+    # Permutations that are equally extreme may differ by rounding.
+    found, as_extreme = statistic(second[None])[0] * (1 - 1e-9), 0
+    for start in range(0, permutations, _PERMUTED_AT_ONCE):
+        some = min(_PERMUTED_AT_ONCE, permutations - start)
+        as_extreme += np.count_nonzero(statistic(random.permuted(np.tile(second, (some, 1)), axis=1)) >= found)
+    return (1 + as_extreme) / (1 + permutations)
 
 
 def ks_test(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from diagnostics.material import Material
 from diagnostics.quality.reference import read_reference
 from diagnostics.registry import DIAGNOSTICS
 from diagnostics.severity import SEVERITIES
-from diagnostics.trainings import Control, Trainings
+from diagnostics.trainings import CONTROLS, Control, Trainings
 from trainers.settings import override
 
 SIZES = (30, 60, 120, 240)
@@ -85,9 +85,9 @@ def train(material, *, out_of_fold, grouped, on_test, law, control, losses, sure
         )
         for kind, own in (("stratified", out_of_fold), ("group", grouped))
     ]
-    permuted = np.stack([random.permutation(pool.labels[rows]) for _ in range(2)])
+    permuted = np.stack([random.permutation(pool.labels[rows]) for _ in range(CONTROLS)])
     known = probabilities(pool.labels[test], np.ones(len(test), bool), 0.9)
-    blind = np.stack([probabilities(random.integers(0, 2, len(test)), True, 0.9)[0] for _ in range(2)])
+    blind = np.stack([probabilities(random.integers(0, 2, len(test)), True, 0.9)[0] for _ in range(CONTROLS)])
     trainings = Trainings(
         config=material.config,
         seeds=(0,),
@@ -103,7 +103,7 @@ def train(material, *, out_of_fold, grouped, on_test, law, control, losses, sure
             labels=permuted,
             own=np.stack([probabilities(labels, random.random(len(rows)) < 0.6, 0.9)[0] for labels in permuted]),
             rows=test,
-            predictions=np.concatenate([known, known]) if control else blind,
+            predictions=np.concatenate([known] * CONTROLS) if control else blind,
         ),
         diverged=[],
     )

@@ -141,6 +141,39 @@ def test_digits_of_the_same_writers_are_alike():
     assert "Rows come in groups (10); the p-values assume independent rows" in finding.message
 
 
+def of_sites(folder, labels_of_test):
+    """The finding on 20 sites for training and some for the test; rows of a site have one label."""
+    labels = {"train": "ab" * 10, "test": labels_of_test}
+    random = np.random.default_rng(0)
+    for name, own in labels.items():
+        lines = [f"{random.normal():.3f},{label},{name}{site}" for site, label in enumerate(own) for _ in range(10)]
+        (folder / f"{name}.csv").write_text("\n".join(["x,label,site", *lines]) + "\n")
+    config = config_of(
+        f"csv:{folder}/train.csv", test=f"{folder}/test.csv", target="label", group="site", validation="none"
+    )
+    (finding,) = find(open_examples(config, seed=0))
+    return finding
+
+
+def test_labels_that_are_constant_in_a_group_differ_by_chance_between_groups(tmp_path):
+    finding = of_sites(tmp_path, "aaaaaab")
+    # Of rows, 70 with 86 % against 200 with 50 % differ beyond doubt.
+    assert stats.chi2_contingency([[100, 100], [60, 10]], correction=False).pvalue < 1e-6
+    assert finding.severity == "none"
+    assert "The labels differ no more than those of groups do (p = 0." in finding.message
+    # The p-value is that of drawing seven of 27 sites, 16 of them "a", as unevenly.
+    law = stats.hypergeom(27, 16, 7)
+    expected = sum(law.pmf(count) for count in range(8) if abs(count - 7 * 16 / 27) >= abs(6 - 7 * 16 / 27) - 1e-9)
+    assert measured(finding)["p-value of the labels"].value == pytest.approx(expected, abs=0.05)
+
+
+def test_labels_of_new_groups_that_are_all_alike_are_reported(tmp_path):
+    finding = of_sites(tmp_path, "a" * 12)
+    assert finding.severity == "high"
+    assert "The labels have another distribution: 50.0% of them would have to change" in finding.message
+    assert "with whole groups permuted" in finding.message
+
+
 def test_too_few_groups_cannot_be_judged_by_groups(tmp_path):
     lines = [f"{value + 5 * (site > 2)},{'ab'[value % 2]},s{site}" for site in range(4) for value in range(20)]
     for name, part in (("train", lines[:60]), ("test", lines[60:])):
