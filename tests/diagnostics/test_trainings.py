@@ -47,8 +47,8 @@ def digits():
 
 def test_one_program_serves_all_trainings_of_an_audit(digits):
     _, _, plan, _, found, population = digits
-    # 3 shuffled and 3 grouped folds, 4 sizes and a control for each of 2 seeds, and the one that is watched.
-    assert len(plan.members) == len({member.name for member in plan.members}) == 2 * (3 + 3 + 4 + 1) + 1
+    # 3 shuffled and 3 grouped folds, 4 sizes for each of 2 seeds, ten controls, and the one that is watched.
+    assert len(plan.members) == len({member.name for member in plan.members}) == 2 * (3 + 3 + 4) + 10 + 1
     assert population.summary["programs"] == 1
     assert found.diverged == []
 
