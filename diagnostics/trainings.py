@@ -341,6 +341,23 @@ def _monitored(pool: Pool, seed: int, overrides: Mapping[str, Any]) -> Member:
     )
 
 
+def random_labels(labels: np.ndarray, classes: int, random: np.random.Generator) -> np.ndarray:
+    """Draws labels at random: of a classification each class equally likely, of a regression a permutation.
+
+    With permuted classes a model without a leak could be above chance: it predicts a rare class only far out, and rows
+    far out often have a rare class. With equally likely classes, a row's prediction is as likely each of them.
+
+    Args:
+      labels: (n,) the true labels.
+      classes: number of classes; 0 for a regression.
+      random: the generator.
+
+    Returns:
+      Labels (n,).
+    """
+    return random.integers(0, classes, len(labels)).astype(labels.dtype) if classes else random.permutation(labels)
+
+
 def _controls(pool: Pool, seeds: Sequence[int], overrides: Mapping[str, Any]) -> tuple[Pool, list[Member]]:
     """Adds rows with random labels to a pool, and makes a training on them for each seed."""
     train, held_out = (
@@ -349,7 +366,8 @@ def _controls(pool: Pool, seeds: Sequence[int], overrides: Mapping[str, Any]) ->
     )
     order = subsets.nested_order(pool.labels[train], seed=seeds[0])
     chosen = np.sort(train[order[:_MOST_CONTROL_ROWS]])
-    labels = [generator(seed, Stream.RANDOM_LABELS).permutation(pool.labels[chosen]) for seed in seeds]
+    classes = pool.features.num_outputs if pool.features.task == "classification" else 0
+    labels = [random_labels(pool.labels[chosen], classes, generator(seed, Stream.RANDOM_LABELS)) for seed in seeds]
     extended, copies = pool.with_copies(np.tile(chosen, len(seeds)), np.concatenate(labels))
     members = [
         Member(
