@@ -1,4 +1,4 @@
-"""Every command in the README, word for word: the first block on a bare copy of the checkout, the others beside it."""
+"""Every command in the README, word for word: the first ones on a bare copy of the checkout."""
 
 import os
 import pathlib
@@ -17,9 +17,7 @@ FIRST, *OTHERS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 @pytest.mark.slow
 def test_the_first_commands_set_up_a_bare_copy_and_train(tmp_path):
     """In a copy of the checkout without `.venv`; the suite cannot run itself."""
-    copy = tmp_path / "plumbline"
-    ignored = shutil.ignore_patterns(".git", ".venv*", "runs", ".tests-cache", "__pycache__", "*.egg-info", ".*_cache")
-    shutil.copytree(CHECKOUT, copy, ignore=ignored)
+    copy = _copy_checkout(tmp_path)
     environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "VIRTUAL_ENV")}
     for line in FIRST.splitlines():
         if line != "make test":
@@ -33,13 +31,20 @@ def test_the_first_commands_set_up_a_bare_copy_and_train(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("block", OTHERS, ids=lambda block: shlex.split(block, comments=True)[3])
 def test_the_commands_of_a_block_run(command, tmp_path, block):
-    """In a folder from which the recipes can be reached, as from the checkout, but that holds no runs."""
-    (tmp_path / "configs").symlink_to(CHECKOUT / "configs")
-    activation, *lines = (words for line in block.splitlines() if (words := shlex.split(line, comments=True)))
+    """In a copy of the checkout, with the environment of the suite."""
+    copy = _copy_checkout(tmp_path)
+    activation, *lines = (
+        words for line in block.replace("\\\n", "").splitlines() if (words := shlex.split(line, comments=True))
+    )
     assert activation == ["source", ".venv/bin/activate"]
     for program, name, *words in lines:
         assert program == "plumbline"
-        command(name, *words, cwd=tmp_path)
+        command(name, *words, cwd=copy)
+
+
+def _copy_checkout(folder):
+    ignored = shutil.ignore_patterns(".git", ".venv*", "runs", ".tests-cache", "__pycache__", "*.egg-info", ".*_cache")
+    return shutil.copytree(CHECKOUT, folder / "plumbline", ignore=ignored)
 
 
 def _run(words, folder, environment):

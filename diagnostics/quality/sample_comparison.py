@@ -61,7 +61,7 @@ class Groups:
         """The highest severity of a difference: a test of new groups is meant to differ as much as groups do."""
         if not self.own or self.p_value <= THRESHOLDS.shift_significance:
             return "high"
-        return "medium" if self.too_few else "low"
+        return "low"
 
     def describe(self, name: str, differs: bool) -> str:
         """Says in a sentence what the groups mean for the comparison; "" if there are none."""
