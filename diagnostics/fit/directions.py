@@ -63,7 +63,7 @@ def _settle(finding: Finding, opposite: int, kind: str, config: ml_collections.C
     listed = "; ".join(f"{text[0].lower()}{text[1:]}" for text in withheld)
     return dataclasses.replace(
         finding,
-        message=f"{finding.message} The model {kind}, so this is not proposed before that is dealt with: {listed}.",
+        message=f"{finding.message} The model {kind}, so this is not proposed until that is solved: {listed}.",
         severity=finding.severity if kept else cap(finding.severity, "low"),
         remedies=kept,
     )

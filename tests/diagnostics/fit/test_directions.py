@@ -30,7 +30,7 @@ def test_a_longer_training_is_not_proposed_beside_overfitting():
     assert settled.remedies == ()
     assert settled.severity == "low"
     assert settled.message.endswith(
-        "The model overfits, so this is not proposed before that is dealt with: train twice as long."
+        "The model overfits, so this is not proposed until that is solved: train twice as long."
     )
     for kind in ("underfits", "sound", "cannot tell"):
         assert directions.settle([finding], kind, CONFIG) == [finding]
