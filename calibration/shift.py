@@ -3,9 +3,9 @@ permuted (`diagnostics.quality.two_sample.grouped_test`). And models that are tr
 judged by true ones (`diagnostics.fit.control`).
 
 An alarm is a p-value at most as large as the level of the finding. A chi-squared test that takes the rows as
-independent has a p-value of at most 0.01 in 0.91 of 1,000 draws of 30 groups and three classes. If
-the random labels are permuted true ones, so that a rare class stays rare, logistic regression on squares is accused in
-0.89 of 300 draws in which one row of five has a class of wider spread.
+independent has a p-value of at most 0.01 in 0.91 of 1,000 draws of 30 groups and three classes. If the random labels
+are permuted true ones, so that a rare class stays rare, logistic regression on squares is accused in 0.89 of 300 draws
+in which one row of five has a class of wider spread.
 """
 
 from collections.abc import Callable
